@@ -1,4 +1,4 @@
-# The verbs of the house. `make` alone lists them.
+# `make` alone lists the targets.
 
 TARGET ?= decode
 SEEDS ?= 1000
@@ -8,25 +8,25 @@ ROUNDS ?= 100
 RUNS ?= 20
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 
-# A binary that aborts is never unwound, and a device with little flash has little to gain from code at random addresses:
-# a sixth of the file, and memory that is touched at the start. What would unwind the stack is never called then, so a
-# function that does nothing stands for it and spares the library.
+# A binary that aborts never unwinds, and random addresses are of little use on a device with little flash: without both,
+# the file is a sixth smaller, and less memory is touched at the start. The unwinding functions are never called then, so
+# a function that does nothing replaces them and saves the library.
 SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/minimal.ld
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
 .PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut
 
-help: ## List the verbs
+help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-run: ## Start the broker; ARGS="..." are its flags
+run: ## Run the broker; ARGS="..." are its flags
 	cargo run --release -- $(ARGS)
 
 test: ## Run the tests
 	cargo test
 
-check: ## Run all that must pass before a change goes in
+check: ## Run everything that must pass before a change is accepted
 	bash .ci/run
 
 fuzz: ## Fuzz one TARGET (decode) for SECS seconds (60)
@@ -36,10 +36,10 @@ fuzz: ## Fuzz one TARGET (decode) for SECS seconds (60)
 sim: ## Run SEEDS seeds (1000) of the simulator from SEED (0) on
 	SEEDS=$(SEEDS) SEED=$(SEED) cargo test --release --test simulation -- --nocapture
 
-crash: ## Kill the broker in ROUNDS rounds (100) from SEED (0) on, with clients who know what they were promised
+crash: ## Kill the broker in ROUNDS rounds (100) from SEED (0) on, with clients that know what they were promised
 	ROUNDS=$(ROUNDS) SEED=$(SEED) cargo test --release --test crash outlives_the_broker -- --nocapture
 
-powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace where it may
+powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace if it can
 	@command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq strace; }
 	RUNS=$(RUNS) SEED=$(SEED) cargo test --release --test crash outlives_a_power_cut -- --nocapture
 	cargo test --release --test crash a_disk_that_flushes_nothing -- --ignored
@@ -47,20 +47,20 @@ powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace
 bench: ## Run the benchmarks
 	cargo bench --bench brokers --bench trie
 
-instructions: ## Count instructions a message with callgrind; SCENARIOS="..." chooses; installs valgrind where it may
+instructions: ## Count instructions per message with callgrind; SCENARIOS="..." selects; installs valgrind if it can
 	@command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq valgrind; }
 	cargo bench --quiet --bench instructions
 
-interop: ## Try other people's clients against the broker
+interop: ## Test the broker with other MQTT clients
 	bash tests/interop/run
 
 minimal: ## Build the smallest binary
 	@mkdir -p $(BUILT) && echo '$(UNTOLD) $(UNWOUND:%=_Unwind_% = _fini;)' > $(BUILT)/minimal.ld
 	@cargo rustc --quiet --profile minimal --no-default-features --bin brooklet -- $(SMALLER)
 
-size: minimal ## Hold the default and the minimal binary to their size, and to the memory of their own at the start
+size: minimal ## Check the sizes of the default and the minimal binary, and their private memory at the start
 	@cargo build --quiet --release
 	@bash tests/size $(BUILT)
 
-conformance: ## List which normative statements the tests cover
+conformance: ## List the normative statements that the tests cover
 	python3 tests/conformance/coverage

@@ -1,5 +1,5 @@
-//! The conformance tests once more with everything kept: each acknowledgement waits for a store that takes what it is
-//! given at once, and what waits for a client comes back from there. Left out are those about the numbers below `$SYS`,
+//! Runs the conformance tests again with everything persisted: each acknowledgement waits for a store that accepts
+//! everything at once, and queued messages come back from there. Left out are the tests of the numbers below `$SYS`,
 //! of which there are more then, and those that have a journal of their own.
 
 #![cfg(feature = "persistence")]
@@ -81,5 +81,5 @@ mod chance;
 #[path = "simulation/store.rs"]
 mod store;
 
-/// Whether everything is kept that can be.
+/// Whether everything is persisted that can be.
 const KEEPS: bool = true;

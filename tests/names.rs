@@ -1,5 +1,5 @@
-//! A reload that needs the addresses of names, which the system may take long to find, or never finds: the broker
-//! serves meanwhile, reads its configuration once more and ends when it is told to.
+//! A reload that needs the addresses of host names, which the system may take long to find, or never find: the broker
+//! serves clients during that time, reads its configuration again and ends when it is told to.
 #![cfg(feature = "system")]
 #![expect(
     clippy::unwrap_used,
@@ -22,10 +22,10 @@ use brooklet::settings::Settings;
 use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::low_level::raise;
 
-/// For what happens at once, or not at all.
+/// The time limit for anything that happens at once, or not at all.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Names that are asked for, and the addresses that they are answered with.
+/// Host names that are looked up, and the addresses in the answers.
 type Names = (Receiver<String>, Sender<Vec<SocketAddr>>);
 
 fn free_port() -> u16 {
@@ -37,7 +37,7 @@ fn settings(file: &Path) -> Settings {
     outcome.settings.unwrap_or_else(|| panic!("{:?}", outcome.errors))
 }
 
-/// Writes the configuration: a listener at an address, and others at names.
+/// Writes the configuration: a listener at an address, and others at host names.
 fn write(file: &Path, port: u16, others: &[(u16, &str)]) {
     let mut text = format!("log_dest none\nallow_anonymous true\nlistener {port} 127.0.0.1\n");
     for (port, name) in others {
@@ -46,7 +46,7 @@ fn write(file: &Path, port: u16, others: &[(u16, &str)]) {
     fs::write(file, text).unwrap();
 }
 
-/// A broker with this configuration, in a thread of its own.
+/// Runs a broker with this configuration on a thread of its own.
 fn serve(file: PathBuf) -> (thread::JoinHandle<()>, Names) {
     let (ask, asked) = channel();
     let (answer, answers) = channel();
@@ -82,7 +82,7 @@ fn try_to_connect(port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Waits until connections are taken there, or are not any more.
+/// Waits until connections are accepted there, or no longer are.
 fn wait_for(port: u16, is_open: bool) {
     let begin = Instant::now();
     while try_to_connect(port).is_ok() != is_open {
@@ -109,7 +109,7 @@ fn the_broker_serves_while_a_reload_waits_for_names() {
     let mut client = try_to_connect(port).unwrap();
     exchange(&mut client, b"\x10\x0D\x00\x04MQTT\x04\x02\x00\x00\x00\x01a", &[0x20, 2, 0, 0]);
 
-    // A name that takes its time.
+    // A name that takes long to resolve.
     write(&file, port, &[(other, "slow.example")]);
     raise(SIGHUP).unwrap();
     assert_eq!(asked.recv_timeout(PATIENCE).unwrap(), "slow.example");
@@ -124,7 +124,7 @@ fn the_broker_serves_while_a_reload_waits_for_names() {
     wait_for(other, true);
     exchange(&mut client, &[0xC0, 0], &[0xD0, 0]);
 
-    // A name without an answer, by a mistake that is mended.
+    // A name without an answer, as a mistake that is corrected later.
     write(&file, port, &[(free_port(), "never.example")]);
     raise(SIGHUP).unwrap();
     assert_eq!(asked.recv_timeout(PATIENCE).unwrap(), "never.example");

@@ -1,4 +1,4 @@
-//! The binary as those who operate it meet it: its log, the user that it runs as, and what a service manager hears.
+//! The binary from the operator's view: its log, the user that it runs as, and what a service manager is told.
 
 #![expect(clippy::disallowed_methods, reason = "processes take their time, and leave files behind")]
 
@@ -21,7 +21,7 @@ struct Broker {
 }
 
 impl Broker {
-    /// The directory of the broker of this name.
+    /// The directory of the broker with this name.
     fn directory(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("brooklet-operation-{name}-{}", std::process::id()))
     }
@@ -46,7 +46,7 @@ impl Broker {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Waits until something holds.
+    /// Waits until `check` returns something.
     fn wait<T>(&self, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
@@ -63,7 +63,7 @@ impl Broker {
         self.wait(part, || self.log().lines().find(|line| line.contains(part)).map(str::to_owned))
     }
 
-    /// Waits until it has ended.
+    /// Waits for the broker's end.
     fn wait_for_end(&mut self) -> ExitStatus {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
@@ -79,7 +79,7 @@ impl Broker {
         self.connect_with(client_identifier, 0)
     }
 
-    /// A client with a Keep Alive of so many seconds.
+    /// Connects a client with a Keep Alive of this many seconds.
     fn connect_with(&self, client_identifier: &str, keep_alive: u8) -> TcpStream {
         let _ = self.wait_for(" running");
         let line = self.wait_for("Opening ipv4 listen socket on port");
@@ -126,7 +126,7 @@ fn a_refused_subscription_is_named_with_what_refused_it() {
     let broker =
         Broker::start("denied", &format!("user root\nlog_dest file @/log\nacl_file {place}\n"), |_| {});
     let mut stream = broker.connect("watcher");
-    // Of two filters the second is refused.
+    // Of two filters, the second is refused.
     stream
         .write_all(&[
             0x82, 19, 0, 1, 0, 3, b'a', b'/', b'b', 0, 0, 8, b'a', b'/', b's', b'e', b'c', b'r', b'e', b't',
@@ -140,7 +140,7 @@ fn a_refused_subscription_is_named_with_what_refused_it() {
     let _ = fs::remove_file(&rules);
 }
 
-/// What they have sent lies unread when the process goes on, it is more than a turn takes, and all of them are late.
+/// What they have sent is unread when the process continues, it is more than a turn handles, and all of them are late.
 #[test]
 #[cfg(feature = "system")]
 fn clients_that_ping_while_the_process_is_stopped_stay() {
@@ -212,7 +212,7 @@ fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
     assert_eq!(broker.log(), "", "nothing else was done");
 }
 
-/// A listener goes from one address to another of the same port, which no two can have side by side.
+/// A listener moves from one address to another of the same port; no two sockets can be bound to both at once.
 #[cfg(feature = "system")]
 #[test]
 fn a_listener_moves_to_another_address_of_its_port_or_stays() {
@@ -221,7 +221,7 @@ fn a_listener_moves_to_another_address_of_its_port_or_stays() {
     let port = stream.peer_addr().expect("it is connected").port();
     let file = broker.directory.join("brooklet.conf");
     let log = format!("allow_anonymous true\nlog_dest file {}/log\n", broker.directory.display());
-    // What is wrong shows when the listener has made way already.
+    // The error occurs after the listener has made way.
     fs::write(&file, format!("listener {port} 0.0.0.0\nlistener 0 192.0.2.1\n{log}")).expect("written");
     broker.signal("-HUP");
     let _ = broker.wait_for("The configuration stays as it was.");
@@ -254,7 +254,7 @@ fn lines_of_the_log_are_published_and_do_not_feed_themselves() {
         assert!(publish.contains("$SYS/broker/log/N") && publish.contains(part), "{part}: {publish}");
         heard.push(publish);
     }
-    // Nothing follows of having been told.
+    // Being logged to the topic causes no further line.
     watcher.write_all(&[0xC0, 0]).expect("it takes bytes");
     assert_eq!(read(&mut watcher, 2), [0xD0, 0], "after {heard:?}");
 }
@@ -263,14 +263,14 @@ fn run(program: &str, arguments: &[&std::ffi::OsStr]) -> bool {
     Command::new(program).args(arguments).status().expect("there is such a program").success()
 }
 
-/// Standard error goes where the log file of other brokers is.
+/// Standard error goes to the path where the log file of other brokers is.
 fn log_by_standard_error(name: &str, command: &mut Command) {
     command.stderr(fs::File::create(Broker::directory(name).join("log")).expect("a file can be made"));
 }
 
-/// Nor does it keep the broker from its end.
+/// Nor does it keep the broker from ending.
 #[test]
-fn a_log_that_nobody_reads_stalls_nobody() {
+fn a_log_that_is_not_read_blocks_no_client() {
     // Standard streams are pipes that hold some ten thousand bytes and are never read.
     let configuration = "user root\nlog_dest stdout\nlog_dest stderr\nlog_dest file @/log\nlog_type all\n";
     let mut broker = Broker::start("stall", configuration, |command| {
@@ -285,7 +285,7 @@ fn a_log_that_nobody_reads_stalls_nobody() {
     let _ = broker.wait_for_end();
 }
 
-/// A late reader gets what there was room for, and is told of the rest.
+/// A late reader gets the lines for which there was room, and is told about the others.
 #[test]
 fn a_log_that_is_read_late_tells_what_is_missing() {
     let configuration = "user root\nlog_dest stderr\nlog_dest file @/fifo\nlog_type all\n";
@@ -306,7 +306,7 @@ fn a_log_that_is_read_late_tells_what_is_missing() {
     }
 }
 
-/// What is not the broker's own keeps its owner, and stays where it is.
+/// A file that is not the broker's own keeps its owner, and stays where it is.
 #[cfg(feature = "system")]
 #[test]
 fn a_device_is_neither_given_away_nor_removed() {
@@ -381,7 +381,7 @@ fn root_becomes_somebody_else_before_it_serves() {
     assert_eq!(pid.trim(), broker.process.id().to_string());
     fs::rename(broker.directory.join("log"), broker.directory.join("log.1")).expect("moved");
     broker.signal("-HUP");
-    broker.wait("a log of his own", || (!broker.log().is_empty()).then_some(()));
+    broker.wait("a log of its own", || (!broker.log().is_empty()).then_some(()));
     broker.signal("-TERM");
     broker.wait("the end of the pid file", || (!broker.directory.join("pid").exists()).then_some(()));
 }
@@ -423,7 +423,7 @@ fn root_does_not_serve_as_somebody_who_is_not_there() {
     assert!(!broker.directory.join("pid").exists());
 }
 
-/// A broker that is started by a process which has its signals wait, with one that has come already: as if it came
+/// Starts a broker with its signals blocked by the parent process, one of which is already pending, as if it came
 /// while the program starts.
 #[cfg(feature = "system")]
 fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {

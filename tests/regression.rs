@@ -1,4 +1,4 @@
-//! What once went wrong, each case by name. Most were found by fuzzing; they stay for ever.
+//! Past faults, each a test with a name. Most were found by fuzzing.
 
 #[path = "simulation/chance.rs"]
 #[expect(dead_code, reason = "the simulator uses the rest")]
@@ -12,7 +12,7 @@ mod wire;
 #[expect(dead_code, reason = "these tests need a part of it")]
 mod world;
 
-/// Nothing is kept here.
+/// Nothing is persisted here.
 const KEEPS: bool = false;
 
 use brooklet::base::peer::Peer;
@@ -43,7 +43,7 @@ impl AccessControl for Hesitant {
     }
 }
 
-/// Refuses everybody.
+/// Refuses every client.
 struct Closed;
 
 impl AccessControl for Closed {
@@ -52,9 +52,9 @@ impl AccessControl for Closed {
     }
 }
 
-/// It was told so by a DISCONNECT, which may not come before a CONNACK [MQTT-3.2.0-1].
+/// It was told the reason by a DISCONNECT, which may not come before a CONNACK [MQTT-3.2.0-1].
 #[test]
-fn a_client_that_can_not_take_its_connack_hears_nothing() {
+fn a_client_that_cannot_take_its_connack_gets_nothing() {
     let mut world = World::new();
     let will = Connect::new(V5, "a").property(&accepts_at_most(4)).will("w", b"gone", 0, true, &[]);
     let peer = world.open();
@@ -65,7 +65,7 @@ fn a_client_that_can_not_take_its_connack_hears_nothing() {
     assert_eq!((census.sessions, census.retained, census.timers), (0, 0, 0));
 }
 
-/// The text of the reason went beyond what the client accepts [MQTT-3.2.2-19].
+/// The text of the reason exceeded what the client accepts [MQTT-3.2.2-19].
 #[test]
 fn a_refusal_is_no_larger_than_the_client_accepts() {
     for (most, has_text, length_at_least) in [(100, true, 5), (20, false, 5), (5, false, 5), (4, false, 0)] {
@@ -79,7 +79,7 @@ fn a_refusal_is_no_larger_than_the_client_accepts() {
     }
 }
 
-/// A packet went on waiting although its connection had ended, and a late decision resumed it.
+/// A packet kept waiting although its connection had ended, and a late decision resumed it.
 #[test]
 fn a_decision_after_the_end_of_its_connection_changes_nothing() {
     let now = Time::ZERO;
@@ -97,9 +97,9 @@ fn a_decision_after_the_end_of_its_connection_changes_nothing() {
     broker.check_invariants();
 }
 
-/// Its DISCONNECT had the reason of a CONNACK, which is none of a DISCONNECT [MQTT-3.14.2-1].
+/// Its DISCONNECT had a reason of CONNACK, which is not allowed in a DISCONNECT [MQTT-3.14.2-1].
 #[test]
-fn a_second_connect_of_no_known_version_is_a_protocol_error() {
+fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
     let mut world = World::new();
     let peer = world.connect(Connect::new(V5, "a").bytes());
     world.send(peer, Connect::new(9, "a").bytes());
@@ -107,10 +107,10 @@ fn a_second_connect_of_no_known_version_is_a_protocol_error() {
     assert_eq!((disconnect[0], disconnect[2]), (0xE0, 0x82), "{disconnect:02x?}");
 }
 
-/// It was delivered and yet refused, so that a client that sent it again delivered it twice. Who can not be told of a
-/// refusal is not refused: the message reaches those who are there and is not kept.
+/// It was delivered and yet refused, so that a client that sent it again delivered it twice. A message whose publisher
+/// cannot be told of a refusal is not refused: it reaches the connected clients and is not persisted.
 #[test]
-fn what_can_not_be_retained_reaches_nobody_if_its_sender_can_be_told() {
+fn a_message_that_cannot_be_retained_reaches_no_one_if_its_publisher_can_be_told() {
     for (level, qos, is_refused) in
         [(V5, 1, true), (V5, 2, true), (V5, 0, false), (V311, 1, false), (V311, 2, false)]
     {
@@ -129,7 +129,7 @@ fn what_can_not_be_retained_reaches_nobody_if_its_sender_can_be_told() {
 
 /// It had taken effect and was refused all the same.
 #[test]
-fn what_is_retained_is_not_refused_though_no_queue_has_room() {
+fn a_retained_message_is_not_refused_though_no_queue_has_room() {
     let mut world = World::with_limits(|limits| limits.queue_length = 0);
     let away = world.connect(Connect::new(V5, "away").expiry(1000).bytes());
     world.ask(away, subscribe(V5, 1, &[], &[("t", 1)]));
@@ -143,7 +143,7 @@ fn what_is_retained_is_not_refused_though_no_queue_has_room() {
     }
 }
 
-/// Its Keep Alive ran out while the broker itself did not read what it sent.
+/// Its Keep Alive ran out while the broker itself did not read its packets.
 #[test]
 fn a_client_whose_packet_waits_for_a_decision_may_be_silent() {
     let mut world = World::with(Limits::default(), Hesitant);
@@ -159,7 +159,7 @@ fn a_client_whose_packet_waits_for_a_decision_may_be_silent() {
     assert!(world.is_closed(peer), "it is read and silent");
 }
 
-/// The same for one whose answers are stuck.
+/// The same for a client whose answers are stuck.
 #[test]
 fn a_client_that_is_not_read_for_its_full_outbox_may_be_silent() {
     let mut world = World::with_limits(|limits| {
@@ -178,10 +178,10 @@ fn a_client_that_is_not_read_for_its_full_outbox_may_be_silent() {
     assert!(world.is_closed(peer), "it is read and silent");
 }
 
-/// Each subscription that ended was searched for among all who had subscribed alike, which one packet could make the
-/// work of minutes. Now everybody's place is known, so it has to stay known whoever leaves.
+/// Each subscription that ended was searched for among all those with the same filter, which one packet could make the
+/// work of minutes. Now every subscription's place is known, and must stay known whichever client leaves.
 #[test]
-fn who_subscribed_alike_leaves_in_any_order() {
+fn clients_with_the_same_subscription_leave_in_any_order() {
     const CLIENTS: usize = 20;
     let mut world = World::new();
     let names: Vec<String> = (0..CLIENTS).map(|number| number.to_string()).collect();

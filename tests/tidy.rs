@@ -1,7 +1,8 @@
-//! Keeps the house in order by reading its sources: rooms know only what the table in `src/lib.rs` lets them
-//! know, only the upper floors name the outside world, nothing is too large to read, and nothing is left lying about.
+//! Checks the sources: rooms know only what the table in `src/lib.rs` allows, only the upper floors name the outside
+//! world, nothing is too large to read, and nothing is left over.
 //!
-//! Every check is a function over text that returns what it found wrong, and has a test which shows that it bites.
+//! Every check is a function that takes text and returns what is wrong in it, and has a test which shows that it
+//! works.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -31,8 +32,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The texts under a directory of the house, with their paths inside of it, in order. What is made or fetched
-/// is not ours to check.
+/// The texts in a directory of the repository, with their paths relative to it, in order. Generated and downloaded
+/// files are not checked.
 fn texts(directory: &str) -> Vec<(PathBuf, String)> {
     const NOT_OURS: [&str; 6] = ["target", "corpus", "artifacts", "coverage", "node_modules", "__pycache__"];
     const KINDS: [&str; 6] = ["rs", "py", "sh", "js", "toml", "md"];
@@ -60,12 +61,12 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|kind| kind == "rs")
 }
 
-/// A file that is all tests, a module behind `#[cfg(test)]` in the file above it.
+/// Whether a file consists of tests only: a module behind `#[cfg(test)]` in its parent.
 fn is_all_tests(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
-/// Fails with everything that was found, not with the first only.
+/// Fails with everything that was found, not only with the first.
 fn assert_nothing_wrong(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
@@ -115,7 +116,7 @@ fn files_of_one_room_know_each_other_in_one_direction() {
     let (_, sources) = house();
     let mut directories: BTreeMap<&Path, Neighbours> = BTreeMap::new();
     for (path, text) in sources.iter().filter(|(path, _)| !is_all_tests(path)) {
-        // A directory is known by its name, and what it knows of its neighbours stands in its page.
+        // A directory is known by its name, and its dependencies on its neighbours are in its `mod.rs`.
         let place = if path.ends_with("mod.rs") { path.parent().expect("it is inside") } else { path };
         let name = place.file_stem().and_then(OsStr::to_str).expect("names are text");
         let directory = place.parent().expect("it is inside");

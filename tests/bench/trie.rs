@@ -1,4 +1,4 @@
-//! What a subscription costs in the trie, in bytes and in nanoseconds, from a thousand to a million of them.
+//! The cost of a subscription in the trie, in bytes and in nanoseconds, from a thousand to a million of them.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
@@ -9,13 +9,13 @@ use std::time::Instant;
 use brooklet::core::trie::{FilterId, Trie};
 use brooklet::protocol::topic::TopicName;
 
-/// As large as what the broker keeps for a subscriber.
+/// As large as the broker's entry for a subscriber.
 type Subscriber = [u32; 3];
 
 const KINDS: [&str; 5] = ["temperature", "humidity", "pressure", "battery/voltage", "state"];
 const NAMES: usize = 10_000;
 const ROUNDS: usize = 101;
-/// Names that are timed at once: so few that others who use the machine seldom come in between.
+/// Names that are timed together: so few that other processes seldom interrupt them.
 const STRETCH: usize = 100;
 
 /// A generator with a fixed seed, so that each run builds the same trie.
@@ -54,7 +54,7 @@ fn time(count: usize, work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e9 / count as f64
 }
 
-/// Bytes of this process in memory.
+/// Resident memory of this process in bytes.
 fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The binary as its operator meets it: flags, exit codes, signals and the log.
+//! The binary from the operator's view: flags, exit codes, signals and the log.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("the broker writes text")
 }
 
-/// A connection without a client behind it, which waits no longer than a test should.
+/// A connection without a client, which waits no longer than a test should.
 fn raw(server: &Server, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).expect("the broker listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
@@ -28,7 +28,7 @@ fn raw(server: &Server, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// What comes until the broker closes.
+/// Reads until the broker closes the connection.
 fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("the broker closes in good order");
@@ -148,7 +148,7 @@ fn the_wills_of_all_reach_all_before_the_end() {
 #[test]
 fn quiet_logs_errors_only() {
     run(async {
-        // Its port is not in the log, so another broker is asked for one that is free.
+        // Its port is not in the log, so another broker is asked for a free one.
         let port = Server::start(&[]).port();
         let mut quiet = brooklet()
             .args(["-q", "-p", &port.to_string()])
@@ -249,7 +249,7 @@ fn verbose_logs_the_packets() {
 fn nobody_writes_a_log_line_of_his_own() {
     in_both_versions(async |version| {
         let server = Server::start(&["-v"]);
-        // What may stand in a packet and ends a line nevertheless, and what may not.
+        // Characters that may be in a packet but end a line, and some that may not.
         let mut client = Client::connect(&server, version, "a\u{2028}Forged\u{2029}").await;
         client.publish("b\u{2028}Forged", QoS::AtMostOnce, false, "").await;
         client.disconnect().await;

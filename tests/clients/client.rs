@@ -1,5 +1,5 @@
-//! One client of either version over rumqttc, driven by the test itself: a client takes part in the traffic only
-//! while its test waits for something from it, and there is no thread to wait for.
+//! A client of either version over rumqttc, driven by the test itself: a client communicates only while its test waits
+//! for something from it, and there is no thread to wait for.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -9,11 +9,11 @@ use v5::mqttbytes::v5 as packets;
 
 use crate::server::{PATIENCE, Server};
 
-/// What a client may receive and send in one packet, in bytes.
+/// The most that a client receives or sends in one packet, in bytes.
 const PACKET_SIZE: u32 = 4 * 1024 * 1024;
-/// How long a 5.0 session that is to outlive its connection does so, in seconds.
+/// How long a persistent 5.0 session outlives its connection, in seconds.
 const EXPIRY: u32 = 3_600;
-/// Requests that wait for their turn to be sent.
+/// The number of requests that may be queued.
 const REQUESTS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +22,16 @@ pub(crate) enum Version {
     V5,
 }
 
-/// What a client says in its CONNECT.
+/// The options of a client's CONNECT.
 #[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) version: Version,
     pub(crate) port: u16,
     pub(crate) identifier: String,
     pub(crate) will: Option<(&'static str, &'static str, QoS, bool)>,
-    /// The session outlives the connection.
+    /// Whether the session outlives the connection.
     pub(crate) is_persistent: bool,
-    /// Nothing is acknowledged.
+    /// Whether nothing is acknowledged.
     pub(crate) is_silent: bool,
     /// Topic Aliases that the broker may use; 5.0 only.
     pub(crate) topic_aliases: Option<u16>,
@@ -41,7 +41,7 @@ pub(crate) struct Client {
     line: Line,
     /// Whether the broker knew the session.
     pub(crate) session_present: bool,
-    /// What arrived while something else was waited for.
+    /// Messages that arrived while something else was awaited.
     messages: VecDeque<Message>,
 }
 
@@ -50,7 +50,7 @@ enum Line {
     V5(v5::AsyncClient, Box<v5::EventLoop>),
 }
 
-/// A received message. Before 5.0 the properties are those of nothing.
+/// A received message. Before 5.0, the properties are empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) topic: String,
@@ -61,7 +61,7 @@ pub(crate) struct Message {
     pub(crate) properties: packets::PublishProperties,
 }
 
-/// What one step of a client brought.
+/// The result of one step of a client.
 #[derive(Debug)]
 enum Happening {
     Connected(bool),
@@ -69,26 +69,26 @@ enum Happening {
     /// The QoS of each filter, `None` for one that was refused.
     Subscribed(Vec<Option<QoS>>),
     Unsubscribed,
-    /// A PUBLISH has left.
+    /// A PUBLISH has been sent.
     Sent,
     /// The last acknowledgement of a PUBLISH has come.
     Acknowledged,
-    /// The client's DISCONNECT has left.
+    /// The client's DISCONNECT has been sent.
     SaidGoodbye,
-    /// Of no interest.
+    /// Anything else.
     Other,
-    /// The connection is over, and why.
+    /// The connection has ended, for this reason.
     Ended(String),
 }
 
-/// Runs a test once for each version; one that does not come to an end fails.
+/// Runs a test once for each version; one that does not finish fails.
 pub(crate) fn in_both_versions(test: impl AsyncFn(Version)) {
     for version in [Version::V311, Version::V5] {
         run(test(version));
     }
 }
 
-/// Runs a test; one that does not come to an end fails.
+/// Runs a test; one that does not finish fails.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("the test comes to an end") });
@@ -157,7 +157,7 @@ impl Client {
         Options::new(server, version, identifier).connect().await
     }
 
-    /// Subscribes, and waits until that is granted; the QoS that was.
+    /// Subscribes, waits for the SUBACK, and returns the granted QoS.
     pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) -> QoS {
         match &self.line {
             Line::V311(client, _) => client.try_subscribe(filter, qos).expect("it can wait"),
@@ -187,7 +187,7 @@ impl Client {
         }
     }
 
-    /// Unsubscribes, and waits until that is done.
+    /// Unsubscribes, and waits for the UNSUBACK.
     pub(crate) async fn unsubscribe(&mut self, filter: &str) {
         match &self.line {
             Line::V311(client, _) => client.try_unsubscribe(filter).expect("it can wait"),
@@ -202,7 +202,7 @@ impl Client {
         }
     }
 
-    /// Publishes, and waits until that is acknowledged as its QoS asks for, for QoS 0 until it has left.
+    /// Publishes, and waits until that is acknowledged as its QoS requires; for QoS 0, until it has been sent.
     pub(crate) async fn publish(&mut self, topic: &str, qos: QoS, retain: bool, payload: impl Into<Vec<u8>>) {
         match &self.line {
             Line::V311(client, _) => client.try_publish(topic, qos, retain, payload).expect("it can wait"),
@@ -251,7 +251,7 @@ impl Client {
         }
     }
 
-    /// False if enough requests wait already.
+    /// Returns false if too many requests are queued already.
     fn try_publish(&self, topic: &str, payload: String) -> bool {
         match &self.line {
             Line::V311(client, _) => client.try_publish(topic, QoS::AtLeastOnce, false, payload).is_ok(),
@@ -283,7 +283,8 @@ impl Client {
         }
     }
 
-    /// Waits for the end of the connection; what arrived before, and the reason as the client words it.
+    /// Waits for the end of the connection; returns the messages that arrived before, and the reason as the client
+    /// words it.
     pub(crate) async fn wait_for_end(mut self) -> (Vec<Message>, String) {
         loop {
             if let Happening::Ended(why) = self.next_but_messages().await {
@@ -292,7 +293,7 @@ impl Client {
         }
     }
 
-    /// Ends the connection as a client should. To drop it ends it as a client should not.
+    /// Ends the connection with DISCONNECT. Dropping it ends it without.
     pub(crate) async fn disconnect(mut self) {
         match &self.line {
             Line::V311(client, _) => client.try_disconnect().expect("it can wait"),
@@ -308,7 +309,7 @@ impl Client {
         }
     }
 
-    /// What happens next. Messages are put by.
+    /// What happens next. Messages are set aside.
     async fn next_but_messages(&mut self) -> Happening {
         match self.step().await {
             Happening::Message(message) => {
@@ -323,7 +324,7 @@ impl Client {
         }
     }
 
-    /// Messages that arrived together with the end of the connection.
+    /// Stores messages that arrived together with the end of the connection.
     fn save_messages(&mut self) {
         let left: Vec<Happening> = match &mut self.line {
             Line::V311(_, event_loop) => event_loop.state.events.drain(..).map(read_v311).collect(),

@@ -16,7 +16,7 @@ use crate::server::{PATIENCE, Server};
 const DAY: u64 = 24 * 60 * 60 * 1000;
 const HOUR: u64 = 60 * 60 * 1000;
 
-/// Has the store say that the clocks showed something else when its broker ended.
+/// Changes the store as if the clocks had shown something else when its broker ended.
 fn set_back(place: &Place, other: impl FnOnce(Clocks) -> Clocks) {
     let clocks = AllClocks::start().read();
     let opening = Opening { listeners: Vec::new(), on_damage: OnDamage::Refuse, clocks };
@@ -24,8 +24,8 @@ fn set_back(place: &Place, other: impl FnOnce(Clocks) -> Clocks) {
     store.finish(other(clocks)).expect("there is room");
 }
 
-/// A client whose session outlives its connection for an hour comes and goes. Tells whether the session was there
-/// already.
+/// Connects and disconnects a client whose session outlives its connection for an hour. Returns whether the session
+/// was already there.
 fn visit(server: &Server) -> bool {
     let mut stream = TcpStream::connect(server.address()).expect("the broker listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
@@ -35,12 +35,12 @@ fn visit(server: &Server) -> bool {
     stream.read_exact(&mut answer).expect("the broker answers");
     assert_eq!((answer[0], answer[3]), (0x20, 0), "{answer:?}");
     stream.write_all(b"\xe0\0").expect("the broker reads");
-    // It is gone when the broker has closed its end.
+    // The client is gone once the broker has closed its end.
     stream.read_to_end(&mut Vec::new()).expect("the broker closes in good order");
     answer[2] == 1
 }
 
-/// The clocks of another start of the machine.
+/// The clocks of another boot of the machine.
 fn other_boot(clocks: Clocks) -> Clocks {
     Clocks { boot: Some(Boot { id: 1, uptime: Time::ZERO }), ..clocks }
 }

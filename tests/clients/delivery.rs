@@ -1,4 +1,4 @@
-//! Messages on their way: the three qualities of service, payloads of all sizes, order, retained messages.
+//! Delivery of messages: the three qualities of service, payloads of all sizes, order, retained messages.
 
 use rumqttc::QoS;
 
@@ -54,7 +54,7 @@ fn a_payload_of_a_mebibyte_and_an_empty_one_arrive_whole() {
         let mut publisher = Client::connect(&server, version, "publisher").await;
         let mut subscriber = Client::connect(&server, version, "subscriber").await;
         subscriber.subscribe("large", QoS::ExactlyOnce).await;
-        // No two pieces of it are alike, so that one in the wrong place is noticed.
+        // No two parts of it are the same, so that one in the wrong place is noticed.
         let large: Vec<u8> = (0..256 * 1024_u32).flat_map(u32::to_be_bytes).collect();
         for qos in ALL {
             for payload in [&large[..], &[]] {
@@ -75,7 +75,8 @@ fn twenty_thousand_messages_arrive_in_order() {
         let mut publisher = Client::connect(&server, version, "publisher").await;
         let mut subscriber = Client::connect(&server, version, "subscriber").await;
         subscriber.subscribe("numbers", QoS::AtLeastOnce).await;
-        // The publisher waits for the reader now and then, so that no more is on its way than a queue may hold.
+        // The publisher waits for the reader now and then, so that no more messages are on their way than a queue may
+        // hold.
         for from in (0..COUNT).step_by(1000) {
             let numbers = from..from + 1000;
             let reading = async {

@@ -1,4 +1,4 @@
-//! Listeners that change places, by a reload or between two runs: what came in by one belongs to its name.
+//! Listeners that change places, by a reload or between two runs: sessions and messages belong to a listener's name.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use crate::place::{Place, end};
 use crate::server::PATIENCE;
 
-/// Writes rules that allow everything, and returns the line that names them.
+/// Writes rules that allow everything, and returns the configuration line with their path.
 #[expect(clippy::disallowed_methods, reason = "a test may write files")]
 fn acl_file(place: &Place) -> String {
     let path = place.0.join("rules");
@@ -24,7 +24,7 @@ fn free_port() -> u16 {
 struct Client(TcpStream);
 
 impl Client {
-    /// Tells the return code, and whether the session was there, too.
+    /// Returns the return code and whether the session was present as well.
     fn connect(port: u16, name: &str) -> (Self, u8, bool) {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
@@ -53,7 +53,7 @@ impl Client {
         self.packet()
     }
 
-    /// One packet of less than 128 bytes.
+    /// Reads one packet of less than 128 bytes.
     fn packet(&mut self) -> Vec<u8> {
         let mut packet = vec![0; 2];
         self.0.read_exact(&mut packet).expect("the broker answers");
@@ -62,7 +62,7 @@ impl Client {
         packet
     }
 
-    /// The next messages have these payloads.
+    /// Asserts that the next messages have these payloads.
     fn expect(&mut self, payloads: &[&str]) {
         for payload in payloads {
             let packet = self.packet();
@@ -79,12 +79,12 @@ fn publish(client: &mut Client, payload: &str, is_retained: bool) {
     assert_eq!(client.ask(&[&head, payload.as_bytes()].concat()), [0x40, 2, 0, 7]);
 }
 
-/// A session with a subscription, which waits for a message.
+/// Leaves a session with a subscription, which waits for a message.
 fn leave_session(port: u16) {
     let mut client = Client::admitted(port, "away");
     assert_eq!(client.ask(SUBSCRIBE), [0x90, 3, 0, 1, 1]);
     client.send(b"\xe0\0");
-    // It is gone when the broker has closed its end.
+    // The client is gone once the broker has closed its end.
     assert_eq!(client.0.read(&mut [0]).expect("the broker closes in good order"), 0);
 }
 

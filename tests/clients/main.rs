@@ -1,6 +1,5 @@
-//! The broker, proved by clients that were written elsewhere: the real binary on a port of its own, and rumqttc
-//! at the other end, for 3.1.1 and for 5.0. Behind them stand the tests of the binary itself: flags, log,
-//! signals, exit codes.
+//! Tests the broker with clients written by others: the real binary on a port of its own, and rumqttc at the other
+//! end, for 3.1.1 and 5.0. Then there are the tests of the binary itself: flags, log, signals, exit codes.
 
 mod binary;
 mod client;

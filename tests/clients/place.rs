@@ -1,4 +1,4 @@
-//! A directory with a store, for brokers that start on it one after another.
+//! A directory with a store, for brokers that start with it one after another.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ impl Place {
         Self(path)
     }
 
-    /// Writes the configuration, with these further lines. As root the broker would otherwise change to a user that
-    /// cannot read the directory.
+    /// Writes the configuration, with these further lines. When started as root, the broker would otherwise switch to
+    /// a user that cannot read the directory.
     #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     pub(crate) fn configure(&self, lines: &str) {
         let text = format!(
@@ -39,7 +39,7 @@ impl Drop for Place {
     }
 }
 
-/// Ends a broker, which must do so in good order.
+/// Ends a broker, which must exit normally.
 pub(crate) fn end(server: Server) {
     server.signal("TERM");
     assert_eq!(server.wait_for_end().0, Some(0));

@@ -1,4 +1,4 @@
-//! What only 5.0 has: properties that pass through, Subscription Identifiers, Topic Aliases.
+//! Features of 5.0: properties that are forwarded, Subscription Identifiers, Topic Aliases.
 
 use rumqttc::QoS;
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
@@ -20,7 +20,7 @@ fn the_properties_of_a_message_pass_through() {
             response_topic: Some("answers/here".to_owned()),
             correlation_data: Some(vec![0, 1, 254, 255].into()),
             content_type: Some("text/plain".to_owned()),
-            // Their order is kept, and so is a name that comes twice.
+            // Their order is kept, and so is a name that occurs twice.
             user_properties: vec![pair("b", "1"), pair("a", "2"), pair("b", "")],
             ..PublishProperties::default()
         };

@@ -1,4 +1,4 @@
-//! A broker that reads its configuration anew while clients are connected.
+//! A broker that reloads its configuration while clients are connected.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use rumqttc::QoS;
 use crate::client::{Client, Version, in_both_versions, run};
 use crate::server::{PATIENCE, Server};
 
-/// A configuration file of its own for one test, which is gone with it.
+/// A configuration file for one test, which is removed with it.
 struct File(PathBuf);
 
 impl File {
@@ -108,7 +108,7 @@ fn what_is_wrong_leaves_everything_as_it_was() {
     });
 }
 
-/// The return code of the CONNACK for a client of 3.1.1 that logs in so, and its connection.
+/// Logs in a client of 3.1.1; returns the return code of the CONNACK and the connection.
 fn log_in(server: &Server, user: &str, password: &str) -> (u8, TcpStream) {
     let mut body = b"\x00\x04MQTT\x04\xc2\x00\x3c".to_vec();
     for text in [user, user, password] {
@@ -131,7 +131,7 @@ fn users_come_and_go_with_their_file() {
         let mut made = crate::server::brooklet();
         let made = made.args(["passwd", "-b", "-c", users.path(), "old", "secret"]).status();
         assert!(made.expect("the binary can be started").success());
-        // Started as root it would become somebody else, who could not read the file again.
+        // When started as root, it would switch to a user that could not read the file again.
         let text = format!("user root\nlistener 0 127.0.0.1\npassword_file {}\n", users.path());
         let file = File::new("passwords", &text);
         let server = file.serve();

@@ -1,4 +1,4 @@
-//! The broker's binary as a child process whose log is read along.
+//! The broker's binary as a child process whose log is read continuously.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +16,7 @@ pub(crate) struct Server {
     log: Arc<Log>,
 }
 
-/// What the broker has written to standard error so far.
+/// The lines that the broker has written to standard error so far.
 #[derive(Default)]
 struct Log {
     written: Mutex<Written>,
@@ -29,7 +29,7 @@ struct Written {
     is_over: bool,
 }
 
-/// The binary, with nothing of the environment that would change its log.
+/// The binary, without environment variables that would change its log.
 pub(crate) fn brooklet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
     command.stdin(Stdio::null()).env_remove("RUST_LOG");
@@ -66,7 +66,7 @@ impl Server {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// The process.
+    /// The process identifier of the broker.
     pub(crate) fn process_identifier(&self) -> u32 {
         self.child.id()
     }
@@ -79,7 +79,7 @@ impl Server {
         line.unwrap_or_else(|| panic!("no line with {text:?} in:\n{}", lines.join("\n"))).clone()
     }
 
-    /// Waits until so many lines contain this text.
+    /// Waits until this many lines contain this text.
     pub(crate) fn wait_for_lines(&self, text: &str, count: usize) {
         let so_many = |written: &Written| written.lines.iter().filter(|line| line.contains(text)).count();
         self.log.wait_until(|written| so_many(written) >= count || written.is_over);
@@ -97,7 +97,7 @@ impl Server {
         assert!(status.expect("there is a program `kill`").success());
     }
 
-    /// Waits until the broker has ended; its exit code and all it has logged.
+    /// Waits until the broker has ended; returns its exit code and its whole log.
     pub(crate) fn wait_for_end(mut self) -> (Option<i32>, Vec<String>) {
         let lines = self.log.wait_until(|written| written.is_over);
         let status = self.child.wait().expect("the child can be waited for");

@@ -29,7 +29,7 @@ fn a_persistent_session_keeps_what_comes_while_its_client_is_away() {
             let qos = if number % 2 == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
             assert_eq!((message.qos, message.dup), (qos, false));
         }
-        // The subscription is still there, too.
+        // The subscription still exists as well.
         publisher.publish("news/end", QoS::AtLeastOnce, false, "").await;
         assert!(sleeper.receive_until("news/end").await.is_empty());
     });

@@ -1,4 +1,4 @@
-//! Which subscription gets what: shared ones, and ones that end.
+//! Which subscription gets which message: shared ones, and ones that end.
 
 use rumqttc::QoS;
 

@@ -1,11 +1,11 @@
-//! The binary and its configuration file, as an operator meets them.
+//! The binary and its configuration file, from the operator's view.
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// A directory of its own for one test, which is gone with it.
+/// A directory for one test, which is removed with it.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -15,7 +15,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     fn file(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
@@ -118,7 +118,7 @@ fn a_user_to_become_has_to_be_there() {
     let scratch = Scratch::new("user");
     let path = scratch.file("a.conf", "user no-such-user\n");
     let own = fs::metadata("/proc/self").map_or(1, |own| std::os::unix::fs::MetadataExt::uid(&own));
-    // Nobody else becomes anybody.
+    // A process that is not root's does not switch users.
     let code = if own == 0 { 3 } else { 0 };
     let output = brooklet(&["-c", &path, "--test-config"]);
     assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
@@ -143,13 +143,13 @@ fn ports_of_the_command_line_yield_to_those_of_the_file() {
     assert_eq!(text(&output.stderr), warning);
 }
 
-// Without the feature for signals, one ends it before it can remove the file.
+// Without the feature `system`, a signal ends it before it can remove the file.
 #[cfg(feature = "system")]
 #[test]
 fn in_the_background_it_leaves_its_number_in_a_file() {
     let scratch = Scratch::new("background");
     let pid_file = scratch.0.join("pid");
-    // Started as root it would become somebody else, who could not remove the file.
+    // When started as root, it would switch to a user that could not remove the file.
     let path = scratch.file("a.conf", &format!("user root\npid_file {}\n", pid_file.display()));
     let output = brooklet(&["-d", "-p", "0", "-c", &path]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -160,7 +160,7 @@ fn in_the_background_it_leaves_its_number_in_a_file() {
     wait_until(|| !pid_file.exists());
 }
 
-/// What is open by the time something is refused is closed again, with what lies in the file system.
+/// Everything opened before an error is closed again, and removed from the file system.
 #[test]
 fn a_start_that_fails_leaves_no_socket() {
     let scratch = Scratch::new("socket");
@@ -173,7 +173,7 @@ fn a_start_that_fails_leaves_no_socket() {
     assert!(!socket.exists());
 }
 
-/// Waits for what takes a moment, but not for ever.
+/// Waits for a condition, but not for ever.
 #[cfg(feature = "system")]
 fn wait_until(condition: impl Fn() -> bool) {
     let is_there = (0..6_000).any(|_| {
@@ -185,7 +185,7 @@ fn wait_until(condition: impl Fn() -> bool) {
     assert!(is_there, "waited in vain");
 }
 
-/// What would be waited for is told apart before it is opened, wherever a configuration names it.
+/// Files on which an open would block are recognized before they are opened, wherever a configuration names them.
 #[test]
 fn a_fifo_in_the_place_of_a_file_is_told_at_once() {
     let scratch = Scratch::new("fifo");

@@ -1,4 +1,4 @@
-//! Settings as a few lines of text, which say what is not as it would be without a file.
+//! Settings as a few lines of text, which show how they differ from those without a file.
 
 use brooklet::core::limits::Limits;
 use brooklet::core::listener::{ListenerOptions, UserNameSource};
@@ -139,7 +139,7 @@ fn of_security(security: &Security, words: &mut Vec<String>) {
     }
 }
 
-/// The fields of a struct that are not as usual.
+/// The fields of a struct that differ from the defaults.
 fn unusual<T: std::fmt::Debug>(said: &T, usual: &T, words: &mut Vec<String>) {
     let text = |fields: &T| {
         let text = format!("{fields:?}");

@@ -1,5 +1,5 @@
-//! The page "Coming from mosquitto" in the README, held against the table of keywords; and the defaults that both tell,
-//! against what the settings are where nothing is said.
+//! Checks the section "Coming from mosquitto" in the README against the table of keywords, and the defaults that both
+//! state against the settings of an empty file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use brooklet::config::file::{self, CommandLine, Step, keywords::Keyword};
 #[cfg(feature = "system")]
 use brooklet::settings::Settings;
 
-/// What the README says of a keyword: its default, where it stands and what is to be said of it.
+/// What the README states about a keyword: its default, its standing and its note.
 type Row = [String; 3];
 
 /// The rows of the table in the README.
@@ -60,14 +60,14 @@ fn settings(text: &str) -> Settings {
     file::settle(&steps, &CommandLine::default()).0
 }
 
-/// What these settings say of each keyword that they tell by its name.
+/// The values that these settings report for each keyword.
 #[cfg(feature = "system")]
 fn values(settings: &Settings) -> BTreeMap<&'static str, String> {
     let value = |keyword: &Keyword| keyword.value(settings, &settings.listeners[0]);
     keywords().filter_map(|keyword| Some((keyword.name, value(keyword)?))).collect()
 }
 
-/// Some keywords have a meaning only beside others: they are looked at with those said.
+/// Some keywords have a meaning only together with others: they are tested with those set.
 #[cfg(feature = "system")]
 const RICH: &str = "persistence true\nlistener 1\nprotocol websockets\ncertfile a\nkeyfile b\n";
 
@@ -88,7 +88,7 @@ fn what_is_not_said_is_as_the_table_tells() {
     }
 }
 
-/// Whatever is said of a keyword is told of that keyword and of no other.
+/// Setting a keyword changes the reported value of that keyword and of no other.
 #[cfg(feature = "system")]
 #[test]
 fn what_is_said_is_told_by_its_name() {
@@ -112,7 +112,7 @@ fn what_is_said_is_told_by_its_name() {
         "tlsv1.3",
         "mqtt",
     ];
-    // They are part of what others tell, or come to nothing that is told.
+    // They are part of the values of others, or are not reported.
     const NOT_TOLD: [&str; 5] =
         ["bind_interface", "log_facility", "log_timestamp_format", "socket_domain", "tls_keyform"];
     let base = format!("{RICH}enable_proxy_protocol 2\n");

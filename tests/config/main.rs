@@ -1,4 +1,4 @@
-//! Configuration files as people have them, and broken ones: what becomes of each stands in `expected.txt`.
+//! Typical configuration files, and broken ones: the result of each is in `expected.txt`.
 
 mod binary;
 #[cfg(all(feature = "tls", feature = "websocket"))]

@@ -1,4 +1,4 @@
-//! What a reload changes, told from two configurations.
+//! The changes of a reload, found by comparing two configurations.
 
 use brooklet::config::file::{self, CommandLine, Step};
 use brooklet::server::plan::{Changes, plan};
@@ -47,7 +47,7 @@ fn listeners_come_and_go_by_their_sockets() {
     assert!(changes.waiting.is_empty());
 }
 
-/// The old text, the new one, what is told to be in force, and what to wait for a restart.
+/// The old text, the new one, the reported changes that are in force, and those that wait for a restart.
 const TOLD: &[(&str, &str, &str, &str)] = &[
     ("", "max_queued_messages 5", "max_queued_messages changed from 1000 after 4194304 bytes to 5.", ""),
     ("", "retry_interval 5", "retry_interval changed from 20 to 5.", ""),

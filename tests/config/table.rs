@@ -1,4 +1,4 @@
-//! The files, held against the table.
+//! Checks the files against the table.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use brooklet::config::file::{self, CommandLine};
 
 use crate::digest::digest;
 
-/// Everything that is to be said of a file: what its settings are, and what is wrong with it.
+/// The report about a file: its settings, and what is wrong with it.
 fn report(path: &str) -> String {
     let outcome = file::load(Some(path), &CommandLine::default());
     let mut lines = outcome.settings.map(|settings| digest(&settings)).unwrap_or_default();
@@ -17,7 +17,7 @@ fn report(path: &str) -> String {
     lines.join("\n")
 }
 
-/// The files of a directory of ours, without those that others include, by what they are called here.
+/// The files of a directory of this test, without those that others include, by their paths.
 fn files(directory: &str) -> Vec<String> {
     let path = Path::new("tests/config").join(directory);
     let entries = fs::read_dir(path).expect("the directory is there");

@@ -1,4 +1,4 @@
-//! Clients that are not let in yet and wait for the broker: the time for their CONNECT stands still, but not for ever.
+//! Clients that are not accepted yet and wait for the broker: the time for their CONNECT stops, but not for ever.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,14 +13,14 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// Decides about each CONNECT later, or as it is told; notes whose decision is of no more use.
+/// Decides about each CONNECT later, or when told to; records clients whose decision is no longer needed.
 #[derive(Clone, Default)]
 pub struct Thinker {
     pub at_once: Rc<Cell<Option<Verdict>>>,
     forgotten: Rc<RefCell<Vec<ConnectionId>>>,
 }
 
-/// Asks once and is content with any answer.
+/// Asks one question and is content with any answer.
 #[derive(Debug)]
 struct Once(bool);
 
@@ -51,7 +51,7 @@ impl AccessControl for Thinker {
     }
 }
 
-/// Proves who it is by a method.
+/// A CONNECT with extended authentication.
 pub fn with_method(client_identifier: &str) -> Connect {
     Connect::new(V5, client_identifier).property(&text_property(0x15, "once"))
 }
@@ -61,7 +61,7 @@ fn world() -> (World, Thinker) {
     (World::with(Limits::default(), thinker.clone()), thinker)
 }
 
-/// A connection on which this was sent and is thought about.
+/// Opens a connection on which this was sent and a decision is pending.
 fn asking(world: &mut World, connect: &Connect) -> Peer {
     let peer = world.open();
     world.pass_seconds(9);
@@ -127,7 +127,7 @@ fn a_refusal_for_want_of_room_says_so() {
     }
 }
 
-/// Between a challenge and its answer it is the client who is waited for.
+/// Between a challenge and its answer, the broker waits for the client.
 #[test]
 fn the_time_for_an_answer_to_a_challenge_does_not_stand_still() {
     for (seconds, is_late) in [(9, false), (10, true)] {
@@ -139,7 +139,7 @@ fn the_time_for_an_answer_to_a_challenge_does_not_stand_still() {
     }
 }
 
-/// Neither does a decision about its Will come too late, nor one that is asked for anew when the rules change.
+/// Nor does a decision about its Will come too late, or one that is asked for again when the rules change.
 #[test]
 fn each_question_may_take_its_time() {
     let (mut world, thinker) = world();
@@ -167,7 +167,7 @@ fn a_client_that_leaves_is_not_thought_about_any_longer() {
     assert!(world.broker.awaits_nothing_else(peer));
     world.cut(peer);
     assert_eq!(*thinker.forgotten.borrow(), [peer]);
-    // What it says beside its CONNECT counts if it is let in.
+    // Packets sent together with the CONNECT count if it is accepted.
     let peer = asking(&mut world, &Connect::new(V5, "a"));
     world.send(peer, Publish::new(V5, "t", b"m").bytes());
     assert!(!world.broker.awaits_nothing_else(peer));

@@ -1,4 +1,4 @@
-//! What is still done while the memory budget is used up.
+//! What the broker still does while the memory budget is used up.
 
 use brooklet::core::limits::Limits;
 
@@ -21,7 +21,7 @@ fn small_messages_of_qos_0_have_their_way_at_the_budget() {
         world.send(publisher, message(length));
         assert_eq!(world.take(peer).len(), usize::from(is_sent), "{length} bytes");
     }
-    // All small messages share a little room; what is larger gets none.
+    // All small messages share a little room; larger ones get none.
     let held = world.broker.held();
     world.broker.set_limits(Limits { memory: Some(held / 2), ..Limits::default() });
     world.send(publisher, message(1));

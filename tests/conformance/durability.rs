@@ -1,4 +1,4 @@
-//! What went wrong once between the broker and its store: batches that come late, a disk without room, a crash.
+//! Past faults between the broker and its store: batches that come late, a full disk, a crash.
 
 use std::num::NonZeroU64;
 
@@ -25,7 +25,7 @@ const PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::f
 pub struct Kept {
     pub world: World,
     pub store: Store,
-    /// With the store, and not durable.
+    /// The batch that the store has and that is not durable yet.
     pub closed: Option<Batch>,
 }
 
@@ -41,14 +41,14 @@ impl Kept {
         Self::with(Limits::default())
     }
 
-    /// The batch that gathers goes to the store.
+    /// Closes the current batch, which goes to the store.
     pub fn close(&mut self) {
         assert!(self.closed.is_none(), "one at a time");
         self.closed = self.world.broker.take_batch(self.world.now());
         self.world.settle();
     }
 
-    /// It is durable.
+    /// Makes it durable.
     pub fn finish(&mut self) {
         let Some(batch) = self.closed.take() else { return };
         let now = self.world.now();
@@ -58,7 +58,7 @@ impl Kept {
         self.read();
     }
 
-    /// Commits, and returns the records that need room and do not replace something that was there.
+    /// Commits, and returns the records that need space and do not replace existing ones.
     pub fn commit_and_weigh(&mut self) -> Vec<Record> {
         self.close();
         let records = self.closed.iter().flat_map(|batch| &batch.records);
@@ -79,7 +79,7 @@ impl Kept {
         weighty
     }
 
-    /// What clients ask for is read.
+    /// Reads what clients ask for.
     pub fn read(&mut self) {
         while self.world.broker.wants_pages() {
             let fetches = self.world.broker.take_fetches(self.world.now());
@@ -98,7 +98,7 @@ impl Kept {
         self.finish();
     }
 
-    /// Another broker begins with what is durable.
+    /// Starts another broker with the durable state.
     pub fn crash(self) -> Self {
         self.crash_into(Limits::default())
     }
@@ -120,7 +120,7 @@ impl Kept {
         self.world.settle();
     }
 
-    /// The payloads of what a new client finds retained.
+    /// The payloads of the retained messages that a new client gets.
     pub fn retained(&mut self) -> Vec<Vec<u8>> {
         let peer = self.world.connect(Connect::new(V5, "looks").bytes());
         self.world.send(peer, subscribe(V5, 1, &[], &[("#", 0)]));
@@ -128,12 +128,12 @@ impl Kept {
         packets.map(|packet| received(V5, &packet).payload).collect()
     }
 
-    /// A session with a subscription of QoS 2 that is away.
+    /// Leaves a session with a subscription of QoS 2.
     pub fn leave_sleeper(&mut self) {
         self.leave("sleeper");
     }
 
-    /// The same of this client.
+    /// Leaves a session of this client.
     pub fn leave(&mut self, client: &str) {
         let peer = self.world.open();
         self.world.send(peer, Connect::new(V5, client).resume().expiry(1_000).bytes());
@@ -144,7 +144,7 @@ impl Kept {
         self.commit();
     }
 
-    /// It comes back; its socket may take nothing more than the CONNACK.
+    /// Resumes the session of a client; its socket may take nothing more than the CONNACK.
     pub fn come_back(&mut self, client: &str, is_stalled: bool) -> Peer {
         let peer = self.world.open();
         self.world.send(peer, Connect::new(V5, client).resume().expiry(1_000).bytes());
@@ -157,7 +157,7 @@ impl Kept {
         peer
     }
 
-    /// A publisher sends messages of QoS 1 one by one, which become durable.
+    /// Publishes messages of QoS 1 one by one, which become durable.
     pub fn publish(&mut self, payloads: &[&[u8]]) {
         let peer = self.world.connect(Connect::new(V5, "p").bytes());
         for payload in payloads {
@@ -291,7 +291,7 @@ fn no_session_waits_for_the_pages_of_another() {
     let sleeper = kept.come_back("sleeper", false);
     let fetches = kept.world.broker.take_fetches(kept.world.now());
     assert_eq!(fetches.iter().map(|fetch| fetch.messages.len()).collect::<Vec<_>>(), [3]);
-    // While that is read, others are answered; and the session asks for nothing more.
+    // While that is being read, others are answered, and the session asks for nothing more.
     kept.publish(&[b"4"]);
     assert!(!kept.world.broker.wants_pages() && kept.payloads(sleeper).is_empty());
     // The answer comes in parts.
@@ -414,7 +414,7 @@ fn what_is_read_stays_within_the_memory_that_there_is() {
     };
     read(&mut kept);
     let mut got = vec![Vec::new(); CLIENTS];
-    // A client that takes nothing holds what it was sent, so all have to.
+    // A client that takes nothing holds what it was sent, so all clients have to take it.
     for _ in 0..payloads.len() {
         for (&peer, got) in peers.iter().zip(&mut got) {
             kept.world.stall(peer, false);
@@ -506,7 +506,7 @@ fn what_has_expired_is_not_read_and_does_not_keep_what_is_fresh() {
     kept.answer(&fetches);
     assert_eq!(kept.payloads(sleeper), [b"owed"]);
     assert_eq!(kept.world.broker.statistics().expired, EXPIRED);
-    // What has expired is settled afterwards, some of it a batch.
+    // Expired messages are settled afterwards, some in each batch.
     let mut batches = 0;
     while !kept.world.broker.is_durable() {
         kept.world.pass_seconds(1);
@@ -545,8 +545,8 @@ fn what_has_expired_for_many_is_left_out_some_of_it_a_turn() {
     assert!(peers.into_iter().all(|peer| kept.payloads(peer).is_empty()));
 }
 
-/// A subscription that had not yet got all retained messages gets those that are retained when the broker starts again,
-/// and what comes after that once.
+/// A subscription that had not received all retained messages yet gets those that are retained when the broker starts
+/// again, and later ones once.
 #[test]
 fn retained_messages_that_are_owed_after_a_crash_are_those_of_then() {
     let mut kept = Kept::new();
@@ -581,7 +581,7 @@ fn retained_messages_that_are_owed_after_a_crash_are_those_of_then() {
     found.sort();
     let expected = [
         ("a", false, &b"old"[..], true),
-        // It was in flight, too.
+        // It was in flight as well.
         ("a", true, b"old", true),
         ("b", false, b"new", false),
         ("c", false, b"old", true),

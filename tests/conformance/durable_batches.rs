@@ -1,4 +1,4 @@
-//! Batches that are full, and what waits for them.
+//! Full batches, and what waits for them.
 
 use brooklet::core::access::Verdict;
 use brooklet::core::journal::Room;
@@ -9,7 +9,7 @@ use crate::durability::Kept;
 use crate::wire::*;
 use crate::world::Peer;
 
-/// A client comes back, and is sent a message of QoS 2 once that is prepared.
+/// Resumes a client's session, and has a message of QoS 2 sent once that is prepared.
 fn come_back_for_message(kept: &mut Kept, client: &str) -> (Peer, Received) {
     let peer = kept.come_back(client, false);
     kept.read();
@@ -36,14 +36,14 @@ fn a_full_journal_keeps_only_clients_waiting_that_would_fill_it() {
     kept.world.send(publisher, Publish::new(V5, "k", b"").qos(2, 100).bytes());
     kept.commit();
     assert_eq!(kept.world.take_one(publisher)[0], 0x50);
-    // The store takes its time, and too much gathers.
+    // The store is slow, and too much data is queued.
     kept.close();
     let large = [7; 1_000_000];
     for number in 1..=20 {
         kept.world.send(publisher, Publish::new(V5, "t", &large).qos(1, number).bytes());
     }
     assert!(kept.world.broker.held() > 16 * large.len());
-    // An acknowledgement after packets that wait is not read; that of any other client is.
+    // An acknowledgement after waiting packets is not read; that of any other client is.
     let ping = |kept: &mut Kept, peer| kept.world.ask(peer, PINGREQ) == PINGRESP;
     assert!(ping(&mut kept, bystander) && ping(&mut kept, keeper));
     for (qos, topic) in [(0, "q"), (1, "q")] {
@@ -58,7 +58,7 @@ fn a_full_journal_keeps_only_clients_waiting_that_would_fill_it() {
     assert_eq!(kept.world.ask(bystander, unsubscribe(V5, 3, &["s"]))[0], 0xB0);
     let newcomer = kept.world.connect(Connect::new(V5, "newcomer").bytes());
     assert!(ping(&mut kept, newcomer));
-    // What would add to the journal waits, each kind on a connection of its own.
+    // Packets that would add to the journal wait, each kind on a connection of its own.
     let retains = kept.world.connect(Connect::new(V5, "retains").bytes());
     kept.world.send(retains, Publish::new(V5, "r", b"").retain().bytes());
     kept.world.send(keeper, subscribe(V5, 4, &[], &[("s", 0)]));
@@ -82,8 +82,8 @@ fn a_full_journal_keeps_only_clients_waiting_that_would_fill_it() {
     }
 }
 
-/// A client that waits because the journal has no room is not late. When the broker waits for the client again, it has
-/// what was left of its time.
+/// A client that waits because the journal is full is not late. When the broker waits for the client again, the client
+/// has the rest of its time.
 #[test]
 fn the_time_for_a_connect_stands_still_while_it_waits_for_the_disk() {
     let mut kept = Kept::with(Limits { queue_bytes: usize::MAX, ..Limits::default() });
@@ -165,7 +165,8 @@ fn subscriptions_again_and_again_take_no_more_room() {
 }
 
 /// QoS 1 messages that a client has acknowledged are settled in portions, one with each batch. A QoS 2 message of
-/// another client is over at once, since it must not come again, whatever a crash leaves of the others [MQTT-4.3.3-4].
+/// another client is settled at once, since it must not come again, whatever a crash leaves of the others
+/// [MQTT-4.3.3-4].
 #[test]
 fn a_message_of_qos_2_is_over_before_thousands_of_qos_1_are_settled() {
     const MANY: usize = 5_000;
@@ -237,8 +238,8 @@ fn clients_that_wait_for_a_batch_are_answered_without_another_turn() {
     }
 }
 
-/// A PUBREL waits until it is durable that the message was received. If its client comes back before that, it is due on
-/// the new connection as soon as it is [MQTT-4.4.0-1].
+/// A PUBREL waits until the receipt of the message is durable. If its client returns before that, it is sent on the
+/// new connection as soon as that is the case [MQTT-4.4.0-1].
 #[test]
 fn a_pubrel_that_was_not_durable_goes_to_the_next_connection() {
     for is_gone in [false, true] {
@@ -270,8 +271,8 @@ fn a_pubrel_that_was_not_durable_goes_to_the_next_connection() {
     }
 }
 
-/// A client that gets what it is sent on `t` at once, and one whose Will of QoS 1 for that topic, and for a session
-/// that is away, has no one to wait for it.
+/// Two clients: one receives messages on `t` at once; the other has a Will of QoS 1 for that topic, for a disconnected
+/// session as well, and disconnects.
 fn witness_and_heir(kept: &mut Kept) -> (Peer, Peer) {
     kept.leave_sleeper();
     let witness = kept.world.connect(Connect::new(V5, "witness").bytes());
@@ -280,7 +281,7 @@ fn witness_and_heir(kept: &mut Kept) -> (Peer, Peer) {
     (witness, heir)
 }
 
-/// Too much gathers while a batch is with the store.
+/// Queues too much data while a batch is with the store.
 fn crowd(kept: &mut Kept) {
     let publisher = kept.world.connect(Connect::new(V5, "publisher").bytes());
     kept.world.send(publisher, Publish::new(V5, "t", b"first").qos(1, 1).bytes());
@@ -301,7 +302,7 @@ fn a_will_that_waits_for_the_store_reaches_clients_before_the_broker_ends() {
     assert_eq!(kept.payloads(witness), [b"last"]);
 }
 
-/// The same where the store has no room. The Will of a kept session is in the store and comes after the next start.
+/// The same where the disk is full. The Will of a persisted session is in the store and comes after the next start.
 #[test]
 fn a_will_that_has_no_room_on_disk_reaches_clients_before_the_broker_ends() {
     let mut kept = Kept::new();

@@ -1,4 +1,5 @@
-//! Shared Subscriptions with a store: what waits for a member whose session ends goes to the others, wherever it is.
+//! Shared Subscriptions with a store: messages queued for a member whose session ends go to the others, wherever they
+//! are.
 
 use brooklet::core::limits::Limits;
 
@@ -18,20 +19,20 @@ fn join(kept: &mut Kept, name: &str, qos: u8, expiry: u32) -> Peer {
     peer
 }
 
-/// The same, but it is away.
+/// The same, but the member disconnects.
 fn leave(kept: &mut Kept, name: &str, qos: u8, expiry: u32) {
     let peer = join(kept, name, qos, expiry);
     kept.world.cut(peer);
     kept.commit();
 }
 
-/// A client connects with Clean Start, and so its former session ends.
+/// A client connects with Clean Start, so its former session ends.
 fn begin_anew(kept: &mut Kept, name: &str) {
     let peer = kept.world.open();
     kept.world.send(peer, Connect::new(V5, name).bytes());
 }
 
-/// The payloads that a client gets when it comes back.
+/// The payloads that a client gets when it returns.
 fn found(kept: &mut Kept, name: &str) -> Vec<Vec<u8>> {
     let peer = kept.come_back(name, false);
     kept.read();
@@ -42,8 +43,8 @@ fn found(kept: &mut Kept, name: &str) -> Vec<Vec<u8>> {
     payloads
 }
 
-/// Another member `b` joins and goes away, the session of `a` ends, and the broker crashes so many batches later. What
-/// `b` gets when the next broker has had time to pass on what is left.
+/// Another member `b` joins and disconnects, the session of `a` ends, and the broker crashes this many batches later.
+/// Returns what `b` gets once the next broker has had time to pass on what is left.
 fn found_after_crash(mut kept: Kept, qos: u8, batches: usize) -> Vec<Vec<u8>> {
     leave(&mut kept, "b", qos, 1_000);
     begin_anew(&mut kept, "a");
@@ -94,7 +95,7 @@ fn no_crash_loses_what_goes_from_a_session_that_has_ended_to_another() {
             assert_eq!(found, <[Vec<u8>; 0]>::default(), "the session has not ended");
             continue;
         }
-        // What went to another member comes at least once.
+        // Messages that went to another member come at least once.
         found.dedup();
         assert_eq!(found, [b"1", b"2", b"3"], "after {batches} batches");
     }
@@ -154,7 +155,7 @@ fn what_waits_in_the_store_goes_to_one_that_is_connected_when_a_connection_is_lo
     assert_eq!(found, payloads[1..], "all but the one that was sent and not answered");
 }
 
-/// The queue of each client holds four messages.
+/// Limits by which the queue of each client holds four messages.
 fn small_queues() -> Limits {
     Limits { queue_length: 4, burst_bytes: 0, ..Limits::default() }
 }
@@ -169,13 +170,13 @@ fn join_slow(kept: &mut Kept, name: &str, expiry: u32) -> Peer {
     peer
 }
 
-/// Publishes messages of which each is of one byte.
+/// Publishes messages of one byte each.
 fn publish_numbers(kept: &mut Kept, numbers: std::ops::Range<u8>) {
     let payloads: Vec<[u8; 1]> = numbers.map(|number| [number]).collect();
     kept.publish(&payloads.iter().map(|payload| &payload[..]).collect::<Vec<_>>());
 }
 
-/// Clients answer everything that they are sent, until nothing has come for some seconds. Returns the payloads.
+/// The clients answer everything that they are sent, until nothing has come for some seconds. Returns the payloads.
 fn drain(kept: &mut Kept, peers: &[Peer]) -> Vec<u8> {
     let (mut payloads, mut quiet) = (Vec::new(), 0);
     while quiet < 5 {
@@ -229,7 +230,7 @@ fn what_was_read_for_other_members_that_have_no_room_goes_back() {
     assert_eq!(kept.world.broker.statistics().dropped, 0);
 }
 
-/// Without a store messages are in memory alone.
+/// Without a store, messages are only in memory.
 #[test]
 fn what_is_not_stored_stays_with_one_that_is_away_too() {
     let mut world = World::with(small_queues(), brooklet::core::access::AllowAll);
@@ -250,7 +251,7 @@ fn what_is_not_stored_stays_with_one_that_is_away_too() {
     assert_eq!(world.take(a).len(), 1 + 5, "CONNACK and all that has waited");
 }
 
-/// A member that is away would lose it: what it gets at QoS 0 does not wait for it.
+/// A disconnected member would lose it: messages at QoS 0 are not queued for it.
 #[test]
 fn what_may_stay_with_one_that_is_away_goes_to_no_other_that_is_away() {
     let mut kept = Kept::with(small_queues());
@@ -262,8 +263,8 @@ fn what_may_stay_with_one_that_is_away_goes_to_no_other_that_is_away() {
     assert_eq!(drain(&mut kept, &[a, members[1]]), numbers(0..10));
 }
 
-/// What waited for a session that is over stays in the store, the one that was sent and not answered as well, and no
-/// crash loses it.
+/// Messages queued for an ended session stay in the store, also the one that was sent and not answered, and no crash
+/// loses them.
 #[test]
 fn what_no_member_has_room_for_when_a_session_ends_waits_until_one_has() {
     for crashes in [false, true] {
@@ -283,7 +284,7 @@ fn what_no_member_has_room_for_when_a_session_ends_waits_until_one_has() {
             b = kept.come_back("b", false);
         }
         let mut found = drain(&mut kept, &[b]);
-        // What was on its way when the broker crashed comes at least once.
+        // Messages on their way when the broker crashed come at least once.
         found.dedup();
         assert_eq!(found, numbers(0..10), "{crashes}");
         assert!(kept.store.former.is_empty() && kept.store.messages.is_empty(), "{crashes}");
@@ -291,7 +292,7 @@ fn what_no_member_has_room_for_when_a_session_ends_waits_until_one_has() {
     }
 }
 
-/// However much waits, no more than a page of it is read for nothing, and nothing while nothing more is kept in memory.
+/// However many messages are queued, at most a page of them is read in vain, and nothing while memory runs out.
 #[test]
 fn what_no_member_has_room_for_is_not_read_again_and_again() {
     let mut kept = Kept::new();
@@ -323,7 +324,7 @@ fn what_no_member_has_room_for_is_not_read_again_and_again() {
     assert_eq!(drain(&mut kept, &[b]), numbers(0..205));
 }
 
-/// A client may come and go as often as it likes: what waits for it does not grow beyond its queue and what came back.
+/// However often a client comes and goes, what is queued for it does not exceed its queue and what came back to it.
 #[test]
 fn what_comes_back_to_a_full_queue_does_not_leave_it_again() {
     let mut kept = Kept::with(Limits { steps_per_turn: 64, ..small_queues() });
@@ -331,7 +332,7 @@ fn what_comes_back_to_a_full_queue_does_not_leave_it_again() {
     publish_numbers(&mut kept, 0..10);
     let publisher = kept.world.connect(Connect::new(V311, "q").bytes());
     for number in 10..40 {
-        // It is taken before what leaves has come back.
+        // It is accepted before what leaves has come back.
         kept.world.broker.closed(a, "cut", kept.world.now());
         for more in 0..4 {
             let publish = Publish::new(V311, "t", &[number, more]).qos(1, 1);

@@ -1,4 +1,4 @@
-//! Packet Identifiers of QoS 1 with a store: what is not acknowledged is sent again with the same one, and none that a
+//! Packet Identifiers of QoS 1 with a store: unacknowledged messages are sent again with the same one, and none that a
 //! client may hold is given to another message [MQTT-4.4.0-1].
 
 use brooklet::core::limits::Limits;
@@ -7,7 +7,7 @@ use crate::durability::Kept;
 use crate::wire::*;
 use crate::world::Peer;
 
-/// What a client was sent: Packet Identifiers, whether each says that it comes again, and payloads.
+/// What a client was sent: Packet Identifiers, DUP flags and payloads.
 fn sent(kept: &mut Kept, peer: Peer) -> Vec<(u16, bool, Vec<u8>)> {
     let packets = kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
     let publishes = packets.map(|packet| received(V5, &packet));
@@ -89,7 +89,7 @@ fn an_identifier_that_was_not_written_down_is_given_to_no_other_message() {
     assert!(new.iter().all(|(identifier, ..)| !is_held(*identifier)), "{new:?} beside {before:?}");
 }
 
-/// No batch is closed for an identifier, and one that is acknowledged meanwhile is not persisted at all.
+/// No batch is closed for an identifier, and one that is acknowledged before is not persisted at all.
 #[test]
 fn identifiers_ride_along() {
     let mut kept = Kept::new();
@@ -105,7 +105,7 @@ fn identifiers_ride_along() {
     assert!(kept.world.broker.is_durable() && kept.world.broker.batch_due().is_none());
 }
 
-/// The broker starts again with a configuration that lets less be in flight.
+/// The broker starts again with a configuration that allows fewer messages in flight.
 #[test]
 fn what_has_begun_comes_again_whatever_may_be_in_flight_now() {
     let mut kept = Kept::new();

@@ -11,7 +11,7 @@ use crate::world::{Peer, World};
 const MESSAGES: usize = 66_000;
 const AT_ONCE: usize = 200;
 
-/// Takes the messages that have come and answers all but those with identifiers in `stuck`. Returns how many they were.
+/// Answers all messages that have come, except those with identifiers in `stuck`. Returns how many there were.
 fn answer_others(world: &mut World, peer: Peer, level: u8, stuck: &BTreeSet<u16>) -> usize {
     let mut count = 0;
     loop {
@@ -60,13 +60,13 @@ fn outlast(level: u8, qos: u8) {
         assert_eq!(answer_others(&mut world, b, level, &in_use), AT_ONCE, "{what}");
     }
     assert_eq!(world.broker.statistics().dropped, 0, "{what}");
-    // Retained messages are delivered, too.
+    // Retained messages are delivered as well.
     world.send(a, Publish::new(V311, "kept", b"m").retain().qos(1, 1).bytes());
     world.send(b, subscribe(level, 2, &[], &[("kept", 1)]));
     let packets = world.take(b);
     assert_eq!(packets.iter().map(|packet| packet[0] >> 4).collect::<Vec<_>>(), [9, 3], "{what}");
     world.send(b, acknowledge(0x40, identifier(&packets[1])));
-    // On another connection those that were never answered come first, and can be answered there.
+    // On another connection, the messages that were never answered come first, and can be answered there.
     world.cut(b);
     world.send(a, batch(2));
     let back = world.open();

@@ -1,4 +1,4 @@
-//! Who a session belongs to, and what its client may be given when it comes back by another listener or as another
+//! The owner of a session, and what its client may receive when it returns through another listener or as another
 //! user.
 
 use brooklet::auth::acl::{Access, Acl, Ruling, Subject};
@@ -14,10 +14,10 @@ use crate::world::{Peer, World};
 
 const OPEN: ListenerId = ListenerId(0);
 const RULED: ListenerId = ListenerId(1);
-/// Names are proved here, and may do all.
+/// A listener that authenticates names; its clients may do everything.
 const PROVING: ListenerId = ListenerId(2);
 
-/// What the clients of one listener may do, and which listeners prove names.
+/// What the clients of one listener may do, and which listeners authenticate names.
 struct Listeners(Acl);
 
 impl AccessControl for Listeners {
@@ -64,7 +64,7 @@ fn lasting(level: u8, client: &str) -> Connect {
     }
 }
 
-/// Connects at a listener; what comes after the CONNACK.
+/// Connects at a listener; returns what comes after the CONNACK.
 fn come(world: &mut World, listener: ListenerId, connect: &Connect) -> (Peer, Vec<Vec<u8>>) {
     let peer = world.open_at(listener);
     world.send(peer, connect.bytes());
@@ -103,7 +103,7 @@ fn what_waits_and_what_comes_is_judged_where_the_client_is_now() {
             let publisher = world.connect(Connect::new(V5, "p").bytes());
             let (peer, _) = come(&mut world, OPEN, &lasting(level, "kitchen"));
             world.ask(peer, subscribe(level, 1, &[], &[(filter, 2)]));
-            // What is in flight, and who gets the topics is known from here on.
+            // Messages in flight, and the recipients of the topics are known from here on.
             publish_all(&mut world, publisher);
             assert_eq!(topics(level, &world.take(peer)).len(), 9, "{level} {filter}");
             world.cut(peer);
@@ -186,18 +186,18 @@ fn retained_messages_are_handed_over_by_the_rules_of_the_listener_where_the_clie
     assert!(topics(V5, &packets).iter().all(|topic| topic == "public/r"));
 }
 
-/// A way to come: the listener, and the User Name.
+/// A way to connect: the listener, and the User Name.
 type Way = (ListenerId, Option<&'static str>);
 
 const WAYS: [Way; 5] =
     [(OPEN, None), (OPEN, Some("ann")), (OPEN, Some("bob")), (PROVING, Some("ann")), (PROVING, Some("bob"))];
 
-/// Whether a session that was made in one way is resumed in another, by what the README says.
+/// Whether a session that was made in one way is resumed in another, according to the README.
 fn may_resume((first, owner): Way, (second, name): Way) -> bool {
     match (first == PROVING, second == PROVING) {
-        // It goes over to the first name that is proved.
+        // It goes over to the first name that is authenticated.
         (false, true) => true,
-        // A name that was not proved owns nothing.
+        // A name that was not authenticated owns nothing.
         (true, false) => false,
         _ => owner == name,
     }

@@ -1,4 +1,4 @@
-//! Messages of about the largest length in the protocol, which become longer on their way out.
+//! Messages near the largest length of the protocol, which become longer when they are sent.
 
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ const MOUNTED: ListenerId = ListenerId(1);
 fn world(change: impl FnOnce(&mut Limits)) -> World {
     World::with_limits(|limits| {
         limits.packet_size = PACKET;
-        // Otherwise each of them would be copied, to go on in a later turn.
+        // Otherwise each of them would be copied, to continue in a later turn.
         limits.steps_per_turn = 1 << 30;
         change(limits);
     })
@@ -34,7 +34,7 @@ fn longest(flags: u8, head: &[u8], less: usize) -> Vec<u8> {
     bytes
 }
 
-/// The message was too long for this subscriber and for no other client, and the next message is not.
+/// Asserts that the message was too long for this subscriber only, and that the next one is not.
 fn assert_left_out(world: &mut World, publisher: (Peer, u8), subscriber: Peer, to: &str, what: &str) {
     assert!(!world.is_closed(publisher.0) && !world.is_closed(subscriber), "{what}");
     assert_eq!(world.take(subscriber), Vec::<Vec<u8>>::new(), "{what}");

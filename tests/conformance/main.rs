@@ -1,6 +1,6 @@
-//! The normative statements of MQTT 5.0 and 3.1.1 as exchanges of packets with the core: bytes in, bytes out, and
-//! a clock that the test moves. A test is named by the number of its statement; `statements.md` beside it lists
-//! them all, and `make conformance` compares the two.
+//! The normative statements of MQTT 5.0 and 3.1.1 as exchanges of packets with the core: bytes in, bytes out, and a
+//! clock that the test controls. A test is named after the number of its statement; `statements.md` lists them all,
+//! and `make conformance` compares the two.
 
 mod admission;
 mod budget;
@@ -56,5 +56,5 @@ mod chance;
 #[path = "../simulation/store.rs"]
 mod store;
 
-/// Whether everything is kept that can be: not here, but in `tests/kept.rs`.
+/// Whether everything is persisted that can be: not here, but in `tests/kept.rs`.
 const KEEPS: bool = false;

@@ -1,4 +1,4 @@
-//! What the standards leave open and clients of mosquitto rely on, as an exchange of packets.
+//! Behaviour that the standards leave open and clients of mosquitto rely on, as exchanges of packets.
 
 use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use brooklet::core::limits::Limits;
@@ -7,7 +7,7 @@ use brooklet::protocol::codec::ReasonCode;
 use crate::wire::*;
 use crate::world::World;
 
-/// Lets nobody publish below `$SYS` or to `secret`.
+/// Allows no one to publish below `$SYS` or to `secret`.
 struct Strict;
 
 impl AccessControl for Strict {
@@ -20,7 +20,7 @@ impl AccessControl for Strict {
     }
 }
 
-/// A bridge of mosquitto's sets the highest bit of the protocol level.
+/// A bridge of mosquitto sets the highest bit of the protocol level.
 fn bridge(level: u8) -> Connect {
     let mut connect = Connect::new(level, "bridge");
     connect.level |= 0x80;
@@ -65,7 +65,7 @@ fn a_bridge_is_told_what_is_to_be_retained() {
     }
 }
 
-/// Unless it is told not to, a bridge tells below `$SYS` whether it is connected, by its Will, too.
+/// By default, a bridge publishes below `$SYS` whether it is connected, also by its Will.
 #[test]
 fn a_bridge_tells_of_its_connection() {
     const STATE: &str = "$SYS/broker/connection/bridge/state";
@@ -84,7 +84,7 @@ fn a_bridge_tells_of_its_connection() {
     }
 }
 
-/// Rules seldom speak of what a bridge tells there. It is let in all the same, and its Will is not published.
+/// Rules seldom cover what a bridge publishes there. It is accepted all the same, and its Will is not published.
 #[test]
 fn a_bridge_that_may_not_tell_of_its_connection_is_let_in() {
     const STATE: &str = "$SYS/broker/connection/bridge/state";
@@ -102,7 +102,7 @@ fn a_bridge_that_may_not_tell_of_its_connection_is_let_in() {
     }
 }
 
-/// Members of a group that come by a bridge take their turn like others.
+/// Group members that connect as bridges take their turn like others.
 #[test]
 fn a_bridge_may_share_a_subscription() {
     let mut world = World::new();
@@ -112,8 +112,8 @@ fn a_bridge_may_share_a_subscription() {
     assert_eq!(world.ask(a, &publish), publish);
 }
 
-/// mosquitto hands a QoS 2 message on only when it is released, so that its clients see the PUBREC before the copy
-/// that they subscribed to themselves.
+/// mosquitto forwards a QoS 2 message only when it is released, so that its clients see the PUBREC before their own
+/// copy of the message.
 #[test]
 fn a_message_is_answered_before_it_comes_back() {
     for level in [V311, V5] {
@@ -134,7 +134,7 @@ fn a_message_is_answered_before_it_comes_back() {
     }
 }
 
-/// The Will, the name and the password of a CONNECT may be as long as the standards let them be.
+/// The Will, the name and the password of a CONNECT may be as long as the standards allow.
 #[test]
 fn a_connect_may_have_long_fields() {
     let long = vec![b'x'; 65_535];

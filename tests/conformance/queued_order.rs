@@ -1,4 +1,4 @@
-//! Where QoS 0 messages wait for clients that are away, those that come later do not overtake them [MQTT-4.6.0-6].
+//! If QoS 0 messages are queued for disconnected clients, later messages do not overtake them [MQTT-4.6.0-6].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// What happens next.
+/// A step of the test.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// A publisher sends this many messages on a topic at once, at this QoS.
@@ -18,12 +18,12 @@ enum Step {
         qos: u8,
         count: usize,
     },
-    /// The subscriber answers the oldest packet that it has not answered.
+    /// The subscriber answers the oldest unanswered packet.
     Answer,
-    /// The subscriber loses its connection, or comes back.
+    /// The subscriber loses its connection, or returns.
     Leave,
     Return,
-    /// QoS 0 messages for clients that are away wait from now on, or do not.
+    /// QoS 0 messages are queued for disconnected clients from now on, or are not.
     Wait(bool),
 }
 
@@ -44,13 +44,13 @@ type Line = (u8, String, u8);
 
 struct Exchange {
     world: World,
-    /// Whether messages of QoS 0 wait for the subscriber.
+    /// Whether messages of QoS 0 are queued for the subscriber.
     waits: bool,
     level: u8,
     publishers: [(Peer, u8); 2],
     subscriber: Option<Peer>,
     number: u16,
-    /// What is to be answered.
+    /// The answers that are due.
     due: VecDeque<Vec<u8>>,
     /// The model: numbers of the messages that were sent and have to arrive, and of those that have arrived.
     sent: BTreeMap<Line, Vec<u16>>,

@@ -1,4 +1,4 @@
-//! What went wrong once, as an exchange of packets; found by the simulator.
+//! Past faults as exchanges of packets; found by the simulator.
 
 use std::cell::Cell;
 #[cfg(feature = "persistence")]
@@ -60,7 +60,7 @@ fn a_decision_is_about_its_filter_however_many_turns_the_packet_takes() {
     assert_eq!((suback[0], refused), (0x90, Some(40)), "{suback:?}");
 }
 
-/// A message whose time is over before it has reached everybody.
+/// A message that expires before it has reached all recipients.
 #[test]
 fn a_message_that_expires_between_two_turns_goes_to_no_more_recipients() {
     let mut broker =
@@ -183,7 +183,7 @@ fn a_topic_alias_is_left_out_where_it_is_too_much() {
     // Two bytes of fixed header, three of topic, one of properties: 60 in all.
     world.send(publisher, Publish::new(V5, "t", &[0; 54]).bytes());
     assert_eq!(world.take_one(a).len(), 60);
-    // Nor is one that is bound already used where the name alone is shorter.
+    // Nor is an alias that is already bound used where the name alone is shorter.
     world.send(publisher, Publish::new(V5, "t", b"x").bytes());
     world.send(publisher, Publish::new(V5, "t", &[0; 54]).bytes());
     assert_eq!(world.take(a).last().map(Vec::len), Some(60));
@@ -208,7 +208,7 @@ fn who_begins_anew_twice_is_not_told_before_his_session_is_gone_for_good() {
     commit(&mut world);
     assert_eq!(world.take(kept).len(), 1);
     world.cut(kept);
-    // The first one leaves before its CONNACK, the second one finds no session any more.
+    // The first one leaves before its CONNACK, the second one finds no session.
     let first = world.open();
     world.send(first, Connect::new(V311, "a").bytes());
     world.cut(first);
@@ -233,7 +233,7 @@ fn an_answer_given_twice_settles_no_other_message() {
         let publish = world.take_one(a);
         identifiers.push(publish[5..7].to_vec());
         world.send(a, [&[0x40, 2], &publish[5..7]].concat());
-        // Once its retained messages are handed over, an idle session keeps as little as it can.
+        // Once its retained messages are delivered, an idle session keeps as little as possible.
         world.send(a, subscribe(V311, 9, &[], &[("r", 0)]));
         world.take(a);
     }

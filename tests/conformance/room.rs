@@ -1,4 +1,4 @@
-//! What becomes of messages while the disk has no room for more.
+//! The fate of messages while the disk is full.
 
 use brooklet::core::journal::Room;
 use brooklet::core::limits::Limits;
@@ -15,7 +15,7 @@ fn what_was_retained_just_before_the_disk_was_full_is_there_when_it_is_acknowled
     kept.world.send(peer, Publish::new(V5, "gone", b"gone").retain().qos(1, 1).bytes());
     kept.commit();
     assert_eq!(kept.world.take(peer).len(), 1);
-    // These wait while another batch is with the store, and then there is no more room.
+    // These wait while another batch is with the store, and then the disk is full.
     kept.world.send(peer, Publish::new(V5, "x", b"x").qos(2, 2).retain().bytes());
     kept.close();
     kept.world.send(peer, Publish::new(V5, "new", b"new").retain().qos(1, 3).bytes());
@@ -62,7 +62,7 @@ fn what_clears_a_topic_is_taken_without_room_and_told_to_all() {
             kept.read();
             kept.commit();
             assert_eq!(kept.payloads(sleeper), [b"old".to_vec(), Vec::new()], "{level} {qos}");
-            // A topic that has nothing to be cleared is like any other.
+            // A topic that has nothing to clear is like any other.
             kept.world.send(peer, Publish::new(V5, "t", b"").retain().qos(1, 3).bytes());
             assert!(level != V5 || kept.world.take_one(peer)[4] == 0x97, "{level} {qos}");
         }
@@ -100,20 +100,20 @@ fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
     assert_eq!(kept.store.messages.len(), 1);
 }
 
-/// Refused for want of room: 5.0 has a code for that, older versions have one for a server that is unavailable.
+/// Refused for lack of space: 5.0 has a code for that, older versions have one for a server that is unavailable.
 const REFUSED: [(u8, u8); 2] = [(V5, 0x97), (V311, 3)];
 
-/// A broker with everything that could fill a disk: kept sessions, with their clients connected and away,
-/// subscriptions, members of groups, retained messages, Wills.
+/// A broker with everything that could fill a disk: persisted sessions of connected and disconnected clients,
+/// subscriptions, group members, retained messages, Wills.
 struct Populated {
     kept: Kept,
-    /// A kept session whose client is there, with subscriptions that retained messages match.
+    /// A persisted session of a connected client, with subscriptions that retained messages match.
     awake: Peer,
-    /// A kept session with a Will.
+    /// A persisted session with a Will.
     heir: Peer,
-    /// A session that is not kept, and a member of the group of one that is.
+    /// A session that is not persisted, and a member of the group of one that is.
     weak: Peer,
-    /// A session that is not kept, with a Will that kept sessions get.
+    /// A session that is not persisted, with a Will for persisted sessions.
     mortal: Peer,
 }
 
@@ -143,7 +143,7 @@ impl Populated {
         Self { kept, awake, heir, weak, mortal }
     }
 
-    /// A client comes without Clean Start. Returns what it is told first.
+    /// A client connects without Clean Start. Returns the first code that it gets.
     fn greet(&mut self, connect: &Connect) -> (Peer, u8) {
         let peer = self.kept.world.open();
         self.kept.world.send(peer, connect.bytes());
@@ -165,7 +165,7 @@ fn kept_session(level: u8, client: &str) -> Connect {
 fn takes_a_new_session(all: &mut Populated) {
     for (level, code) in REFUSED {
         assert_eq!(all.greet(&kept_session(level, "new")).1, code, "{level}");
-        // A session that ends with its connection has no room on disk yet.
+        // A session that ends with its connection has no space on disk yet.
         assert_eq!(all.greet(&Connect::new(V5, "brief")).1, 0);
         assert_eq!(all.greet(&kept_session(level, "brief")).1, code, "{level}");
     }
@@ -198,7 +198,7 @@ fn publishes_wills(all: &mut Populated) {
 fn subscribes(all: &mut Populated) {
     let suback = all.kept.world.ask(all.awake, subscribe(V5, 9, &[], &[("new", 0), ("$share/h/x", 0)]));
     assert_eq!(suback[suback.len() - 2..], [0x97, 0x97]);
-    // Again, to get what is retained.
+    // Again, to get the retained messages.
     all.kept.world.send(all.awake, subscribe(V5, 10, &[], &[("r", 2)]));
 }
 
@@ -216,7 +216,7 @@ fn publishes(all: &mut Populated) {
     all.kept.world.send(all.awake, Publish::new(V5, "unheard", b"x").qos(2, 8).bytes());
 }
 
-/// What a session that is not kept has in memory does not go to one that is kept.
+/// Messages in the memory of a session that is not persisted do not go to one that is.
 fn leaves_a_group(all: &mut Populated) {
     all.kept.world.cut(all.weak);
 }
@@ -242,7 +242,7 @@ fn nothing_that_needs_room_is_written_where_there_is_none() {
             all.kept.commit();
             all.kept.world.take(all.awake);
             all.kept.set_room(room);
-            // A small Will is accepted while there is a little room.
+            // A small Will is accepted while there is a little space.
             if what != "Wills" || room == Room::Scarce {
                 act(&mut all);
             }
@@ -288,7 +288,7 @@ fn a_qos_is_not_raised_for_a_session_that_is_kept_while_there_is_no_room() {
     }
 }
 
-/// Whether a session is there, if the CONNACK is there at once.
+/// Session Present, if the CONNACK comes at once.
 fn connack(all: &mut Populated, connect: &Connect) -> Option<u8> {
     let peer = all.kept.world.open();
     all.kept.world.send(peer, connect.bytes());
@@ -299,7 +299,7 @@ fn connack(all: &mut Populated, connect: &Connect) -> Option<u8> {
 #[test]
 fn who_needs_nothing_kept_does_not_wait_for_a_disk_without_room() {
     let mut all = Populated::new();
-    // This one waits for its CONNACK already when the room is gone.
+    // This client already waits for its CONNACK when the space is gone.
     let early = all.kept.world.open();
     all.kept.world.send(early, kept_session(V5, "sleeper").bytes());
     all.kept.close();

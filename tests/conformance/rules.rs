@@ -1,5 +1,5 @@
-//! What a listener asks of its clients beside the standards: versions, bounds, names and mount points. What the
-//! configuration of mosquitto calls each of them stands in `settings`.
+//! What a listener demands of its clients beyond the standards: versions, limits, names and mount points. Their names
+//! in the configuration of mosquitto are in `settings`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// The listener that is asked more than others, and one that is not.
+/// The listener that demands more than others, and one that does not.
 const STRICT: ListenerId = ListenerId(3);
 const PLAIN: ListenerId = ListenerId(0);
 
@@ -32,7 +32,7 @@ fn world(change: impl FnOnce(&mut ListenerOptions)) -> World {
     world
 }
 
-/// What the broker answers to this CONNECT at a listener, and whether it closes then.
+/// The broker's answer to this CONNECT at a listener, and whether it closes the connection then.
 fn answer(world: &mut World, listener: ListenerId, connect: &Connect) -> (Vec<u8>, bool) {
     let peer = world.open_at(listener);
     world.send(peer, connect.bytes());
@@ -41,7 +41,7 @@ fn answer(world: &mut World, listener: ListenerId, connect: &Connect) -> (Vec<u8
     (packets.pop().unwrap_or_default(), world.is_closed(peer))
 }
 
-/// The Reason or return code that this CONNECT is refused with.
+/// The Reason Code or return code with which this CONNECT is refused.
 fn refusal(world: &mut World, connect: &Connect) -> u8 {
     let (packet, is_closed) = answer(world, STRICT, connect);
     assert!(is_closed, "{packet:02x?}");
@@ -94,7 +94,8 @@ fn the_highest_qos_is_told_granted_and_enforced() {
     }
 }
 
-/// A CONNECT for whose refusal its version has no code: the connection ends, and the client is not told to come again.
+/// Asserts that a CONNECT for whose refusal its version has no code ends the connection, without telling the client to
+/// try again.
 fn assert_unanswered(world: &mut World, listener: ListenerId, connect: &Connect) {
     let sessions = world.broker.census().sessions;
     let peer = world.open_at(listener);
@@ -127,7 +128,7 @@ fn the_largest_payload_is_enforced_to_the_byte() {
     let old = world.connect(Connect::new(V311, "b").bytes());
     subscribe_to(&mut world, reader, "x", 2);
     let (fits, too_large) = ([b'x'; 10], [b'x'; 11]);
-    // Who can be told is told, at once; for all others the answer is as it always is.
+    // A client that can be told is told at once; all others get the usual answer.
     for (qos, kind) in [(1, 0x40), (2, 0x50)] {
         let message = |version, payload: &[u8]| Publish::new(version, "x", payload).qos(qos, 7).bytes();
         let answer = world.ask(peer, message(V5, &too_large));
@@ -234,7 +235,7 @@ fn client_identifiers_have_rules() {
     assert_eq!(answer(&mut world, STRICT, &Connect::new(V5, "out-1")).0[3], 0);
 }
 
-/// Whom the broker asks about: Client Identifier, User Name, certificate, listener and password of each question.
+/// The questions: Client Identifier, User Name, certificate, listener and password of each.
 type Asked = Rc<RefCell<Vec<(String, Option<String>, Option<String>, ListenerId, Option<Vec<u8>>)>>>;
 
 struct Witness(Asked);
@@ -340,7 +341,7 @@ fn a_mount_point_is_put_on_and_taken_off() {
         world.send(inside, Publish::new(level, "a/b", b"1").bytes());
         let topic = |world: &mut World, peer| received(level, &world.take_one(peer)).topic;
         assert_eq!([topic(&mut world, inside), topic(&mut world, outside)], ["a/b", "site/a/b"]);
-        // Of the others it hears only what lies below, and large payloads by their reference.
+        // Of the others, it receives only what lies below, and large payloads by reference.
         for (name, payload) in [("other", vec![0; 10]), ("site", vec![0; 10]), ("site/c", vec![7; 5000])] {
             world.send(outside, Publish::new(level, name, &payload).bytes());
             assert_eq!(topic(&mut world, outside), name);

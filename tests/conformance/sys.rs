@@ -1,4 +1,5 @@
-//! `$SYS`: what the broker tells of itself, by the names and in the forms that dashboards know from mosquitto.
+//! `$SYS`: what the broker publishes about itself, by the names and in the formats that dashboards know from
+//! mosquitto.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A wall clock that is 3.5 seconds behind a multiple of ten.
+/// A wall clock that is 3.5 seconds past a multiple of ten.
 const WALL: Duration = Duration::from_milliseconds(1_700_000_003_500);
 
 fn tell(world: &mut World, seconds: u64) {
@@ -25,7 +26,7 @@ fn told(seconds: u64) -> World {
     world
 }
 
-/// All that is retained below `$SYS/broker`, asked for by a client that is there for that alone.
+/// All retained messages below `$SYS/broker`, read by a separate client.
 fn read(world: &mut World) -> BTreeMap<String, String> {
     let peer = client(world, "reader");
     world.send(peer, subscribe(V5, 1, &[], &[("$SYS/broker/#", 0)]));
@@ -40,7 +41,7 @@ fn read(world: &mut World) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// A subscriber who has seen what is retained.
+/// A subscriber that has received the retained messages.
 fn watch(world: &mut World, filter: &str) -> Peer {
     let peer = client(world, "w");
     world.send(peer, subscribe(V5, 1, &[], &[(filter, 0)]));
@@ -48,7 +49,7 @@ fn watch(world: &mut World, filter: &str) -> Peer {
     peer
 }
 
-/// What came for a subscriber, by the last part of the topic.
+/// The messages for a subscriber, by the last part of the topic.
 fn news(world: &mut World, peer: Peer) -> BTreeMap<String, String> {
     let packets = world.take(peer);
     let all = packets.iter().map(|packet| received(V5, packet));

@@ -1,4 +1,4 @@
-//! What MQTT 3.1 does differently, and redelivery, in which the three versions differ from each other.
+//! The differences of MQTT 3.1, and redelivery, which differs between the three versions.
 
 use brooklet::base::time::Duration;
 use brooklet::core::access::{Client, Question, Verdict};
@@ -11,13 +11,13 @@ use crate::world::{Peer, World};
 
 const LEVELS: [u8; 3] = [V31, V311, V5];
 
-/// A CONNECT whose session is kept.
+/// A CONNECT with a persistent session.
 fn kept(level: u8, client_identifier: &str) -> Vec<u8> {
     let connect = Connect::new(level, client_identifier).resume();
     if level == V5 { connect.expiry(u32::MAX).bytes() } else { connect.bytes() }
 }
 
-/// A client with a kept session and a subscription of `t` at QoS 2.
+/// A client with a persistent session and a subscription of `t` at QoS 2.
 fn receiver(world: &mut World, level: u8) -> Peer {
     let peer = world.connect(kept(level, "receiver"));
     let suback = world.ask(peer, subscribe(level, 1, &[], &[("t", 2)]));
@@ -25,7 +25,7 @@ fn receiver(world: &mut World, level: u8) -> Peer {
     peer
 }
 
-/// The client with the kept session connects anew; what comes behind its CONNACK.
+/// The client with the persistent session connects again; returns what comes after its CONNACK.
 fn again(world: &mut World, level: u8) -> (Peer, Vec<Vec<u8>>) {
     let peer = world.open();
     world.send(peer, kept(level, "receiver"));
@@ -41,12 +41,12 @@ fn first(level: u8, payload: &str, qos: u8, identifier: u16) -> Vec<u8> {
     Publish::new(level, "t", payload.as_bytes()).qos(qos, identifier).bytes()
 }
 
-/// The same when it is sent again.
+/// The same PUBLISH when it is sent again.
 fn repeated(level: u8, payload: &str, qos: u8, identifier: u16) -> Vec<u8> {
     Publish::new(level, "t", payload.as_bytes()).qos(qos, identifier).dup().bytes()
 }
 
-/// A CONNECT of 3.1 with these flags and fields; the answer and whether the connection was closed.
+/// A CONNECT of 3.1 with these flags and fields; returns the answer and whether the connection was closed.
 fn connect_of(flags: u8, fields: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut world = World::new();
     let peer = world.open();
@@ -57,7 +57,7 @@ fn connect_of(flags: u8, fields: &[&[u8]]) -> (Vec<u8>, bool) {
 
 const ACCEPTED: ([u8; 4], bool) = ([0x20, 2, 0, 0], false);
 
-/// Asserts what answers a CONNECT of 3.1.
+/// Asserts the answer to a CONNECT of 3.1.
 #[track_caller]
 fn assert_answer(flags: u8, fields: &[&[u8]], expected: &(impl AsRef<[u8]>, bool)) {
     let (connack, is_closed) = connect_of(flags, fields);
@@ -98,7 +98,7 @@ fn mqtt31_name_and_level_belong_together() {
     }
 }
 
-/// The first byte of its CONNACK is not used: nobody is told of a session.
+/// The first byte of its CONNACK is not used: a session is not reported.
 #[test]
 fn mqtt31_connack_does_not_tell_of_a_session() {
     let mut world = World::new();
@@ -108,13 +108,13 @@ fn mqtt31_connack_does_not_tell_of_a_session() {
         assert_eq!(world.take_one(peer), [0x20, 2, 0, 0]);
         world.cut(peer);
     }
-    // There is one, though, as others are told.
+    // It exists, though, as other versions show.
     let peer = world.open();
     world.send(peer, kept(V311, "peer"));
     assert_eq!(world.take_one(peer), [0x20, 2, 1, 0]);
 }
 
-/// What 3.1 has no use for it does not forbid.
+/// 3.1 does not forbid flags that it does not use.
 #[test]
 fn mqtt31_unused_connect_flags_are_ignored() {
     for flags in [0x03, 0x0A, 0x12, 0x1A, 0x22, 0x3B] {
@@ -166,7 +166,7 @@ fn mqtt31_refusals_have_the_return_codes_of_3_1_1() {
     }
 }
 
-/// A request that was not answered is sent again with DUP, and answered then.
+/// An unanswered request is sent again with DUP, and answered then.
 #[test]
 fn mqtt31_dup_is_allowed_on_subscribe_unsubscribe_and_pubrel() {
     let mut world = World::new();
@@ -196,7 +196,7 @@ fn mqtt31_dup_at_qos_0_means_nothing() {
     assert_eq!(world.take_one(peer), Publish::new(V31, "t", b"x").bytes());
 }
 
-/// In the rest it is as strict as its successor.
+/// Otherwise it is as strict as its successor.
 #[test]
 fn mqtt31_violations_close_without_a_word() {
     let mut world = World::new();
@@ -220,7 +220,7 @@ fn mqtt31_violations_close_without_a_word() {
     }
 }
 
-/// A day in the life of a client of 3.1: each of its packets and the answer to it.
+/// All packets of a client of 3.1, each with its answer.
 #[test]
 fn mqtt31_exchanges() {
     let mut world = World::new();
@@ -267,8 +267,8 @@ fn mqtt31_a_session_is_resumed_or_dropped() {
     }
 }
 
-/// Everything unacknowledged comes again in its order: PUBLISH with DUP, PUBREL where a PUBREC has come; then
-/// what was queued meanwhile.
+/// Everything unacknowledged comes again in order: PUBLISH with DUP, PUBREL where a PUBREC has come; then the messages
+/// queued in the meantime.
 #[test]
 fn mqtt31_redelivery_on_reconnect() {
     for level in LEVELS {
@@ -308,7 +308,7 @@ fn mqtt31_redelivery_on_reconnect() {
     }
 }
 
-/// A session goes on in whatever version its client comes back.
+/// A session continues in whatever version its client uses next.
 #[test]
 fn mqtt31_redelivery_across_versions() {
     for older in LEVELS {
@@ -365,7 +365,7 @@ fn mqtt31_redelivery_on_a_live_connection() {
     }
 }
 
-/// Only the oldest comes again, and any answer puts that off.
+/// Only the oldest comes again, and any answer delays that.
 #[test]
 fn mqtt31_redelivery_of_the_oldest_after_the_latest_answer() {
     for level in [V31, V311] {
@@ -392,7 +392,7 @@ fn mqtt31_redelivery_of_the_oldest_after_the_latest_answer() {
     }
 }
 
-/// An answer that says nothing new does not: none is missing, and the oldest may be lost.
+/// An answer that settles nothing does not: none is missing, and the oldest message may be lost.
 #[test]
 fn mqtt31_redelivery_is_not_put_off_by_answers_that_settle_nothing() {
     for level in [V31, V311] {
@@ -447,7 +447,7 @@ fn mqtt31_redelivery_spares_clients_that_are_slow() {
                 world.send(peer, acknowledge(0x70, identifier));
             }
             assert_eq!(world.broker.statistics().redelivered, 0, "{level} {qos}");
-            // The next message has its time from its own sending on.
+            // The time of the next message counts from when it was sent.
             world.pass(19_000);
             publish(&mut world, "t", b"y", 1);
             world.take(peer);
@@ -459,7 +459,7 @@ fn mqtt31_redelivery_spares_clients_that_are_slow() {
     }
 }
 
-/// A new connection begins anew with the first pause.
+/// A new connection starts again with the first pause.
 #[test]
 fn mqtt31_redelivery_pauses_begin_anew() {
     for level in [V31, V311] {
@@ -477,7 +477,7 @@ fn mqtt31_redelivery_pauses_begin_anew() {
     }
 }
 
-/// While the client is away nothing waits for it, and nothing is sent to it.
+/// While the client is disconnected, no redelivery is due, and nothing is sent to it.
 #[test]
 fn mqtt31_redelivery_needs_a_connection() {
     let mut world = World::new();
@@ -489,7 +489,7 @@ fn mqtt31_redelivery_needs_a_connection() {
     assert_eq!(world.broker.statistics().redelivered, 0);
 }
 
-/// What has not left for a slow client is not sent to it once more.
+/// A message that has not left for a slow client is not sent to it again.
 #[test]
 fn mqtt31_redelivery_does_not_flood_a_stalled_client() {
     for level in [V31, V311] {

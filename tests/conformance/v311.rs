@@ -1,4 +1,4 @@
-//! What the tests of MQTT 3.1.1 share: clients of that version in the state that a test begins with.
+//! Shared by the tests of MQTT 3.1.1: clients of that version in the state at the start of a test.
 
 use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 
@@ -20,7 +20,7 @@ pub fn keeper(world: &mut World, client_identifier: &str) -> Peer {
     peer
 }
 
-/// A client with CleanSession 0 connects; tells whether its session was present and what came behind the CONNACK.
+/// A client with CleanSession 0 connects; returns whether its session was present and what came after the CONNACK.
 pub fn back(world: &mut World, client_identifier: &str) -> (Peer, bool, Vec<Vec<u8>>) {
     let peer = world.open();
     world.send(peer, Connect::new(V311, client_identifier).resume().bytes());
@@ -30,7 +30,7 @@ pub fn back(world: &mut World, client_identifier: &str) -> (Peer, bool, Vec<Vec<
     (peer, connack[2] == 1, packets)
 }
 
-/// Subscribes and takes the SUBACK, behind which nothing may come.
+/// Subscribes and takes the SUBACK, after which nothing may come.
 pub fn listen(world: &mut World, peer: Peer, filter: &str, qos: u8) {
     assert_eq!(world.ask(peer, subscribe(V311, 9, &[], &[(filter, qos)])), [0x90, 3, 0, 9, qos]);
 }
@@ -49,7 +49,7 @@ pub fn keeping_subscriber(world: &mut World, client_identifier: &str, filter: &s
     peer
 }
 
-/// Publishes as a client that is there for this message only, and goes through with the exchange.
+/// Publishes with a client that connects for this message only, and completes the exchange.
 pub fn publish(world: &mut World, topic: &str, payload: &[u8], qos: u8) {
     publish_as(world, Publish::new(V311, topic, payload), qos);
 }
@@ -73,12 +73,12 @@ fn publish_as(world: &mut World, publish: Publish, qos: u8) {
     assert!(world.take(peer).is_empty());
 }
 
-/// The PUBLISH packets that came, which must be all that came.
+/// The PUBLISH packets that came, with no other packets among them.
 pub fn messages(world: &mut World, peer: Peer) -> Vec<Received> {
     world.take(peer).iter().map(|packet| received(V311, packet)).collect()
 }
 
-/// The one PUBLISH that came, which must be all that came.
+/// The one PUBLISH that came, with no other packets.
 pub fn message(world: &mut World, peer: Peer) -> Received {
     received(V311, &world.take_one(peer))
 }
@@ -89,7 +89,7 @@ pub fn payloads(world: &mut World, peer: Peer) -> Vec<String> {
     texts.map(|payload| String::from_utf8(payload).expect("text")).collect()
 }
 
-/// Asserts that the broker closed the connection and said nothing.
+/// Asserts that the broker closed the connection without sending a packet.
 #[track_caller]
 pub fn assert_closed_silently(world: &mut World, peer: Peer, what: &str) {
     assert!(world.is_closed(peer), "not closed: {what}");
@@ -97,7 +97,7 @@ pub fn assert_closed_silently(world: &mut World, peer: Peer, what: &str) {
     assert!(packets.is_empty(), "{packets:02x?} was sent: {what}");
 }
 
-/// Asserts that the connection is open and nothing waits in it.
+/// Asserts that the connection is open and no packet has come.
 #[track_caller]
 pub fn assert_quiet(world: &mut World, peer: Peer, what: &str) {
     assert!(!world.is_closed(peer), "closed: {what}");

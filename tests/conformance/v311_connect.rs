@@ -1,4 +1,4 @@
-//! Chapters 3.1 and 3.2 without Will and session: what a CONNECT may say, and what answers it.
+//! Chapters 3.1 and 3.2 without Will and session: the contents of a CONNECT, and the answers to it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ fn raw_connect(flags: u8, payload: &[&[u8]]) -> Vec<u8> {
     packet(0x10, &[b"\x00\x04MQTT\x04", &[flags, 0, 0][..], &payload.concat()].concat())
 }
 
-/// Asserts that a CONNECT of these flags and fields is closed without a CONNACK, or accepted.
+/// Asserts that a CONNECT with these flags and fields is closed without a CONNACK, or accepted.
 #[track_caller]
 fn assert_connects(flags: u8, payload: &[&[u8]], expected: bool) {
     let mut world = World::new();
@@ -35,7 +35,7 @@ fn assert_connects(flags: u8, payload: &[&[u8]], expected: bool) {
     assert_quiet(&mut world, watcher, &what);
 }
 
-/// Opens a connection and sends; the answer.
+/// Opens a connection and sends bytes; returns the answer.
 fn answer(world: &mut World, bytes: &[u8]) -> (Peer, Vec<u8>) {
     let peer = world.open();
     world.send(peer, bytes);
@@ -69,7 +69,7 @@ fn mqtt311_3_1_0_1() {
     assert_eq!(world.broker.census().sessions, 1);
 }
 
-/// The CONNECT may come in pieces, but not never.
+/// The CONNECT may come in pieces, but must come in time.
 #[test]
 fn mqtt311_3_1_0_1_in_time() {
     let mut world = World::new();
@@ -164,7 +164,7 @@ fn mqtt311_3_1_2_21() {
     assert_connects(0xC2, &[id, name], false);
     assert_connects(0xC2, &[id, name, &[0, 2, b'p']], false);
     assert_connects(0xC2, &[id, name, &[0, 0]], true);
-    // A password is binary data, no string.
+    // A password is binary data, not a string.
     assert_connects(0xC2, &[id, name, &[0, 3, 0, 0xFF, 0xC0]], true);
 }
 
@@ -175,7 +175,7 @@ fn mqtt311_3_1_2_22() {
     assert_connects(0x42, &[id, &field("u"), password], false);
 }
 
-/// A client that pings in time stays, and one that sends something else as well.
+/// A client that pings in time stays connected, and so does one that sends something else.
 #[test]
 fn mqtt311_3_1_2_23() {
     let mut world = World::new();
@@ -197,7 +197,7 @@ fn mqtt311_3_1_2_24() {
         let connect = Connect::new(V311, "peer").keep_alive(seconds).will("will", b"x", 0, false, &[]);
         let peer = world.connect(connect.bytes());
         let allowed = u64::from(seconds) * 1500;
-        // What it is sent is no sign of life, and neither is half a packet in itself.
+        // Packets to the client are no sign of life, and neither is half a packet from it.
         listen(&mut world, peer, "a", 0);
         world.pass(allowed - 1);
         publish(&mut world, "a", b"", 0);
@@ -219,7 +219,7 @@ fn mqtt311_3_1_2_24_zero_turns_it_off() {
     assert_eq!(world.ask(peer, PINGREQ), PINGRESP);
 }
 
-/// Each field of the payload is found where the flags say, and the access control is asked about just those.
+/// Each field of the payload is found where the flags place it, and the access control is asked about exactly those.
 #[test]
 fn mqtt311_3_1_3_1() {
     type Seen = Rc<RefCell<Vec<(String, Option<String>, Option<Vec<u8>>)>>>;
@@ -292,7 +292,7 @@ fn mqtt311_3_1_3_5() {
         for length in 1..=23 {
             assert_connects(flags, &[&field(&all[..length])], true);
         }
-        // More is allowed to a server and welcome here.
+        // A server may accept more, and this one does.
         assert_connects(flags, &[&field("x".repeat(24))], true);
         assert_connects(flags, &[&field("x".repeat(60_000))], true);
     }
@@ -377,7 +377,7 @@ fn mqtt311_3_1_3_11() {
     assert_connects(0x82, &[id, &field("ü+#")], true);
 }
 
-/// Whatever a CONNECT is cut to, nothing is answered and nothing of it takes effect.
+/// Wherever a CONNECT is cut off, it is not answered and has no effect.
 #[test]
 fn mqtt311_3_1_4_1() {
     let full =
@@ -419,7 +419,7 @@ fn mqtt311_3_1_4_2() {
         let older = world.connect(connect(is_first_kept));
         listen(&mut world, older, "a", 0);
         let newer = world.connect(connect(is_second_kept));
-        // 3.1.1 has no word for it, so the older one is closed without any.
+        // 3.1.1 cannot express the reason, so the older connection is closed without a packet.
         assert_closed_silently(&mut world, older, "the older connection");
         assert_eq!(payloads(&mut world, watcher), ["x"]);
         assert_eq!(world.ask(newer, PINGREQ), PINGRESP);
@@ -441,7 +441,7 @@ fn mqtt311_3_1_4_2_across_versions() {
     }
 }
 
-/// A CONNECT that is refused takes nothing over.
+/// A CONNECT that is refused takes no session over.
 #[test]
 fn mqtt311_3_1_4_2_refused() {
     let rule = |client: &Client<'_>, _: Question<'_>| match client.user_name {
@@ -467,7 +467,7 @@ fn mqtt311_3_1_4_4() {
     }
 }
 
-/// Whether a client sends on without waiting for its CONNACK or not: if that is a refusal, nothing more counts.
+/// Whether or not a client waits for its CONNACK before it sends on: if that is a refusal, nothing more counts.
 #[test]
 fn mqtt311_3_1_4_5() {
     let rule = |client: &Client<'_>, _: Question<'_>| match client.user_name {
@@ -496,7 +496,7 @@ fn mqtt311_3_1_4_5() {
     let (peer, answers) = answer(&mut world, &[&Connect::new(V311, "a").bytes()[..], &rest].concat());
     assert_eq!(answers[..4], [0x20, 2, 0, 0]);
     assert!(!world.is_closed(peer));
-    // What waits for a disk comes behind it.
+    // Answers that wait for a disk come after it.
     assert!(crate::KEEPS || answers.ends_with(&PINGRESP));
     assert_eq!(payloads(&mut world, watcher), ["x"]);
 }
@@ -508,7 +508,7 @@ fn mqtt311_3_2_0_1() {
     assert_quiet(&mut world, peer, "before its CONNECT");
     world.send(peer, [&Connect::new(V311, "peer").resume().bytes()[..], &PINGREQ].concat());
     assert_eq!(world.take(peer).concat(), [0x20, 2, 0, 0, 0xD0, 0]);
-    // Not even what has waited for the client, nor its own Will, comes before the CONNACK.
+    // Not even queued messages for the client, nor its own Will, come before the CONNACK.
     listen(&mut world, peer, "#", 1);
     publish(&mut world, "a", b"1", 1);
     world.cut(peer);
@@ -540,7 +540,7 @@ fn mqtt311_3_2_2_2() {
     let mut world = World::new();
     let (peer, _) = answer(&mut world, &connect);
     world.send(peer, DISCONNECT);
-    // A session without anything in it is a session.
+    // An empty session is a session as well.
     let (peer, connack) = answer(&mut world, &connect);
     assert_eq!(connack, [0x20, 2, 1, 0]);
     world.cut(peer);
@@ -566,7 +566,7 @@ fn mqtt311_3_2_2_3() {
     assert_eq!(connack, [0x20, 2, 0, 0], "dropped by a clean one");
 }
 
-/// Refusals with each code, at a client whose session is stored and stays so.
+/// Refusals with each code, for a client whose session is stored and stays so.
 #[test]
 fn mqtt311_3_2_2_4() {
     for (reason, code) in [
@@ -621,7 +621,7 @@ fn mqtt311_3_2_2_5() {
     assert_eq!(world.ask(last, PINGREQ), PINGRESP);
 }
 
-/// What no return code says: a CONNECT that breaks the protocol, rather than one that asks for too much.
+/// No return code stands for a CONNECT that breaks the protocol, rather than one that asks for too much.
 #[test]
 fn mqtt311_3_2_2_6() {
     let id: &[u8] = &field("c");

@@ -4,7 +4,7 @@ use crate::v311::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A CONNECT of 3.1.1 with a Will and a User Name, made of strings as they come.
+/// A CONNECT of 3.1.1 with a Will and a User Name, made of these strings as they are.
 fn connect_of(client_identifier: &[u8], will_topic: &[u8], user_name: &[u8]) -> Vec<u8> {
     let mut body = b"\x00\x04MQTT\x04\x86\x00\x00".to_vec();
     for text in [client_identifier, will_topic, b"payload", user_name] {
@@ -13,8 +13,8 @@ fn connect_of(client_identifier: &[u8], will_topic: &[u8], user_name: &[u8]) -> 
     packet(0x10, &body)
 }
 
-/// Sends `text` in every field that holds a string; tells for each whether the broker took it. It either takes
-/// the packet or closes without a word.
+/// Sends `text` in every field that holds a string; returns for each whether the broker accepted it. It either accepts
+/// the packet or closes the connection without one.
 fn taken_as(text: &[u8]) -> Vec<(&'static str, bool)> {
     let connects = [
         ("client identifier", connect_of(text, b"w", b"u")),
@@ -75,7 +75,7 @@ fn mqtt311_1_5_3_2() {
     for text in ["\0", "\0a", "a\0b", "a/\0", "a/b\0"] {
         assert_taken(text.as_bytes(), false);
     }
-    // Those that are no better, of which the standard says that they may be refused.
+    // Characters that the standard allows a server to refuse.
     for text in ["\u{1}", "a/\u{1F}", "\u{7F}", "a\u{9F}", "\u{FDD0}", "\u{FFFF}", "\u{5FFFE}"] {
         assert_taken(text.as_bytes(), false);
     }
@@ -162,7 +162,7 @@ fn mqtt311_2_3_1_1() {
     }
 }
 
-/// The identifier of a finished exchange may be taken again, by the same kind of packet and by another.
+/// The identifier of a finished exchange may be used again, by the same kind of packet and by another.
 #[test]
 fn mqtt311_2_3_1_2() {
     let mut world = World::new();
@@ -199,7 +199,7 @@ fn mqtt311_2_3_1_3() {
     assert_quiet(&mut world, watcher, "QoS 2 again");
 }
 
-/// Publishes `count` messages to `t` at QoS 1 and takes the identifiers with which they reach `peer`.
+/// Publishes `count` messages to `t` at QoS 1 and returns the identifiers with which they reach `peer`.
 fn identifiers_of(world: &mut World, publisher: Peer, peer: Peer, count: usize) -> Vec<u16> {
     let one = Publish::new(V311, "t", b"").qos(1, 1).bytes();
     world.send(publisher, one.repeat(count));
@@ -253,7 +253,7 @@ fn mqtt311_2_3_1_5() {
     let mut world = World::new();
     let peer = client(&mut world, "peer");
     let at_most_once = subscriber(&mut world, "at most once", "a", 0);
-    // What would be the identifier is the beginning of the payload.
+    // The bytes that would be the identifier are the beginning of the payload.
     world.send(peer, [0x30, 5, 0, 1, b'a', 0, 7]);
     assert_eq!(world.take_one(at_most_once), [0x30, 5, 0, 1, b'a', 0, 7]);
     for qos in [1, 2] {

@@ -1,10 +1,10 @@
-//! Chapters 4.3, 4.5 and 4.6: the exchanges of each QoS, who receives a message, and in what order.
+//! Chapters 4.3, 4.5 and 4.6: the exchanges of each QoS, the recipients of a message, and the order of messages.
 
 use crate::v311::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// Publishes without finishing an exchange before the next begins; takes what answers.
+/// Publishes without finishing an exchange before the next begins; returns the answers.
 fn send_all(world: &mut World, publisher: Peer, publishes: &[(&str, &str, u8)]) -> Vec<Vec<u8>> {
     let mut bytes = Vec::new();
     for (identifier, (topic, payload, qos)) in (1..).zip(publishes) {
@@ -15,7 +15,7 @@ fn send_all(world: &mut World, publisher: Peer, publishes: &[(&str, &str, u8)]) 
     world.take(publisher)
 }
 
-/// Answers all that has come and comes, until nothing more does; the messages, in the order in which they came.
+/// Answers everything that has come and comes, until nothing more does; returns the messages in order.
 fn take_all(world: &mut World, peer: Peer, mut packets: Vec<Vec<u8>>) -> Vec<Received> {
     let mut seen = Vec::new();
     while !packets.is_empty() {
@@ -60,7 +60,7 @@ fn mqtt311_4_3_2_1() {
         publish(&mut world, "t", b"x", 1);
         assert_eq!(world.take_one(peer), Publish::new(V311, "t", b"x").qos(1, identifier).bytes());
     }
-    // Acknowledged is what its own PUBACK names; a strange one changes nothing.
+    // A PUBACK acknowledges the message with its identifier; an unknown one changes nothing.
     for identifier in [2, 2, 9, 65_535] {
         world.send(peer, acknowledge(0x40, identifier));
         assert_quiet(&mut world, peer, "PUBACK");
@@ -99,7 +99,7 @@ fn mqtt311_4_3_3_1() {
         publish(&mut world, "t", b"x", 2);
         assert_eq!(world.take_one(peer), Publish::new(V311, "t", b"x").qos(2, identifier).bytes());
     }
-    // Until the PUBREC it is the PUBLISH that is unacknowledged, from then on the PUBREL.
+    // Until the PUBREC, the PUBLISH is unacknowledged, from then on the PUBREL.
     let again = |identifier| Publish::new(V311, "t", b"x").qos(2, identifier).dup().bytes();
     let mut expected = [again(1), again(2)];
     for identifier in [2, 1] {
@@ -144,7 +144,7 @@ fn mqtt311_4_3_3_2() {
     for round in 1..=3 {
         assert_eq!(world.ask(peer, publish("t", b"x").bytes()), acknowledge(0x50, 7));
         assert_eq!(message(&mut world, watcher).packet_identifier, Some(round));
-        // Whatever comes with this identifier is the same message, until it is released.
+        // Everything with this identifier is the same message, until it is released.
         for repeat in [publish("t", b"x").dup(), publish("t", b"x"), publish("other", b"else").dup().retain()]
         {
             assert_eq!(world.ask(peer, repeat.bytes()), acknowledge(0x50, 7));
@@ -157,7 +157,7 @@ fn mqtt311_4_3_3_2() {
     assert_eq!(world.ask(peer, acknowledge(0x62, 999)), acknowledge(0x70, 999), "never seen");
 }
 
-/// Many at a time, released in any order; QoS 1 with the same identifier in between is another matter.
+/// Many at a time, released in any order; QoS 1 with the same identifier in between is independent.
 #[test]
 fn mqtt311_4_3_3_2_interleaved() {
     let mut world = World::new();
@@ -180,7 +180,7 @@ fn mqtt311_4_3_3_2_interleaved() {
     assert_eq!(messages(&mut world, watcher).len(), 2);
 }
 
-/// Another client's identifiers are its own.
+/// The identifiers of different clients are independent.
 #[test]
 fn mqtt311_4_3_3_2_of_each_client() {
     let mut world = World::new();
@@ -192,7 +192,7 @@ fn mqtt311_4_3_3_2_of_each_client() {
     }
 }
 
-/// Everybody whose filter matches gets it: present or away, of any version, the publisher too.
+/// Every client with a matching filter gets it: connected or not, of any version, including the publisher.
 #[test]
 fn mqtt311_4_5_0_1() {
     for qos in 0..=2 {
@@ -243,7 +243,7 @@ fn mqtt311_4_5_0_2() {
     }
 }
 
-/// What a client sends again on a new connection goes on in the order in which it comes.
+/// Messages that a client sends again on a new connection are forwarded in the order in which they come.
 #[test]
 fn mqtt311_4_6_0_1() {
     let mut world = World::new();
@@ -308,8 +308,8 @@ fn mqtt311_4_6_0_5() {
     }
 }
 
-/// Per publisher, topic and QoS, for a receiver that is there, one whose socket is stalled, one that is away, and
-/// one that may have few in flight.
+/// Per publisher, topic and QoS, for a connected receiver, one whose socket is stalled, a disconnected one, and one
+/// that allows few in flight.
 #[test]
 fn mqtt311_4_6_0_6() {
     let texts: Vec<String> = (0..60).map(|number| number.to_string()).collect();

@@ -1,4 +1,4 @@
-//! Chapters 3.3 and 3.6: what a PUBLISH may say, RETAIN, and who is told what of it.
+//! Chapters 3.3 and 3.6: the contents of a PUBLISH, RETAIN, and the answers to it.
 
 use brooklet::core::access::{Client, Question, Verdict};
 use brooklet::core::limits::Limits;
@@ -8,7 +8,7 @@ use crate::v311::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// What a new subscription gets behind its SUBACK, as (topic, payload, QoS); all of it with RETAIN.
+/// What a new subscription gets after its SUBACK, as (topic, payload, QoS); all of it with RETAIN.
 fn retained(world: &mut World, filter: &str, qos: u8) -> Vec<(String, String, u8)> {
     let peer = client(world, "late");
     world.send(peer, subscribe(V311, 1, &[], &[(filter, qos)]));
@@ -41,7 +41,7 @@ fn mqtt311_3_3_1_1() {
     }
 }
 
-/// A resend from a client is recognised or not by its identifier; DUP says nothing.
+/// A resend from a client is recognized by its identifier; DUP makes no difference.
 #[test]
 fn mqtt311_3_3_1_1_from_a_client() {
     let mut world = World::new();
@@ -88,7 +88,7 @@ fn mqtt311_3_3_1_3() {
         assert_eq!(world.take_one(watcher), expected);
         let (_, _, packets) = back(&mut world, "absent");
         assert_eq!(packets, [expected]);
-        // And DUP on the way out is set though it was not on the way in.
+        // And DUP is set on the outgoing message though it was not on the incoming one.
         world.ask(peer, Publish::new(V311, "t", b"y").qos(qos, 6).bytes());
         let (_, _, packets) = back(&mut world, "absent");
         assert_eq!(packets[1], Publish::new(V311, "t", b"y").qos(qos, 2).dup().bytes());
@@ -149,7 +149,7 @@ fn mqtt311_3_3_1_6() {
     }
 }
 
-/// More than the broker looks at or sends at a time, through a window of 512.
+/// More than the broker examines or sends at a time, through a window of 512.
 #[test]
 fn mqtt311_3_3_1_6_many() {
     let mut world = World::new();
@@ -225,7 +225,7 @@ fn mqtt311_3_3_1_10() {
         world.send(watcher, subscribe(V311, 1, &[], &[("t", 0)]));
         assert_eq!(world.take(watcher).len(), 2);
         retain(&mut world, "t", b"", qos);
-        // It is a message too, for those who are there.
+        // It is also a message for connected subscribers.
         assert_eq!(world.take_one(watcher), Publish::new(V311, "t", b"").bytes());
         assert_eq!(retained_payloads(&mut world, "#"), ["y"]);
     }
@@ -293,7 +293,7 @@ fn mqtt311_3_3_2_2() {
     assert_eq!(world.broker.census().retained, 0);
 }
 
-/// What is delivered names the topic that was published to, never the filter, whichever way it comes.
+/// Every delivered message has the topic that was published to, never the filter, whichever path it takes.
 #[test]
 fn mqtt311_3_3_2_3() {
     for topic in ["sport/tennis/player1", "sport/", "sport//x", "sport/ü€𝄞"] {
@@ -313,7 +313,7 @@ fn mqtt311_3_3_2_3() {
 
 #[test]
 fn mqtt311_3_3_4_1() {
-    // With somebody who receives it and with nobody.
+    // With a recipient and without one.
     for filter in ["t", "other"] {
         let mut world = World::new();
         subscriber(&mut world, "watcher", filter, 0);
@@ -342,7 +342,7 @@ fn mqtt311_3_3_5_1() {
     }
 }
 
-/// A client that may not publish is answered as if it might; nobody gets the message.
+/// A client that may not publish is answered as if it might; the message reaches no one.
 #[test]
 fn mqtt311_3_3_5_2() {
     let rule = |_: &Client<'_>, question: Question<'_>| match question {

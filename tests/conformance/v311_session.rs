@@ -4,7 +4,7 @@ use crate::v311::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// The ways in which a connection ends and a kept session does not.
+/// The ways in which a connection ends and a persistent session does not.
 const ENDS: [(&str, End); 4] = [
     ("DISCONNECT", |world, peer| world.send(peer, DISCONNECT)),
     ("network failure", World::cut),
@@ -12,7 +12,7 @@ const ENDS: [(&str, End); 4] = [
     ("nothing: it is taken over", |_, _| {}),
 ];
 
-/// The packets as the messages that they should be.
+/// The packets as messages, which all of them must be.
 fn all(packets: &[Vec<u8>]) -> Vec<Received> {
     packets.iter().map(|packet| received(V311, packet)).collect()
 }
@@ -66,7 +66,7 @@ fn mqtt311_3_1_2_5() {
     }
 }
 
-/// Many, and more than are sent at a time.
+/// Many messages, more than are sent at a time.
 #[test]
 fn mqtt311_3_1_2_5_many() {
     let mut world = World::new();
@@ -94,8 +94,8 @@ fn mqtt311_3_1_2_5_many() {
     assert_eq!(stored, (0..900).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
-/// A clean connection drops all that was stored: subscriptions, messages on their way, identifiers of both
-/// directions. And it leaves nothing behind.
+/// A clean connection drops all stored state: subscriptions, messages on their way, identifiers of both directions.
+/// And it leaves nothing.
 #[test]
 fn mqtt311_3_1_2_6() {
     for (what, end) in ENDS {
@@ -217,7 +217,7 @@ fn mqtt311_4_1_0_1() {
     assert_eq!(world.ask(peer, acknowledge(0x62, 77)), acknowledge(0x70, 77));
 }
 
-/// As long as a client is connected its session lasts, a clean one too.
+/// A session lasts as long as its client is connected, even a clean one.
 #[test]
 fn mqtt311_4_1_0_2() {
     for is_kept in [false, true] {
@@ -230,8 +230,8 @@ fn mqtt311_4_1_0_2() {
     }
 }
 
-/// Everything unacknowledged comes again: with its identifier, in its order, PUBLISH with DUP; nothing of it
-/// twice, and nothing that was finished.
+/// Everything unacknowledged comes again, with its identifier, in order, PUBLISH with DUP; nothing twice, and nothing
+/// that was finished.
 #[test]
 fn mqtt311_4_4_0_1() {
     for (what, end) in ENDS {
@@ -271,7 +271,7 @@ fn mqtt311_4_4_0_1() {
     }
 }
 
-/// What came while the client was away goes behind what it had not acknowledged.
+/// Messages that came while the client was disconnected follow the unacknowledged ones.
 #[test]
 fn mqtt311_4_4_0_1_before_newer_ones() {
     for qos in [1, 2] {
@@ -305,7 +305,7 @@ fn mqtt311_4_4_0_1_retained() {
     assert_eq!(packets, [Publish::new(V311, "t", b"x").qos(1, 1).retain().dup().bytes()]);
 }
 
-/// A subscription that is gone does not take back what was on its way.
+/// The end of a subscription does not revoke messages on their way.
 #[test]
 fn mqtt311_4_4_0_1_unsubscribed() {
     let mut world = World::new();

@@ -8,7 +8,7 @@ use crate::v311::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// Asserts that the packet closes the connection, is not answered, and that no filter of it took effect.
+/// Asserts that the packet closes the connection, is not answered, and that none of its filters took effect.
 #[track_caller]
 fn assert_refused(bytes: &[u8]) {
     let mut world = World::new();
@@ -58,7 +58,7 @@ fn mqtt311_3_8_3_3() {
     assert_refused(&[0x82, 2, 0, 1]);
     assert_refused(&[0x82, 0]);
     assert_refused(&[0x82, 1, 0]);
-    // A filter without its QoS, and half a filter, are none either.
+    // A filter without its QoS, and half a filter, are not valid either.
     for filters in [&b"\0\x01a"[..], b"\0\x02a", b"\0\x01a\x01\0\x01b", b"\0\x01a\x01\0"] {
         assert_refused(&packet(0x82, &[&[0, 1], filters].concat()));
     }
@@ -82,7 +82,7 @@ fn mqtt311_3_8_4_1() {
     }
 }
 
-/// Several requests on their way at once are answered each with its own identifier.
+/// Several requests on their way at once are each answered with their own identifier.
 #[test]
 fn mqtt311_3_8_4_2() {
     let mut world = World::new();
@@ -104,7 +104,7 @@ fn mqtt311_3_8_4_3() {
         assert_eq!((packets.len(), &packets[0][..]), (2, &[0x90, 3, 0, 1, qos][..]), "round {round}");
         let kept = received(V311, &packets[1]);
         assert_eq!((&kept.payload[..], kept.qos, kept.retain), (&b"kept"[..], qos, true));
-        // There is one subscription, at the QoS that was asked for last.
+        // There is one subscription, at the QoS of the last request.
         publish(&mut world, "t/2", b"x", 2);
         let passing = message(&mut world, peer);
         assert_eq!((passing.qos, passing.retain), (qos, false), "round {round}");
@@ -115,7 +115,7 @@ fn mqtt311_3_8_4_3() {
     assert_quiet(&mut world, peer, "one UNSUBSCRIBE ends it");
 }
 
-/// Subscribing again loses nothing and repeats nothing of what is on its way, be it sent or waiting.
+/// Subscribing again neither loses nor repeats messages on their way, sent or queued.
 #[test]
 fn mqtt311_3_8_4_3_flow() {
     let mut world = World::with_limits(|limits| limits.in_flight = 2);
@@ -166,7 +166,7 @@ fn mqtt311_3_8_4_4() {
     }
 }
 
-/// Grants what begins with `0`, `1` or `2` at most at that QoS and refuses what begins with `-`.
+/// Grants filters that begin with `0`, `1` or `2` at most that QoS and refuses those that begin with `-`.
 fn strict(limits: Limits) -> World {
     let rule = |_: &Client<'_>, question: Question<'_>| match question {
         Question::Subscribe { filter, .. } => match filter.as_str().as_bytes()[0] {
@@ -281,7 +281,7 @@ fn mqtt311_3_10_4_1() {
         assert_eq!(world.ask(peer, unsubscribe(V311, 2, &[filter])), acknowledge(0xB0, 2));
         assert_eq!(world.broker.census().subscriptions, held.len(), "{filter}");
     }
-    // Each is removed by itself alone, though others match the same topics.
+    // Each is removed alone, though others match the same topics.
     for (index, filter) in held.into_iter().enumerate() {
         assert_eq!(world.ask(peer, unsubscribe(V311, 2, &[filter])), acknowledge(0xB0, 2));
         assert_eq!(world.broker.census().subscriptions, held.len() - index - 1, "{filter}");
@@ -290,7 +290,7 @@ fn mqtt311_3_10_4_1() {
     }
 }
 
-/// One client's UNSUBSCRIBE is none of another's.
+/// An UNSUBSCRIBE of one client does not affect another.
 #[test]
 fn mqtt311_3_10_4_1_of_others() {
     let mut world = World::new();
@@ -319,7 +319,7 @@ fn mqtt311_3_10_4_2() {
     }
 }
 
-/// Retained messages that were still to come for it are none of those begun.
+/// Retained messages that were still to come for it do not count as begun.
 #[test]
 fn mqtt311_3_10_4_2_retained() {
     let mut world = World::with_limits(|limits| limits.in_flight = 1);
@@ -343,7 +343,7 @@ fn mqtt311_3_10_4_3() {
     assert_eq!(messages(&mut world, peer).len(), 3);
     assert_eq!(world.ask(peer, acknowledge(0x50, 2)), acknowledge(0x62, 2));
     assert_eq!(world.ask(peer, unsubscribe(V311, 1, &["a"])), acknowledge(0xB0, 1));
-    // On a connection of 3.1.1 what is not acknowledged comes again, the oldest first.
+    // On a connection of 3.1.1, unacknowledged messages come again, the oldest first.
     for (again, answer) in [
         (Publish::new(V311, "a", b"x").qos(1, 1).dup().bytes(), acknowledge(0x40, 1)),
         (acknowledge(0x62, 2), acknowledge(0x70, 2)),

@@ -4,8 +4,8 @@ use crate::v311::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// Whether a message for `topic` reaches a subscription of `filter`; asserted to be the same for a subscription
-/// that is there first, one that is away, and one that comes when the message is retained.
+/// Whether a message for `topic` reaches a subscription of `filter`; asserted to be the same for an existing
+/// subscription, one of a disconnected client, and a new one when the message is retained.
 #[track_caller]
 fn is_match(filter: &str, topic: &str) -> bool {
     let mut world = World::new();
@@ -23,7 +23,7 @@ fn is_match(filter: &str, topic: &str) -> bool {
     counts == [1; 3]
 }
 
-/// Asserts for a filter which topics it matches and which not.
+/// Asserts for a filter which topics it matches and which it does not.
 #[track_caller]
 fn assert_matches(filter: &str, matching: &[&str], others: &[&str]) {
     for topic in matching {
@@ -158,7 +158,7 @@ fn mqtt311_4_7_3_2() {
     }
 }
 
-/// The longest that the length field can say is fine in every place.
+/// The longest that the length field can express is valid in every place.
 #[test]
 fn mqtt311_4_7_3_3() {
     let longest = "x".repeat(65_535);
@@ -184,7 +184,7 @@ fn mqtt311_4_7_3_4() {
     assert_matches("a", &["a"], &["\u{FEFF}a", "\u{FF41}", "a\u{200B}"]);
 }
 
-/// What the protocol does not allow closes the connection, and no other one.
+/// A violation of the protocol closes the connection, and no other one.
 #[test]
 fn mqtt311_4_8_0_1() {
     let mut world = World::new();
@@ -225,7 +225,7 @@ fn mqtt311_4_8_0_1() {
     assert_eq!(world.broker.census().sessions, 1);
 }
 
-/// What came before the violation counts.
+/// Packets before the violation count.
 #[test]
 fn mqtt311_4_8_0_1_after_others() {
     let mut world = World::new();
@@ -238,8 +238,8 @@ fn mqtt311_4_8_0_1_after_others() {
     assert_eq!(payloads(&mut world, watcher), ["good"]);
 }
 
-/// What exceeds a limit of ours, though the protocol allows it, can not be processed; the connection is closed,
-/// and the session, if it was to be kept, is kept.
+/// A packet that exceeds a limit of the broker, though the protocol allows it, cannot be processed; the connection is
+/// closed, and a persistent session is kept.
 #[test]
 fn mqtt311_4_8_0_2() {
     let deep = "l/".repeat(201);

@@ -1,4 +1,4 @@
-//! Chapters 3.1.2.5 to 3.1.2.7 and 3.14: the Will, and the DISCONNECT that takes it back.
+//! Chapters 3.1.2.5 to 3.1.2.7 and 3.14: the Will, and the DISCONNECT that revokes it.
 
 use crate::v311::*;
 use crate::wire::*;
@@ -9,7 +9,8 @@ fn with_will(qos: u8, retain: bool) -> Connect {
     Connect::new(V311, "peer").will("will", b"gone", qos, retain, &[])
 }
 
-/// Sends a CONNECT of these flags and fields; whether it was accepted. What is not is closed without a word.
+/// Sends a CONNECT with these flags and fields; returns whether it was accepted. Otherwise it must be closed without a
+/// packet.
 fn is_accepted(flags: u8, fields: &[&[u8]]) -> bool {
     let mut world = World::new();
     let watcher = subscriber(&mut world, "watcher", "#", 0);
@@ -24,7 +25,7 @@ fn is_accepted(flags: u8, fields: &[&[u8]]) -> bool {
     is_accepted
 }
 
-/// Every end but a DISCONNECT publishes the Will, of a clean session and of a kept one.
+/// Every end except a DISCONNECT publishes the Will, of a clean session and of a persistent one.
 #[test]
 fn mqtt311_3_1_2_8() {
     let ends: [(&str, End); 9] = [
@@ -67,7 +68,7 @@ fn mqtt311_3_1_2_8() {
     }
 }
 
-/// A Will is a message like any other for those who are away.
+/// For disconnected clients, a Will is a message like any other.
 #[test]
 fn mqtt311_3_1_2_8_for_the_absent() {
     for qos in [1, 2] {
@@ -101,7 +102,7 @@ fn mqtt311_3_1_2_9_empty() {
     assert_eq!(world.take_one(watcher), [0x30, 6, 0, 4, b'w', b'i', b'l', b'l']);
 }
 
-/// Once published or taken back it does not come again, whatever becomes of the session.
+/// Once published or revoked it does not come again, whatever happens to the session.
 #[test]
 fn mqtt311_3_1_2_10() {
     for is_disconnected in [false, true] {
@@ -125,7 +126,7 @@ fn mqtt311_3_1_2_10() {
     }
 }
 
-/// Each CONNECT brings its own.
+/// Each CONNECT has its own.
 #[test]
 fn mqtt311_3_1_2_10_replaced() {
     let mut world = World::new();
@@ -239,14 +240,14 @@ fn mqtt311_3_1_2_17_empty() {
     assert!(subscriber_with_retained(&mut world).is_empty());
 }
 
-/// What a new subscriber of `will` gets behind its SUBACK.
+/// What a new subscriber of `will` gets after its SUBACK.
 fn subscriber_with_retained(world: &mut World) -> Vec<Received> {
     let peer = client(world, "late");
     world.send(peer, subscribe(V311, 1, &[], &[("will", 2)]));
     world.take(peer)[1..].iter().map(|packet| received(V311, packet)).collect()
 }
 
-/// A DISCONNECT with reserved bits or with a body is none: the Will is published.
+/// A DISCONNECT with reserved bits or with a body is not valid: the Will is published.
 #[test]
 fn mqtt311_3_14_1_1() {
     let mut world = World::new();
@@ -260,7 +261,7 @@ fn mqtt311_3_14_1_1() {
     }
 }
 
-/// The broker closes too, if the client does not.
+/// The broker closes the connection as well, if the client does not.
 #[test]
 fn mqtt311_3_14_4_1() {
     let mut world = World::new();

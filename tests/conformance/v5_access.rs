@@ -1,5 +1,5 @@
-//! What clients may do by access rules: at SUBSCRIBE, at each delivery, for retained messages, for what waited, for
-//! Wills, for sessions of other users; and what becomes of all that when the rules change.
+//! Access rules for clients: at SUBSCRIBE, at each delivery, for retained messages, for queued messages, for Wills,
+//! for sessions of other users; and what happens to all of that when the rules change.
 
 use brooklet::auth::acl::{Access, Acl, Ruling, Subject};
 use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
@@ -11,7 +11,7 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// Lets everybody in, but for `gone` and `changed` to stay, and asks rules about everything else.
+/// Accepts every client, except `gone` and `changed` later, and asks rules about everything else.
 struct Ruled {
     acl: Acl,
     why: Option<String>,
@@ -213,7 +213,7 @@ fn a_session_is_taken_over_by_its_own_user_alone() {
     assert_eq!(received(V5, &packets[1]).payload, b"m");
 }
 
-/// A retained message keeps both names of its publisher, whose lengths are written down in two bytes.
+/// A retained message keeps both names of its publisher, whose lengths are stored in two bytes.
 #[test]
 fn names_that_are_too_long_together_are_refused() {
     let limits = Limits { connect_packet_size: 200_000, ..Limits::default() };
@@ -292,7 +292,7 @@ fn who_may_not_stay_goes_and_who_is_nobody_loses_the_session() {
     }
 }
 
-/// Refuses everybody for one reason.
+/// Refuses every client for one reason.
 struct Closed(ReasonCode);
 
 impl AccessControl for Closed {

@@ -9,7 +9,7 @@ const OF_A_MESSAGE: [u8; 9] = [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0
 /// Those of PUBREL and PUBCOMP.
 const OF_A_RELEASE: [u8; 2] = [0x00, 0x92];
 
-/// Every Reason Code is sent in an answer to a message of this QoS; those in `listed` are taken, the others end the
+/// Sends every Reason Code in an answer to a message of this QoS; those in `listed` are accepted, the others end the
 /// connection. `answer` is what the client does with the Packet Identifier and the Reason Code.
 fn assert_only_listed(qos: u8, listed: &[u8], answer: impl Fn(&mut World, Peer, u16, u8)) {
     for code in 0..=255 {
@@ -48,7 +48,7 @@ fn mqtt5_3_4_2_1_of_the_server() {
     }
 }
 
-/// What comes for a message of this QoS that is not authorized and carries a User Property.
+/// The answer to a message of this QoS that is not authorized and has a User Property.
 fn refusal(connect: &Connect, qos: u8) -> Vec<u8> {
     let mut world = guarded_world();
     let peer = world.connect(connect.bytes());
@@ -122,7 +122,7 @@ fn mqtt5_3_6_2_1() {
     });
 }
 
-/// A PUBREC for a message that was never sent, with a User Property, and the PUBREL that comes.
+/// Sends a PUBREC for a message that was never sent, with a User Property; returns the PUBREL.
 fn unknown_pubrec(connect: &Connect) -> Vec<u8> {
     let mut world = World::new();
     let peer = world.connect(connect.bytes());
@@ -159,7 +159,7 @@ fn mqtt5_3_7_2_1() {
     });
 }
 
-/// A PUBREL for a message that never came, with a User Property, and the PUBCOMP that comes.
+/// Sends a PUBREL for a message that never came, with a User Property; returns the PUBCOMP.
 fn unknown_pubrel(connect: &Connect) -> Vec<u8> {
     let mut world = World::new();
     let peer = world.connect(connect.bytes());

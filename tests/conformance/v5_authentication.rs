@@ -9,8 +9,8 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A client says `knock`, is asked `who`, and says who it is; `eve` is nobody. Whoever begins with its name need not be
-/// asked.
+/// A client sends `knock`, is asked `who`, and answers who it is; `eve` is not accepted. A client that starts with its
+/// name need not be asked.
 #[derive(Debug)]
 struct Knock {
     is_asked: bool,
@@ -39,8 +39,8 @@ impl Exchange for Knock {
     }
 }
 
-/// Knows the method `knock`, and accepts no client by password. Whether the Will `later` may be published is decided
-/// later.
+/// Supports the method `knock`, and accepts no client by password. Whether the Will `later` may be published is
+/// decided later.
 struct Porter;
 
 impl AccessControl for Porter {
@@ -48,7 +48,7 @@ impl AccessControl for Porter {
         match question {
             Question::Connect { .. } => Answer::Now(Verdict::Refused(ReasonCode::BadUserNameOrPassword)),
             Question::Publish { topic, .. } if topic.as_str() == "later" => Answer::Later,
-            // Rights are those of the user who was authenticated.
+            // The rights are those of the user who was authenticated.
             Question::Publish { .. } if client.user_name != Some("ann") => {
                 Answer::Now(Verdict::Refused(ReasonCode::NotAuthorized))
             }
@@ -65,7 +65,7 @@ fn world() -> World {
     World::with(Limits::default(), Porter)
 }
 
-/// The properties of a packet that goes on: method and data.
+/// The properties of a packet that continues: method and data.
 fn said(method: &str, data: &[u8]) -> Vec<u8> {
     [text_property(0x15, method), text_property(0x16, data)].concat()
 }
@@ -78,7 +78,7 @@ fn connect(client_identifier: &str, data: &[u8]) -> Connect {
     Connect::new(V5, client_identifier).property(&said("knock", data))
 }
 
-/// A client that was let in by the method as `user`.
+/// A client that was accepted by the method as `user`.
 fn let_in(world: &mut World, client_identifier: &str, user: &str) -> Peer {
     let peer = world.open();
     let asked = world.ask(peer, connect(client_identifier, b"knock").bytes());
@@ -104,7 +104,7 @@ fn mqtt5_4_12_0_2() {
     assert!(!world.is_closed(a));
 }
 
-/// Nothing else goes on: the connection is closed without a word.
+/// No other packet may continue: the connection is closed without a packet.
 #[test]
 fn mqtt5_4_12_0_3() {
     let name = said("knock", b"ann");
@@ -139,7 +139,7 @@ fn mqtt5_3_1_2_30_disconnect() {
     assert_eq!(world.broker.census().sessions, 0);
 }
 
-/// Refused at once, or after a question; the session of that name stays with whom it belongs to.
+/// Refused at once, or after a question; the session of that name stays with its owner.
 #[test]
 fn mqtt5_4_12_0_4_failed() {
     let mut world = world();
@@ -166,7 +166,7 @@ fn mqtt5_4_12_0_5() {
     assert_eq!(connack.property(0x16), None);
 }
 
-/// The method has it from the client who it is; a User Name in the CONNECT has to be the same.
+/// The method determines who the client is; a User Name in the CONNECT has to be the same.
 #[test]
 fn mqtt5_4_12_0_5_user_name() {
     let mut world = world();
@@ -179,7 +179,7 @@ fn mqtt5_4_12_0_5_user_name() {
     assert_eq!(world.ask(b, Publish::new(V5, "t", b"").qos(1, 1).bytes())[4], 0x87);
 }
 
-/// What AUTH carries is the method and its data, never more, and no more than fits.
+/// AUTH carries the method and its data, never more, and no more than fits.
 #[test]
 fn mqtt5_3_15_2_2() {
     let size = u32::try_from(auth(0x18, &said("knock", b"who")).len()).expect("a small size");
@@ -201,7 +201,7 @@ fn mqtt5_3_15_2_3() {
     assert_eq!(world.ask(a, auth(0x19, &with_more)), auth(0x00, &text_property(0x15, "knock")));
 }
 
-/// Everything else goes on meanwhile, and the method can be gone through again and again.
+/// Everything else continues in the meantime, and the method can be repeated any number of times.
 #[test]
 fn mqtt5_4_12_1_1_again() {
     let mut world = world();
@@ -238,7 +238,7 @@ fn mqtt5_4_12_1_2_failed() {
     }
 }
 
-/// Whoever does not answer is not waited for longer than for a CONNECT.
+/// A client that does not answer has no more time than for a CONNECT.
 #[test]
 fn mqtt5_4_12_0_2_silence() {
     let mut world = world();
@@ -248,7 +248,7 @@ fn mqtt5_4_12_0_2_silence() {
     assert!(world.is_closed(a));
 }
 
-/// The Will is decided upon when the client is known, and that may take its time; what came behind waits.
+/// The decision about the Will follows when the client is known, and may come later; packets after it wait.
 #[test]
 fn mqtt5_3_1_4_6_will_later() {
     for bytes in [vec![connect("a", b"ann")], vec![connect("a", b"knock")]] {

@@ -11,7 +11,7 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// A door that can be opened and closed, or leaves everybody waiting.
+/// An access control that can be switched to any answer, including a later one.
 #[derive(Clone)]
 struct Door(Rc<Cell<Answer>>);
 
@@ -26,7 +26,7 @@ fn with_door() -> (World, Rc<Cell<Answer>>) {
     (World::with(Limits::default(), Door(answer.clone())), answer)
 }
 
-/// A resumed session has things to send, and its client asks for more, while the decision about it is awaited.
+/// A resumed session has messages to send, and its client asks for more, while the decision about it is awaited.
 #[test]
 fn mqtt5_3_2_0_1() {
     let (mut world, answer) = with_door();
@@ -134,7 +134,7 @@ fn mqtt5_3_2_2_6() {
     assert!(greet(&mut world, &stored).1.session_present);
 }
 
-/// Closed by the broker, and at once: nobody has to wait for the client.
+/// Closed by the broker, and at once: it does not wait for the client.
 #[test]
 fn mqtt5_3_2_2_7() {
     for reason in [ReasonCode::BadUserNameOrPassword, ReasonCode::Banned, ReasonCode::ServerBusy] {
@@ -149,7 +149,7 @@ const LISTED: [u8; 22] = [
     0x9A, 0x9B, 0x9C, 0x9D, 0x9F,
 ];
 
-/// A CONNECT with every byte of it set to every value of interest: all properties are below 0x30.
+/// A CONNECT with each of its bytes set to every value of interest: all properties are below 0x30.
 #[test]
 fn mqtt5_3_2_2_8() {
     let good = Connect::new(V5, "a")
@@ -233,7 +233,7 @@ fn mqtt5_3_2_2_15() {
     assert_eq!(largest.len(), maximum as usize);
     world.send(a, largest);
     assert!(world.take(a).is_empty());
-    // One more is too many, and told as soon as its length is known.
+    // One more is too many, and refused as soon as its length is known.
     assert_broken(&mut world, a, &of_size(maximum as usize + 1)[..4], 0x95);
 }
 
@@ -246,7 +246,7 @@ fn mqtt5_3_2_2_16() {
         let identifier = connack.property(0x12).expect("an identifier").to_vec();
         assert!(identifier.len() > 2 && seen.insert(identifier));
     }
-    // A client that has one of its own is assigned none.
+    // A client with an identifier of its own is assigned none.
     assert_eq!(greet(&mut world, &Connect::new(V5, "a")).1.property(0x12), None);
     assert_eq!(world.broker.census().sessions, 51);
 }
@@ -275,7 +275,7 @@ fn mqtt5_3_2_2_18() {
     assert_broken(&mut world, a, Publish::new(V5, "t", b"x").property(&[0x23, 0, 1]).bytes(), 0x94);
 }
 
-/// A refusal says why in words only as far as they fit, whatever is the reason for it.
+/// A refusal has a Reason String only if that fits, whatever the reason.
 #[test]
 fn mqtt5_3_2_2_19() {
     let refuse = |property: &[u8]| {
@@ -301,7 +301,7 @@ fn mqtt5_3_2_2_19() {
     assert_eq!(world.ask(peer, connect.bytes()), [0x20, 3, 0, 0x8C, 0]);
 }
 
-/// The broker has no User Properties to tell.
+/// The broker has no User Properties to send.
 #[test]
 fn mqtt5_3_2_2_20() {
     let mut world = World::new();
@@ -316,7 +316,7 @@ fn granted(maximum: u16, wanted: u16) -> (World, crate::world::Peer, ConnAck) {
     (world, peer, connack)
 }
 
-/// What the broker says is what it then holds the client to.
+/// The limits that the broker announces are the ones that it enforces.
 #[test]
 fn mqtt5_3_2_2_21() {
     for wanted in [61, 0, 0xFFFF] {

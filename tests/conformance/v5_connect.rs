@@ -1,4 +1,4 @@
-//! MQTT 5.0, chapter 3.1, CONNECT: its flags, its payload, what refuses it, and the session that it takes.
+//! MQTT 5.0, chapter 3.1, CONNECT: its flags, its payload, reasons to refuse it, and the session that it resumes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,11 +11,11 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// What was asked about a CONNECT: Client Identifier, User Name, Password.
+/// The questions about a CONNECT: Client Identifier, User Name, Password.
 type Asked = Rc<RefCell<Vec<(String, Option<String>, Option<Vec<u8>>)>>>;
 
-/// Notes whom it is asked about, and refuses the Client Identifier `!`, the User Name `mallory` and to publish to
-/// `secret`.
+/// Records the clients that it is asked about, and refuses the Client Identifier `!`, the User Name `mallory` and
+/// publishing to `secret`.
 #[derive(Clone, Default)]
 pub struct Doorman {
     asked: Asked,
@@ -112,7 +112,7 @@ fn mqtt5_3_1_2_2() {
     }
     assert_unsupported(&connect_as("MQIsdp", 6));
     assert_unsupported(&connect_as("mqtt", 6));
-    // What comes later than 5.0 is told in the words of the last version that is known, whatever else it sends.
+    // A version after 5.0 is answered in the format of the last known version, whatever else it sends.
     for level in [6, 7, 0x7F] {
         assert_refused(&mut World::new(), connect_as("MQTT", level), 0x84);
         assert_refused(&mut World::new(), packet(0x10, &[&field("MQTT")[..], &[level, 0xFF]].concat()), 0x84);
@@ -140,14 +140,14 @@ fn mqtt5_3_1_2_4() {
     assert_eq!(world.take_one(b), [0x40, 2, 0, 1]);
     let (a, connack) = greet(&mut world, &stored);
     assert!(!connack.session_present);
-    // Neither what was queued nor the subscription is there.
+    // Neither the queued messages nor the subscription are there.
     assert!(world.take(a).is_empty());
     world.send(b, Publish::new(V5, "t", b"x").qos(1, 1).bytes());
     assert!(world.take(a).is_empty());
     assert_eq!(world.broker.census().subscriptions, 0);
 }
 
-/// The same while the old connection is still there; what it had received is forgotten too.
+/// The same while the old connection is still open; what it had received is forgotten as well.
 #[test]
 fn mqtt5_3_1_2_4_take_over() {
     let mut world = World::new();
@@ -161,7 +161,7 @@ fn mqtt5_3_1_2_4_take_over() {
     let (new, connack) = greet(&mut world, &stored);
     assert!(!connack.session_present);
     assert!(world.is_closed(old));
-    // No repeat: the identifier belonged to the old session.
+    // Not a repeat: the identifier belonged to the old session.
     assert_eq!(world.ask(new, &publish), [0x50, 2, 0, 1]);
     assert_eq!(world.take(b).len(), 1);
 }
@@ -186,7 +186,7 @@ fn mqtt5_3_1_2_5() {
     world.send(a, stored.bytes());
     let packets = world.take(a);
     assert!(ConnAck::new(&packets[0]).session_present);
-    // The release of the first message, then the second one, then the subscription goes on.
+    // The release of the first message, then the second one, then the subscription continues.
     assert_eq!(packets[1], acknowledge(0x62, identifier));
     assert_eq!(received(V5, &packets[2]).payload, b"2");
     assert_eq!(packets.len(), 3);
@@ -243,7 +243,7 @@ fn mqtt5_3_1_2_13() {
     assert_refused(&mut World::new(), connect.bytes(), 0x81);
 }
 
-/// A field whose flag is not there is left over.
+/// A field whose flag is not set is left over.
 #[test]
 fn mqtt5_3_1_2_16() {
     let mut connect = Connect::new(V5, "a").user_name("u");
@@ -251,7 +251,7 @@ fn mqtt5_3_1_2_16() {
     assert_refused(&mut World::new(), connect.bytes(), 0x81);
 }
 
-/// A flag whose field is not there lets the packet end too early.
+/// A flag whose field is missing makes the packet end too early.
 #[test]
 fn mqtt5_3_1_2_17() {
     let mut connect = Connect::new(V5, "a");
@@ -273,7 +273,7 @@ fn mqtt5_3_1_2_19() {
     assert_refused(&mut World::new(), connect.bytes(), 0x81);
 }
 
-/// 5.0 allows a Password without a User Name, of any bytes, also of none.
+/// 5.0 allows a Password without a User Name, of any bytes, even of none.
 #[test]
 fn mqtt5_3_1_2_19_alone() {
     let doorman = Doorman::default();
@@ -284,7 +284,7 @@ fn mqtt5_3_1_2_19_alone() {
     }
 }
 
-/// No method is known here, so the one thing that may follow never does.
+/// No method is supported here, so the one packet that may follow never does.
 #[test]
 fn mqtt5_3_1_2_30() {
     let connect = Connect::new(V5, "a").property(&text_property(0x15, "SCRAM-SHA-1"));
@@ -363,7 +363,7 @@ fn mqtt5_3_1_3_5() {
             world.cut(peer);
         }
     }
-    // More is allowed to be accepted, and is.
+    // A server may accept more, and this one does.
     for more in ["a/+#$ b", "\u{1F980}", &"x".repeat(24), &"x".repeat(65_000 - 20)] {
         client(&mut world, more);
     }
@@ -405,7 +405,7 @@ fn mqtt5_3_1_3_7() {
     assert_eq!(world.ask(b, &publish), publish);
 }
 
-/// Every identifier is good enough for the broker itself; who asks at its door may see that differently.
+/// The broker itself accepts every identifier; the access control may decide otherwise.
 #[test]
 fn mqtt5_3_1_3_8() {
     assert_refused(&mut guarded(), Connect::new(V5, "!").bytes(), 0x85);
@@ -464,7 +464,7 @@ fn mqtt5_3_1_4_1() {
     for length in 7..good.len() - 2 {
         assert_refused(&mut World::new(), packet(0x10, &good[2..2 + length]), 0x81);
     }
-    // Too short to tell which version it speaks.
+    // Too short to show its version.
     for length in 0..7 {
         let mut world = World::new();
         let peer = world.open();
@@ -489,7 +489,7 @@ fn mqtt5_3_1_4_2() {
     assert_eq!(world.broker.census().sessions, 0);
 }
 
-/// Who is refused changes nothing for the client whose identifier it named, connected or away.
+/// A refused client changes nothing for the client with the same identifier, connected or not.
 #[test]
 fn mqtt5_3_1_4_2_bystander() {
     let mut world = guarded();
@@ -535,7 +535,7 @@ fn mqtt5_3_1_4_4() {
     }
 }
 
-/// What comes in the same bytes behind the CONNECT is worked off behind its CONNACK.
+/// Packets that follow the CONNECT in the same bytes are processed after its CONNACK.
 #[test]
 fn mqtt5_3_1_4_5() {
     let mut world = World::new();
@@ -545,7 +545,7 @@ fn mqtt5_3_1_4_5() {
     assert_eq!((ConnAck::new(&packets[0]).code, &packets[1..]), (0, &[PINGRESP.to_vec()][..]));
 }
 
-/// Byte by byte is as good.
+/// The same byte by byte.
 #[test]
 fn mqtt5_3_1_4_5_in_pieces() {
     let mut world = World::new();

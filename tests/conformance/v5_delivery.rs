@@ -1,4 +1,5 @@
-//! MQTT 5.0, chapters 3.3.2.3.4 and 3.3.4: Topic Aliases, who gets a PUBLISH how often, and how many at a time.
+//! MQTT 5.0, chapters 3.3.2.3.4 and 3.3.4: Topic Aliases, how many copies of a PUBLISH a client gets, and how many at
+//! a time.
 
 use crate::v5_peers::*;
 use crate::wire::*;
@@ -15,7 +16,7 @@ fn mqtt5_3_3_2_7() {
     let a = world.connect(connect.bytes());
     world.send(a, aliased("t", 1, b"x").bytes());
     world.send(a, aliased("", 1, b"x").bytes());
-    // Another client's are its own.
+    // Another client's aliases are its own.
     let b = client(&mut world, "b");
     assert_broken(&mut world, b, aliased("", 1, b"x").bytes(), 0x82);
     world.cut(a);
@@ -23,7 +24,7 @@ fn mqtt5_3_3_2_7() {
     assert_broken(&mut world, a, aliased("", 1, b"x").bytes(), 0x82);
 }
 
-/// The broker's aliases end too: what is sent first on the next connection names its topic.
+/// The broker's aliases end as well: the first message on the next connection has its topic.
 #[test]
 fn mqtt5_3_3_2_7_sent() {
     let mut world = World::new();
@@ -74,7 +75,7 @@ fn mqtt5_3_3_2_9() {
     }
 }
 
-/// Every client with a Topic Alias Maximum of its own is kept to it, and shares nothing with its neighbours.
+/// The broker respects each client's own Topic Alias Maximum, and aliases are independent between clients.
 #[test]
 fn mqtt5_3_3_2_11() {
     let mut world = World::new();
@@ -101,7 +102,7 @@ fn mqtt5_3_3_2_11() {
     }
 }
 
-/// All ten, in any order, each bound anew as often as the client likes, at every QoS.
+/// All ten, in any order, each bound again as often as the client likes, at every QoS.
 #[test]
 fn mqtt5_3_3_2_12() {
     let mut world = World::new();
@@ -166,12 +167,12 @@ fn mqtt5_3_3_4_1() {
         assert_eq!(world.ask(a, publish.clone().qos(1, 7).bytes()), answer(0x40));
         assert_eq!(world.ask(a, publish.clone().qos(2, 7).bytes()), answer(0x50));
         assert_eq!(world.ask(a, acknowledge(0x62, 7)), [0x70, 2, 0, 7]);
-        // From here on somebody listens.
+        // From here on, there is a subscriber.
         subscriber(&mut world, "b", "t", 0);
     }
 }
 
-/// A message counted as delivered to a client who is away, and one that nobody has room for.
+/// A message to a disconnected client counts as delivered; then one for which there is no room.
 #[test]
 fn mqtt5_3_3_4_1_queue() {
     let mut world = World::with_limits(|limits| limits.queue_length = 1);
@@ -187,7 +188,7 @@ fn mqtt5_3_3_4_1_queue() {
     }
 }
 
-/// A client that holds several subscriptions, given as filter, options and identifier.
+/// A client with several subscriptions, given as filter, options and identifier.
 fn overlapping(subscriptions: &[(&str, u8, u8)]) -> (World, Peer, Peer) {
     let mut world = World::new();
     let a = client(&mut world, "a");
@@ -199,7 +200,7 @@ fn overlapping(subscriptions: &[(&str, u8, u8)]) -> (World, Peer, Peer) {
     (world, a, b)
 }
 
-/// The order of the subscriptions does not matter, and a message never gets a higher QoS than its own.
+/// The order of the subscriptions makes no difference, and a message never gets a higher QoS than its own.
 #[test]
 fn mqtt5_3_3_4_2() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 0]] {
@@ -225,7 +226,7 @@ fn identifiers(message: &Received) -> Vec<u8> {
     list
 }
 
-/// At once, from the queue, again, and with a retained message: always those of the subscriptions that match.
+/// At once, from the queue, again, and with a retained message: always those of the matching subscriptions.
 #[test]
 fn mqtt5_3_3_4_3() {
     let mut world = World::new();
@@ -253,7 +254,7 @@ fn mqtt5_3_3_4_3() {
     assert_eq!(identifiers(&received(V5, packets.last().unwrap())), [7]);
 }
 
-/// The identifier of the last SUBSCRIBE counts, and none is none.
+/// The identifier of the last SUBSCRIBE counts, also if there is none.
 #[test]
 fn mqtt5_3_3_4_3_replaced() {
     let (mut world, a, b) = overlapping(&[("t", 0, 1), ("t", 0, 2)]);
@@ -279,7 +280,7 @@ fn mqtt5_3_3_4_4() {
     assert!([vec![5], vec![5, 5]].contains(&identifiers(&take_publish(&mut world, a))));
 }
 
-/// A Shared Subscription is served on its own, so there are two copies.
+/// A Shared Subscription is served separately, so there are two copies.
 #[test]
 fn mqtt5_3_3_4_5() {
     let (mut world, a, b) = overlapping(&[("t", 1, 1), ("$share/g/t", 2, 2), ("$share/h/+", 0, 0)]);
@@ -305,8 +306,8 @@ fn mqtt5_3_3_4_6() {
     }
 }
 
-/// A PUBACK and a PUBCOMP give a place back, so do a refusal and a repeat of what has its place already; the 1,025th
-/// at a time is too many, at either QoS.
+/// A PUBACK and a PUBCOMP free a place, and so do a refusal and a repeat of a message that has its place already; the
+/// 1,025th at a time is too many, at either QoS.
 #[test]
 fn mqtt5_3_3_4_7() {
     for qos in [1, 2] {
@@ -371,7 +372,7 @@ fn mqtt5_3_3_4_9() {
         let mut seen: Vec<u8> = messages.iter().map(|(number, _)| *number).collect();
         while let Some((_, identifier)) = messages.pop() {
             world.send(a, acknowledge(0x40, identifier));
-            // An acknowledgement of nothing makes no room.
+            // An acknowledgement of an unknown message frees no place.
             world.send(a, acknowledge(0x40, identifier));
             let more = take_messages(&mut world, a);
             assert!(more.len() <= 1);
@@ -382,7 +383,7 @@ fn mqtt5_3_3_4_9() {
     }
 }
 
-/// A PUBREC makes no room unless it refuses; the PUBCOMP does.
+/// A PUBREC frees no place unless it refuses; the PUBCOMP does.
 #[test]
 fn mqtt5_3_3_4_9_qos_2() {
     let (mut world, a, b) = windowed(2, 2);
@@ -402,7 +403,7 @@ fn mqtt5_3_3_4_9_qos_2() {
     assert_eq!(take_messages(&mut world, a)[0].0, 4);
 }
 
-/// A reconnect has the window that it asks for itself, also for what is sent again.
+/// A new connection has the window that it asks for, also for messages that are sent again.
 #[test]
 fn mqtt5_3_3_4_9_reconnect() {
     let (mut world, a, b) = windowed(5, 1);
@@ -427,8 +428,8 @@ fn mqtt5_3_3_4_9_reconnect() {
     assert_eq!(seen, (0..8).collect::<Vec<u8>>());
 }
 
-/// Without a Receive Maximum there are 65,535 places; the broker uses fewer by its own choice. Retained messages
-/// need places like all others.
+/// Without a Receive Maximum there are 65,535 places; the broker chooses to use fewer. Retained messages need places
+/// like all others.
 #[test]
 fn mqtt5_3_3_4_9_retained() {
     let mut world = World::new();
@@ -453,7 +454,7 @@ fn mqtt5_3_3_4_9_retained() {
     assert_eq!(count, 5);
 }
 
-/// The client acknowledges from memory what waits in the outbox behind a socket that takes nothing.
+/// The client acknowledges messages that are in the outbox of a stalled socket.
 #[test]
 fn mqtt5_3_3_4_9_acknowledged_before_it_left() {
     let mut world = World::new();
@@ -478,7 +479,7 @@ fn mqtt5_3_3_4_9_acknowledged_before_it_left() {
     assert_eq!(world.ask(a, PINGREQ), PINGRESP);
 }
 
-/// With the window closed everything else goes on.
+/// With the window closed, everything else continues.
 #[test]
 fn mqtt5_3_3_4_10() {
     let (mut world, a, b) = windowed(1, 2);
@@ -496,7 +497,7 @@ fn mqtt5_3_3_4_10() {
     assert_eq!(world.ask(a, PINGRESP)[0], 0xE0);
 }
 
-/// After a reconnect a PUBREL is not held back either, though more are open than the new window has places.
+/// After a reconnect, a PUBREL is not held back either, though more are open than the new window has places.
 #[test]
 fn mqtt5_3_3_4_10_pubrel() {
     let (mut world, a, b) = windowed(3, 2);

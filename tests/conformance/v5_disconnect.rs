@@ -13,7 +13,7 @@ fn auth(reason_code: u8, properties: &[u8]) -> Vec<u8> {
 /// The Authentication Method `m` as a property.
 const METHOD: [u8; 4] = [0x15, 0, 1, b'm'];
 
-/// Ways in which the broker comes to end a connection of 5.0 with a DISCONNECT, and its Reason Code.
+/// Ways to make the broker end a connection of 5.0 with a DISCONNECT, and its Reason Code.
 type End = (u8, fn(&mut World, Peer));
 const ENDS: [End; 11] = [
     (0x81, |world, a| world.send(a, [0xC1, 0])),
@@ -41,7 +41,7 @@ const ENDS: [End; 11] = [
     (0x95, |world, a| world.send(a, [0x30, 0xFF, 0xFF, 0x7F])),
 ];
 
-/// Each of the ways of [`ENDS`] with a client `a` of this CONNECT; the DISCONNECT that comes.
+/// Each of the ways of [`ENDS`] with a client `a` of this CONNECT; returns each DISCONNECT.
 fn ends(connect: &Connect) -> Vec<Vec<u8>> {
     let one = |&(code, end): &End| {
         let mut world = World::new();
@@ -101,7 +101,7 @@ fn mqtt5_3_14_0_1_in_time() {
     }
 }
 
-/// No CONNACK fits into this Maximum Packet Size, so nothing may be said at all.
+/// No CONNACK fits into this Maximum Packet Size, so no packet may be sent at all.
 #[test]
 fn mqtt5_3_14_0_1_no_room_for_connack() {
     let mut world = World::new();
@@ -127,7 +127,7 @@ fn mqtt5_3_14_1_1() {
 
 #[test]
 fn mqtt5_3_14_2_1() {
-    // Those that a client may send, then all that nobody may.
+    // Those that a client may send, then all the others.
     let of_a_client = [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
     let nobodys =
         [0x01, 0x02, 0x03, 0x05, 0x10, 0x11, 0x18, 0x19, 0x7F, 0x84, 0x85, 0x86, 0x88, 0x8A, 0x91, 0x92];
@@ -145,7 +145,8 @@ fn mqtt5_3_14_2_1() {
     }
 }
 
-/// A second CONNECT is a Protocol Error however bad it is: the codes of a refused CONNACK are none of DISCONNECT.
+/// A second CONNECT is a Protocol Error, whatever else is wrong with it: the codes of a refusing CONNACK are not
+/// allowed in DISCONNECT.
 #[test]
 fn mqtt5_3_14_2_1_of_the_server() {
     let mut odd = Connect::new(V5, "a");
@@ -197,7 +198,7 @@ fn mqtt5_3_14_4_1() {
     assert_eq!(payloads(&back(&mut world, "a").1), [&b"will"[..], b"later"]);
 }
 
-/// Nor is anything taken from a client that has said so.
+/// Nor is any packet accepted from a client that has sent DISCONNECT.
 #[test]
 fn mqtt5_3_14_4_1_of_the_client() {
     let mut world = World::new();
@@ -270,7 +271,7 @@ fn mqtt5_4_12_0_1() {
     }
 }
 
-/// With the right password, too; and the session of that name is not touched.
+/// Even with the right password; and the session of that name is not affected.
 #[test]
 fn mqtt5_4_12_0_4() {
     let mut world = World::new();
@@ -291,7 +292,7 @@ fn mqtt5_4_12_0_6() {
     let a = world.open();
     let connack = world.ask(a, Connect::new(V5, "a").user_name("u").password(b"p").bytes());
     let (_, body) = cut_variable_byte_integer(&connack[1..]);
-    // Receive Maximum, Maximum Packet Size and Topic Alias Maximum are all that there is.
+    // Receive Maximum, Maximum Packet Size and Topic Alias Maximum are the only properties.
     assert_eq!(body, [0, 0, 11, 0x21, 4, 0, 0x27, 0, 0x1E, 0x84, 0x80, 0x22, 0, 10]);
     let a = world.open();
     let connack = world.ask(a, Connect::new(V5, "a").property(&[0x16, 0, 1, 9]).bytes());

@@ -1,5 +1,4 @@
-//! What the tests of 5.0 from the acknowledgements on have in common: clients in the state that a test begins
-//! with, and what may come back.
+//! Shared by the tests of 5.0 from the acknowledgements on: clients in the state at the start of a test, and answers.
 
 use brooklet::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use brooklet::core::limits::Limits;
@@ -16,7 +15,7 @@ pub fn keeping(client_identifier: &str) -> Connect {
     Connect::new(V5, client_identifier).resume().expiry(1000)
 }
 
-/// Such a client, whose session is new, with one subscription.
+/// Such a client, with a new session and one subscription.
 pub fn keeper(world: &mut World, client_identifier: &str, filter: &str, options: u8) -> Peer {
     let (peer, is_present, packets) = arrive(world, &keeping(client_identifier));
     assert!(!is_present && packets.is_empty(), "{packets:02x?}");
@@ -24,14 +23,14 @@ pub fn keeper(world: &mut World, client_identifier: &str, filter: &str, options:
     peer
 }
 
-/// Such a client is back: its session is present; what comes behind the CONNACK.
+/// Such a client returns, and its session is present; returns what comes after the CONNACK.
 pub fn back(world: &mut World, client_identifier: &str) -> (Peer, Vec<Vec<u8>>) {
     let (peer, is_present, packets) = arrive(world, &keeping(client_identifier));
     assert!(is_present, "the session is present");
     (peer, packets)
 }
 
-/// A client connects; whether its session was present and what comes behind the CONNACK.
+/// A client connects; returns whether its session was present and what comes after the CONNACK.
 pub fn arrive(world: &mut World, connect: &Connect) -> (Peer, bool, Vec<Vec<u8>>) {
     let peer = world.open();
     world.send(peer, connect.bytes());
@@ -41,7 +40,7 @@ pub fn arrive(world: &mut World, connect: &Connect) -> (Peer, bool, Vec<Vec<u8>>
     (peer, connack[2] == 1, packets)
 }
 
-/// Publishes and goes through the whole exchange of the QoS; somebody has subscribed.
+/// Publishes and completes the exchange of the QoS; there is a subscriber.
 pub fn publish(world: &mut World, peer: Peer, topic: &str, payload: &[u8], qos: u8) {
     let packet = Publish::new(V5, topic, payload);
     match qos {
@@ -64,12 +63,12 @@ pub fn payloads(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     packets.iter().map(|packet| received(V5, packet).payload).collect()
 }
 
-/// Nothing has come.
+/// Asserts that nothing has come.
 pub fn assert_silent(world: &mut World, peer: Peer) {
     assert_eq!(world.take(peer), [[0; 0]; 0]);
 }
 
-/// The text of a packet's property block that holds a Reason String and nothing else.
+/// The text of a property block with a Reason String and nothing else.
 pub fn lone_reason_string(block: &[u8]) -> &str {
     let (length, property) = cut_variable_byte_integer(block);
     assert_eq!((length, property[0]), (property.len(), 0x1F), "{block:02x?}");
@@ -79,9 +78,8 @@ pub fn lone_reason_string(block: &[u8]) -> &str {
     std::str::from_utf8(text).expect("a text")
 }
 
-/// An exchange that ends with a packet from the broker is gone through by clients of several Maximum Packet Sizes.
-/// The packet explains itself by a Reason String, and by nothing else, as long as it is not too large for that;
-/// otherwise it is `bare`.
+/// Runs an exchange that ends with a packet from the broker, with clients of several Maximum Packet Sizes. The packet
+/// has a Reason String, and no other property, unless it would be too large with that; then it is `bare`.
 pub fn assert_explained_if_it_fits(bare: &[u8], exchange: impl Fn(Connect) -> Vec<u8>) {
     let limited = |size: usize| {
         let size = u32::try_from(size).expect("a small size").to_be_bytes();
@@ -94,7 +92,7 @@ pub fn assert_explained_if_it_fits(bare: &[u8], exchange: impl Fn(Connect) -> Ve
     assert_eq!(limited(whole.len() - 1), bare);
 }
 
-/// Refuses what begins with `secret` and lets what begins with `limited` be subscribed to at QoS 1.
+/// Refuses topics that begin with `secret` and grants QoS 1 for filters that begin with `limited`.
 struct Guard(ReasonCode);
 
 impl AccessControl for Guard {
@@ -114,7 +112,7 @@ impl AccessControl for Guard {
     }
 }
 
-/// A world where topics below `secret` are refused and subscriptions below `limited` get QoS 1 at most.
+/// A world where topics below `secret` are refused and subscriptions below `limited` get at most QoS 1.
 pub fn guarded_world() -> World {
     World::with(Limits::default(), Guard(ReasonCode::NotAuthorized))
 }

@@ -4,7 +4,7 @@ use crate::v5_exchange::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A world with a publisher and a subscriber to `t`, whose session is kept, at this QoS.
+/// A world with a publisher and a subscriber to `t` with a persistent session, at this QoS.
 fn two(qos: u8) -> (World, Peer, Peer) {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");
@@ -16,7 +16,7 @@ fn two(qos: u8) -> (World, Peer, Peer) {
 fn mqtt5_4_1_0_1() {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");
-    // The Session Expiry Interval does not run while the client is there, and ends without it are none.
+    // The Session Expiry Interval does not run while the client is connected, not even one of zero.
     for expiry in [0, 1] {
         let connect = Connect::new(V5, "b").expiry(expiry);
         let b = world.connect(connect.bytes());
@@ -58,7 +58,7 @@ fn mqtt5_4_1_0_2() {
     }
 }
 
-/// A DISCONNECT may change the interval; the one of the last connection counts.
+/// A DISCONNECT may change the interval; that of the last connection counts.
 #[test]
 fn mqtt5_4_1_0_2_changed() {
     for (at_connect, at_disconnect, seconds, is_kept) in
@@ -86,10 +86,10 @@ fn mqtt5_4_3_1_1() {
     }
 }
 
-/// Every Packet Identifier is used before one is used again, 0 never, and the one that is still in use is skipped until
-/// it is free.
+/// Every Packet Identifier is used before one is used again, 0 never, and one that is still in use is skipped until it
+/// is free.
 fn assert_identifiers_go_round(qos: u8) {
-    // The store of the kept world is a naive one.
+    // The store of the world with persistence is a naive one.
     const BATCH: u16 = if crate::KEEPS { 2_000 } else { 16_000 };
     let mut world = World::with_limits(|limits| {
         limits.in_flight = BATCH + 1;
@@ -154,7 +154,7 @@ fn mqtt5_4_3_2_3() {
     let (mut world, publisher, b) = two(1);
     publish(&mut world, publisher, "t", b"m", 1);
     let first = take_publish(&mut world, b);
-    // Another's answer, or another kind of it, is none.
+    // Another identifier, or another kind of answer, is no answer.
     world.send(b, acknowledge(0x40, first.packet_identifier.unwrap() + 1));
     world.cut(b);
     let (b, packets) = back(&mut world, "b");
@@ -172,7 +172,7 @@ fn mqtt5_4_3_2_4() {
         assert_eq!(puback, acknowledge(0x40, identifier));
         assert_eq!(take_publish(&mut world, b).payload, b"m");
     }
-    // Once it has been answered, it is owned: nobody but the broker is left.
+    // Once it has been answered, the broker alone is responsible for it.
     world.cut(b);
     world.send(publisher, Publish::new(V5, "t", b"owned").qos(1, 1).bytes());
     world.cut(publisher);
@@ -297,7 +297,7 @@ fn mqtt5_4_3_3_8() {
         assert_eq!(pubrec, acknowledge(0x50, identifier));
         assert_eq!(take_payloads(&mut world, b), [b"m"]);
     }
-    // Once it has been answered, it is owned: no PUBREL is needed for it to arrive.
+    // Once it has been answered, the broker alone is responsible for it: it needs no PUBREL in order to arrive.
     world.cut(b);
     world.send(publisher, Publish::new(V5, "t", b"owned").qos(2, 2).bytes());
     world.cut(publisher);
@@ -333,7 +333,7 @@ fn mqtt5_4_3_3_10() {
     }
     assert_eq!(pubrecs, vec![acknowledge(0x50, 7); 6]);
     assert_eq!(take_payloads(&mut world, b), [b"m"]);
-    // Another identifier is another message, a message that nobody wants is remembered as well.
+    // Another identifier is another message; a message without recipients is remembered as well.
     assert_eq!(world.ask(a, message.qos(2, 8).bytes()), acknowledge(0x50, 8));
     assert_eq!(take_payloads(&mut world, b), [b"m"]);
     let unwanted = Publish::new(V5, "u", b"m").qos(2, 9).bytes();
@@ -343,7 +343,7 @@ fn mqtt5_4_3_3_10() {
     assert_eq!(world.ask(a, acknowledge(0x62, 9)), acknowledge(0x70, 9));
 }
 
-/// A repeat on a new connection binds the Topic Alias that it names, for the messages that follow.
+/// A repeat on a new connection binds its Topic Alias for the messages that follow.
 #[test]
 fn mqtt5_4_3_3_10_with_an_alias() {
     let mut world = World::new();
@@ -411,8 +411,8 @@ fn mqtt5_4_3_3_13() {
     assert_eq!(back(&mut world, "b").1, [[0; 0]; 0]);
 }
 
-/// A subscriber with a PUBLISH of QoS 1, one of QoS 2 and a PUBREL unacknowledged; these packets as they are sent
-/// again.
+/// A subscriber with an unacknowledged PUBLISH of QoS 1, one of QoS 2 and a PUBREL; returns these packets as they are
+/// sent again.
 fn unfinished(world: &mut World) -> (Peer, Vec<Vec<u8>>) {
     let publisher = client(world, "publisher");
     let b = keeper(world, "b", "t", 2);
@@ -437,7 +437,7 @@ fn mqtt5_4_4_0_1() {
     world.pass_seconds(10);
     let (b, packets) = back(&mut world, "b");
     assert_eq!(packets, expected);
-    // Taken over while the old connection is there, it is the same.
+    // The same if the session is taken over while the old connection is open.
     let (taker, packets) = back(&mut world, "b");
     assert_eq!(packets, expected);
     assert!(world.is_closed(b));
@@ -457,7 +457,7 @@ fn mqtt5_4_4_0_1_at_no_other_time() {
     assert!(!is_present && packets.is_empty(), "a Clean Start: {packets:02x?}");
 }
 
-/// The new connection's Receive Maximum holds for what is sent again, too; a PUBREL is not counted.
+/// The new connection's Receive Maximum also limits what is sent again; a PUBREL does not count.
 #[test]
 fn mqtt5_4_4_0_1_with_receive_maximum() {
     let mut world = World::new();
@@ -470,7 +470,7 @@ fn mqtt5_4_4_0_1_with_receive_maximum() {
     assert_eq!(world.take(b), expected[2..]);
 }
 
-/// What has become too large for the client counts as delivered and holds nothing up [MQTT-3.1.2-25].
+/// A message that has become too large for the client counts as delivered and holds nothing up [MQTT-3.1.2-25].
 #[test]
 fn mqtt5_4_4_0_1_too_large_now() {
     for qos in [1, 2] {

@@ -6,7 +6,7 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A packet with one string in a certain place.
+/// A packet with one string in a certain field.
 type WithString = (&'static str, fn(&[u8]) -> Vec<u8>);
 
 fn connect_of(flags: u8, properties_block: &[u8], payload: &[&[u8]]) -> Vec<u8> {
@@ -36,7 +36,7 @@ const STRINGS_OF_CONNECT: [WithString; 8] = [
     }),
 ];
 
-/// Strings of what a connected client sends. A refusal is a DISCONNECT.
+/// The strings in the packets of a connected client. A refusal is a DISCONNECT.
 const STRINGS_OF_OTHERS: [WithString; 10] = [
     ("Topic Name", |s| publish_of(s, &[])),
     ("Content Type", |s| publish_of(b"t", &text_property(3, s))),
@@ -70,7 +70,7 @@ fn assert_string_malformed(string: &[u8]) {
 
 #[test]
 fn mqtt5_1_5_4_1() {
-    // A surrogate at either end of its range, an overlong form, a stray and a cut sequence, one above U+10FFFF.
+    // A surrogate at either end of its range, an overlong form, a stray and a truncated sequence, one above U+10FFFF.
     for string in [
         &b"\xED\xA0\x80"[..],
         b"\xED\xBF\xBF",
@@ -85,7 +85,7 @@ fn mqtt5_1_5_4_1() {
     }
 }
 
-/// Control characters and non-characters, which a receiver need not take.
+/// Control characters and non-characters, which a receiver may refuse.
 #[test]
 fn mqtt5_1_5_4_2_disallowed() {
     for string in
@@ -95,7 +95,7 @@ fn mqtt5_1_5_4_2_disallowed() {
     }
 }
 
-/// What is next to them and to a surrogate, and the last characters of each length, are good.
+/// Their neighbours and those of surrogates, and the last characters of each length, are valid.
 #[test]
 fn mqtt5_1_5_4_1_well_formed() {
     for string in [
@@ -124,7 +124,7 @@ fn mqtt5_1_5_4_2() {
     }
 }
 
-/// An overlong U+0000 is no UTF-8 either.
+/// An overlong U+0000 is not valid UTF-8 either.
 #[test]
 fn mqtt5_1_5_4_2_overlong() {
     assert_string_malformed(b"\xC0\x80");
@@ -150,7 +150,7 @@ fn mqtt5_1_5_4_3() {
     }
 }
 
-/// Two Client Identifiers that differ in the mark are two.
+/// Two Client Identifiers that differ in the mark are different.
 #[test]
 fn mqtt5_1_5_4_3_client_identifier() {
     let mut world = World::new();
@@ -239,7 +239,7 @@ fn mqtt5_1_5_7_1_halves() {
     assert_broken(&mut world, a, publish_of(b"t", &text_property(0x26, "n")), 0x81);
 }
 
-/// The packets that a connected client may send, each with all the flags that it must not have.
+/// The packets that a connected client may send, each with all flags that are not allowed.
 #[test]
 fn mqtt5_2_1_3_1() {
     let good: [Vec<u8>; 9] = [
@@ -269,7 +269,7 @@ fn mqtt5_2_1_3_1() {
     }
 }
 
-/// What the broker sends has the listed flags.
+/// The broker's packets have the listed flags.
 #[test]
 fn mqtt5_2_1_3_1_sent() {
     let mut world = World::new();
@@ -289,7 +289,7 @@ fn mqtt5_2_1_3_1_sent() {
     assert_eq!(first_byte(world.ask(a, PINGRESP)), 0xE0);
 }
 
-/// Nothing stands between the topic and the properties, neither where QoS 0 was published nor where it was granted.
+/// There is no identifier between the topic and the properties, neither if QoS 0 was published nor if it was granted.
 #[test]
 fn mqtt5_2_2_1_2() {
     let mut world = World::new();
@@ -320,7 +320,7 @@ fn mqtt5_2_2_1_3() {
     }
 }
 
-/// Each direction has identifiers of its own, and so may use the same at the same time.
+/// Each direction has its own identifiers, and so may use the same at the same time.
 #[test]
 fn mqtt5_2_2_1_3_both_directions() {
     let mut world = World::new();
@@ -338,7 +338,7 @@ fn take_identifier(world: &mut World, peer: Peer) -> u16 {
     take_publish(world, peer).packet_identifier.expect("QoS 1 or 2 has one")
 }
 
-/// All 65,535 go round, over the end and on, in batches of 250; each is acknowledged after the next came.
+/// All 65,535 are used, past the end and on, in batches of 250; each is acknowledged after the next came.
 #[test]
 fn mqtt5_2_2_1_4() {
     let mut world = World::new();
@@ -380,7 +380,7 @@ fn mqtt5_2_2_1_4_qos_2() {
     assert!(first != second && first != third && second != third);
 }
 
-/// An identifier stays in use over a reconnect.
+/// An identifier stays in use across a reconnect.
 #[test]
 fn mqtt5_2_2_1_4_reconnect() {
     let mut world = World::new();
@@ -417,7 +417,7 @@ fn mqtt5_2_2_1_5() {
     }
 }
 
-/// The PUBREL repeats what the broker itself chose, whichever PUBREC comes first.
+/// The PUBREL has the identifier that the broker itself chose, whichever PUBREC comes first.
 #[test]
 fn mqtt5_2_2_1_5_pubrel() {
     let mut world = World::new();
@@ -446,7 +446,7 @@ fn mqtt5_2_2_1_6() {
     }
 }
 
-/// A body that ends where the Property Length should be is cut too short.
+/// A body that ends before the Property Length is truncated.
 #[test]
 fn mqtt5_2_2_2_1() {
     let head = [&field("MQTT")[..], &[5, 2, 0, 0]].concat();

@@ -1,10 +1,10 @@
-//! MQTT 5.0, chapters 3.1.2.10 and 3.1.2.11: what a CONNECT says about time, sizes, aliases and information.
+//! MQTT 5.0, chapters 3.1.2.10 and 3.1.2.11: the limits in a CONNECT for time, sizes, aliases and information.
 
 use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// Any packet keeps the connection alive, half of one does not.
+/// Any packet keeps the connection alive, half a packet does not.
 #[test]
 fn mqtt5_3_1_2_20() {
     let mut world = World::new();
@@ -22,7 +22,7 @@ fn mqtt5_3_1_2_20() {
     assert_disconnected(&mut world, peer, 0x8D, "silence");
 }
 
-/// What the broker sends does not keep a silent client alive.
+/// Packets of the broker do not keep a silent client alive.
 #[test]
 fn mqtt5_3_1_2_22() {
     for seconds in [1, 2, 10, 60, 0xFFFF] {
@@ -48,7 +48,7 @@ fn mqtt5_3_1_2_22_off() {
     assert_eq!(world.ask(peer, PINGREQ), PINGRESP);
 }
 
-/// Counted from the end of the connection, whether cut or ended by a DISCONNECT.
+/// Counted from the end of the connection, whether it is cut or ended by a DISCONNECT.
 #[test]
 fn mqtt5_3_1_2_23() {
     for (expiry, away, present) in [
@@ -77,7 +77,7 @@ fn mqtt5_3_1_2_23() {
     }
 }
 
-/// Without a Session Expiry Interval the session ends with its connection; a reconnect sets it anew.
+/// Without a Session Expiry Interval, the session ends with its connection; a reconnect sets it anew.
 #[test]
 fn mqtt5_3_1_2_23_set_anew() {
     let mut world = World::new();
@@ -92,7 +92,7 @@ fn mqtt5_3_1_2_23_set_anew() {
     }
 }
 
-/// A client that takes no packet above `maximum` bytes, and a publisher.
+/// A client that accepts no packet above `maximum` bytes, and a publisher.
 fn limited(maximum: usize, more: &[u8], options: u8) -> (World, Peer, Peer) {
     let mut world = World::new();
     let maximum = u32_property(0x27, u32::try_from(maximum).expect("a small number"));
@@ -103,7 +103,7 @@ fn limited(maximum: usize, more: &[u8], options: u8) -> (World, Peer, Peer) {
     (world, a, b)
 }
 
-/// The largest message that fits comes, one byte more does not, at every QoS and with small and large payloads.
+/// The largest message that fits is delivered, one byte more is not, at every QoS and with small and large payloads.
 #[test]
 fn mqtt5_3_1_2_24() {
     for maximum in [30, 127, 128, 129, 130, 200, 3000, 70_000] {
@@ -140,7 +140,7 @@ fn mqtt5_3_1_2_24_own_properties() {
     }
 }
 
-/// A Topic Alias is the broker's own wish and is no reason to drop a message that fits without.
+/// A Topic Alias is the broker's own choice and no reason to drop a message that fits without one.
 #[test]
 fn mqtt5_3_1_2_24_alias() {
     let (mut world, a, b) = limited(30, &u16_property(0x22, 5), 0);
@@ -152,7 +152,7 @@ fn mqtt5_3_1_2_24_alias() {
     }
 }
 
-/// Answers heed it too: a PUBACK without its Reason String, a DISCONNECT without its own.
+/// Answers respect it as well: a PUBACK without its Reason String, a DISCONNECT without its own.
 #[test]
 fn mqtt5_3_1_2_24_answers() {
     let (mut world, a, _) = limited(16, &[], 0);
@@ -162,12 +162,12 @@ fn mqtt5_3_1_2_24_answers() {
     let packets = world.take(a);
     assert!(packets.iter().all(|packet| packet.len() <= 16 && packet[..3] == [0xE0, packet[1], 0x82]));
     assert!(world.is_closed(a));
-    // This SUBACK can not be said at all.
+    // This SUBACK cannot be sent at all.
     let (mut world, a, _) = limited(16, &[], 0);
     assert_broken(&mut world, a, subscribe(V5, 1, &[], &[("t", 0); 12]), 0x95);
 }
 
-/// With a Receive Maximum of one a message dropped for its size must not take the place of the next.
+/// With a Receive Maximum of one, a message dropped for its size must not take the place of the next.
 #[test]
 fn mqtt5_3_1_2_25() {
     for qos in [1, 2] {
@@ -187,8 +187,8 @@ fn mqtt5_3_1_2_25() {
     }
 }
 
-/// What waited while the client was away, and what was in flight: a client that comes back with less room is
-/// spared it for good.
+/// Messages that were queued while the client was disconnected, or in flight: a client that returns with a smaller
+/// limit never gets the larger ones.
 #[test]
 fn mqtt5_3_1_2_25_reconnect() {
     for qos in [1, 2] {
@@ -210,7 +210,7 @@ fn mqtt5_3_1_2_25_reconnect() {
         let small = received(V5, &packets[1]);
         assert_eq!((&small.payload[..], small.dup), (&b"small"[..], false));
         world.cut(a);
-        // Room again, but what was completed does not come back.
+        // With a larger limit again, what was completed does not come back.
         let a = world.open();
         world.send(a, again.bytes());
         let packets = world.take(a);
@@ -219,7 +219,7 @@ fn mqtt5_3_1_2_25_reconnect() {
     }
 }
 
-/// Each of the aliases that came, and the topic that it stands for, for a client that accepts up to `maximum`.
+/// The aliases that came, each checked to stand for its topic, for a client that accepts up to `maximum`.
 fn aliases_seen(maximum: Option<u16>) -> Vec<u16> {
     let mut world = World::new();
     let connect = Connect::new(V5, "a");
@@ -272,7 +272,7 @@ fn mqtt5_3_1_2_28() {
     assert_eq!(connack.property(0x1A), Some(&field("response/a")[..]));
 }
 
-/// The longest Client Identifier there can be leaves no room for what is made of it.
+/// The longest possible Client Identifier leaves no room for its echo.
 #[test]
 fn mqtt5_3_1_2_28_long_client_identifier() {
     let mut world = World::with_limits(|limits| limits.connect_packet_size = 100_000);
@@ -282,7 +282,7 @@ fn mqtt5_3_1_2_28_long_client_identifier() {
     }
 }
 
-/// What a client may do to be told no, and the answer without words.
+/// Requests of a client that are refused, and the answers without a Reason String.
 #[test]
 fn mqtt5_3_1_2_29() {
     for (property, has_words) in [(&[][..], true), (&[0x17, 1], true), (&[0x17, 0], false)] {
@@ -303,7 +303,7 @@ fn mqtt5_3_1_2_29() {
                 "{answer:02x?}"
             );
         }
-        // PUBLISH brings its User Properties all the same.
+        // PUBLISH has its User Properties all the same.
         subscribe_to(&mut world, a, "t", 0);
         let publish = Publish::new(V5, "t", b"x").property(&user_property("n", "v")).bytes();
         assert_eq!(world.ask(a, &publish), publish);

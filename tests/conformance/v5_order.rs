@@ -30,7 +30,7 @@ fn mqtt5_4_5_0_1() {
     }
 }
 
-/// The broker answers in the order in which it was asked, and a client that does not is served all the same.
+/// The broker answers in the order of the requests, and a client that does not is served all the same.
 #[test]
 fn mqtt5_4_6_0_2() {
     let mut world = World::new();
@@ -78,7 +78,7 @@ fn mqtt5_4_6_0_4() {
     assert_eq!(world.take(b), pubrels);
 }
 
-/// Answers all that came at once; gives back what came for the first time.
+/// Answers everything that came at once; returns the messages that came for the first time.
 fn answer_all(world: &mut World, peer: Peer, packets: &[Vec<u8>]) -> Vec<Received> {
     let mut fresh = Vec::new();
     for packet in packets {
@@ -101,7 +101,7 @@ fn answer_all(world: &mut World, peer: Peer, packets: &[Vec<u8>]) -> Vec<Receive
     fresh
 }
 
-/// Messages of one publisher reach a subscriber that is slow, stalls, leaves and comes back: what it has got, in its
+/// Messages of one publisher reach a subscriber that is slow, stalls, leaves and returns: what it has received, in
 /// order.
 fn journey(qos: u8, topics: &[&str]) -> Vec<Received> {
     let mut world = World::new();
@@ -171,8 +171,8 @@ fn mqtt5_4_6_0_6() {
     }
 }
 
-/// Two members of a Shared Subscription at this QoS, a publisher, and a message that one of them has got: the world,
-/// the publisher, this member's name, its connection, the other member and the message.
+/// Two members of a Shared Subscription at this QoS, a publisher, and a message that one of them has received: the
+/// world, the publisher, this member's name, its connection, the other member and the message.
 fn shared(qos: u8, expiry: u32) -> (World, Peer, &'static str, Peer, Peer, Received) {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");
@@ -199,7 +199,7 @@ fn mqtt5_4_8_2_1() {
         let a = client(&mut world, "a");
         assert_broken(&mut world, a, unsubscribe(V5, 1, &[filter]), 0x81);
     }
-    // `$share` with nothing behind it, and with other letters, is an ordinary filter.
+    // `$share` alone, or in other letters, is an ordinary filter.
     let mut world = World::new();
     let a = subscriber(&mut world, "a", "$share", 0);
     subscribe_to(&mut world, a, "$SHARE/g/t", 0);
@@ -217,7 +217,7 @@ fn mqtt5_4_8_2_2() {
         let a = client(&mut world, "a");
         assert_broken(&mut world, a, subscribe(V5, 1, &[], &[(filter, 0)]), 0x81);
     }
-    // What stands behind the Share Name is the filter, whatever it is; other names are other subscriptions.
+    // Everything after the Share Name is the filter; other names are other subscriptions.
     for (filter, topic) in [("/t", "/t"), ("#", "t"), ("/", "/"), ("$share/g/t", "$share/g/t"), ("+/+", "/")]
     {
         let mut world = World::new();
@@ -284,7 +284,7 @@ fn mqtt5_4_8_2_5() {
     }
 }
 
-/// A message of QoS 1, on the other hand, goes to somebody else.
+/// A message of QoS 1, on the other hand, goes to another member.
 #[test]
 fn mqtt5_4_8_2_5_not_for_qos_1() {
     let (mut world, _, _, member, other, _) = shared(1, 0);
@@ -309,7 +309,7 @@ fn mqtt5_4_8_2_6() {
     }
 }
 
-/// A subscriber with this Receive Maximum for which many messages wait, those that came first, and its publisher.
+/// A subscriber with this Receive Maximum and many queued messages, those that came first, and its publisher.
 fn flooded(receive_maximum: Option<u16>, qos: u8) -> (World, Peer, Vec<Vec<u8>>, Peer) {
     let mut world = World::new();
     let connect = receive_maximum.iter().fold(keeping("b"), |connect, maximum| {
@@ -325,7 +325,7 @@ fn flooded(receive_maximum: Option<u16>, qos: u8) -> (World, Peer, Vec<Vec<u8>>,
     (world, b, packets, publisher)
 }
 
-/// Without a Receive Maximum there are as many as the broker sees fit.
+/// Without a Receive Maximum, there are as many as the broker chooses.
 #[test]
 fn mqtt5_4_9_0_1() {
     for (receive_maximum, quota) in
@@ -335,7 +335,7 @@ fn mqtt5_4_9_0_1() {
             assert_eq!(flooded(receive_maximum, qos).2.len(), quota, "{receive_maximum:?}");
         }
     }
-    // A new connection begins with its own.
+    // A new connection starts with its own.
     let (mut world, b, ..) = flooded(Some(5), 1);
     world.cut(b);
     let (_, _, packets) = arrive(&mut world, &keeping("b").property(&[0x21, 0, 8]));
@@ -351,7 +351,7 @@ fn mqtt5_4_9_0_2() {
     let (mut world, b, packets, _) = flooded(Some(2), 1);
     let first = identifier(&packets[0]);
     assert_eq!(packets.len(), 2);
-    // An acknowledgement of nothing gives nothing back, and one that is repeated nothing more.
+    // An acknowledgement of an unknown message frees no quota, and a repeated one frees no more.
     world.send(b, acknowledge(0x40, 999));
     assert_silent(&mut world, b);
     assert_eq!(received(V5, &world.ask(b, acknowledge(0x40, first))).payload, [0, 3]);
@@ -363,10 +363,10 @@ fn mqtt5_4_9_0_2() {
 fn mqtt5_4_9_0_2_of_qos_2() {
     let (mut world, b, packets, _) = flooded(Some(2), 2);
     let identifiers: Vec<u16> = packets.iter().map(|packet| identifier(packet)).collect();
-    // A PUBREC gives nothing back, the PUBCOMP does.
+    // A PUBREC frees no quota, the PUBCOMP does.
     assert_eq!(world.ask(b, acknowledge(0x50, identifiers[0])), acknowledge(0x62, identifiers[0]));
     assert_eq!(received(V5, &world.ask(b, acknowledge(0x70, identifiers[0]))).payload, [0, 3]);
-    // So does a PUBREC that says that it failed.
+    // So does a PUBREC with an error.
     assert_eq!(received(V5, &world.ask(b, acknowledge_with(0x50, identifiers[1], 0x80))).payload, [0, 4]);
     assert_silent(&mut world, b);
 }

@@ -1,9 +1,9 @@
-//! What the tests of 5.0 have in common.
+//! Shared by the tests of 5.0.
 
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A connected client with this Client Identifier, a clean start and nothing else.
+/// A connected client with this Client Identifier, Clean Start and nothing else.
 pub fn client(world: &mut World, client_identifier: &str) -> Peer {
     world.connect(Connect::new(V5, client_identifier).bytes())
 }
@@ -15,13 +15,13 @@ pub fn subscriber(world: &mut World, client_identifier: &str, filter: &str, opti
     peer
 }
 
-/// Subscribes to a filter with an options byte, checks that its QoS is granted and that nothing else comes.
+/// Subscribes to a filter with an options byte; asserts that its QoS is granted and that nothing else comes.
 pub fn subscribe_to(world: &mut World, peer: Peer, filter: &str, options: u8) {
     let suback = world.ask(peer, subscribe(V5, 9, &[], &[(filter, options)]));
     assert_eq!(suback, [0x90, 4, 0, 9, 0, options & 3]);
 }
 
-/// A CONNACK taken apart.
+/// The parts of a CONNACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnAck {
     pub session_present: bool,
@@ -40,20 +40,20 @@ impl ConnAck {
         Self { session_present: body[0] == 1, code: body[1], properties: property_list(block) }
     }
 
-    /// The value of a property as it stands on the wire.
+    /// The value of a property as on the wire.
     pub fn property(&self, identifier: u8) -> Option<&[u8]> {
         self.properties.iter().find(|(other, _)| *other == identifier).map(|(_, value)| &**value)
     }
 }
 
-/// A new connection on which `connect` was sent, and what its CONNACK says.
+/// Opens a connection and sends `connect`; returns the CONNACK.
 pub fn greet(world: &mut World, connect: &Connect) -> (Peer, ConnAck) {
     let peer = world.open();
     let connack = ConnAck::new(&world.ask(peer, connect.bytes()));
     (peer, connack)
 }
 
-/// Sends `connect` on a connection of its own: it is answered by a CONNACK with this code and closed.
+/// Asserts that `connect` on a new connection is answered by a CONNACK with this code, and the connection closed.
 pub fn assert_refused(world: &mut World, connect: impl AsRef<[u8]>, code: u8) {
     let connect = connect.as_ref();
     let peer = world.open();
@@ -65,14 +65,14 @@ pub fn assert_refused(world: &mut World, connect: impl AsRef<[u8]>, code: u8) {
     assert!(world.is_closed(peer), "{connect:02x?}");
 }
 
-/// Sends bytes that end the connection with a DISCONNECT of this Reason Code, the only packet that comes.
+/// Asserts that bytes end the connection with a DISCONNECT of this Reason Code, the only packet that comes.
 pub fn assert_broken(world: &mut World, peer: Peer, bytes: impl AsRef<[u8]>, code: u8) -> Vec<u8> {
     let bytes = bytes.as_ref();
     world.send(peer, bytes);
     assert_disconnected(world, peer, code, &format!("{bytes:02x?}"))
 }
 
-/// A DISCONNECT of this Reason Code has come, nothing else, and the connection is closed.
+/// Asserts that a DISCONNECT of this Reason Code has come, nothing else, and the connection is closed.
 pub fn assert_disconnected(world: &mut World, peer: Peer, code: u8, why: &str) -> Vec<u8> {
     let mut packets = world.take(peer);
     assert_eq!(packets.len(), 1, "{why}: one DISCONNECT is expected, not {packets:02x?}");
@@ -86,12 +86,12 @@ pub fn take_publish(world: &mut World, peer: Peer) -> Received {
     received(V5, &world.take_one(peer))
 }
 
-/// The payloads of all that has come, which must be PUBLISH packets.
+/// The payloads of everything that has come, which must be PUBLISH packets.
 pub fn take_payloads(world: &mut World, peer: Peer) -> Vec<Vec<u8>> {
     world.take(peer).iter().map(|packet| received(V5, packet).payload).collect()
 }
 
-/// The properties of a block, each with its value as it stands on the wire.
+/// The properties of a block, each with its value as on the wire.
 pub fn property_list(mut block: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut list = Vec::new();
     while let Some((&identifier, rest)) = block.split_first() {

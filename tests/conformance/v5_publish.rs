@@ -4,12 +4,12 @@ use crate::v5_peers::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A client whose session stays.
+/// A CONNECT with a session that outlives its connections.
 fn stored() -> Connect {
     Connect::new(V5, "a").resume().expiry(10_000)
 }
 
-/// The packets behind the CONNACK of a reconnect.
+/// The packets after the CONNACK of a reconnect.
 fn reconnect(world: &mut World, connect: &Connect) -> (Peer, Vec<Vec<u8>>) {
     let peer = world.open();
     world.send(peer, connect.bytes());
@@ -37,7 +37,7 @@ fn mqtt5_3_3_1_1() {
         assert_eq!(packets.iter().map(|packet| received(V5, packet)).collect::<Vec<_>>(), sent);
         a = peer;
     }
-    // What waited while the client was away is sent for the first time.
+    // Messages queued while the client was disconnected are sent for the first time.
     world.send(a, [acknowledge(0x40, 1), acknowledge_with(0x50, 2, 0x80)].concat());
     world.cut(a);
     world.send(b, Publish::new(V5, "t", b"y").qos(1, 1).bytes());
@@ -56,7 +56,7 @@ fn mqtt5_3_3_1_2() {
     }
 }
 
-/// Lowered to QoS 0 a repeated message has no DUP.
+/// Lowered to QoS 0, a repeated message has no DUP.
 #[test]
 fn mqtt5_3_3_1_2_sent() {
     let mut world = World::new();
@@ -92,7 +92,7 @@ fn mqtt5_3_3_1_4() {
     }
 }
 
-/// What a new subscription to `filter` is handed.
+/// The retained messages that a new subscription to `filter` gets.
 fn retained(world: &mut World, filter: &str, options: u8) -> Vec<Received> {
     let peer = client(world, "late");
     world.send(peer, subscribe(V5, 1, &[], &[(filter, options)]));
@@ -118,7 +118,7 @@ fn mqtt5_3_3_1_5() {
     }
     world.send(a, Publish::new(V5, "T", b"5").retain().bytes());
     assert_eq!(retained(&mut world, "t", 0)[0].payload, b"4");
-    // It outlives the one who published it.
+    // It outlives its publisher.
     world.send(a, DISCONNECT);
     assert_eq!(retained(&mut world, "+", 0).len(), 2);
 }
@@ -139,7 +139,7 @@ fn mqtt5_3_3_1_6() {
     }
 }
 
-/// Properties do not make it a message to be kept.
+/// Properties do not make it a message to be retained.
 #[test]
 fn mqtt5_3_3_1_7() {
     let mut world = World::new();
@@ -161,7 +161,7 @@ fn mqtt5_3_3_1_8() {
     }
 }
 
-/// SUBSCRIBE with this Retain Handling, and how many retained messages come.
+/// A SUBSCRIBE with this Retain Handling; returns how many retained messages come.
 fn handed(world: &mut World, peer: Peer, filter: &str, retain_handling: u8) -> usize {
     world.send(peer, subscribe(V5, 1, &[], &[(filter, retain_handling << 4)]));
     world.take(peer).len() - 1
@@ -248,8 +248,8 @@ fn mqtt5_3_3_1_13() {
     }
 }
 
-/// The flag is kept over the queue and over a redelivery; a retained message for a new subscription has it
-/// whatever the subscription says.
+/// The flag is kept in the queue and in a redelivery; a retained message for a new subscription has it whatever the
+/// subscription asks for.
 #[test]
 fn mqtt5_3_3_1_13_kept() {
     for (options, flag) in [(0x08 | 1, true), (1, false)] {
@@ -276,7 +276,7 @@ fn mqtt5_3_3_2_1() {
         let a = client(&mut world, "a");
         assert_broken(&mut world, a, packet(0x30, body), 0x81);
     }
-    // No topic at all, and no alias.
+    // Neither a topic nor an alias.
     let mut world = World::new();
     let a = client(&mut world, "a");
     assert_broken(&mut world, a, packet(0x30, b"\0\0\0x"), 0x82);
@@ -297,7 +297,7 @@ fn mqtt5_3_3_2_2() {
     }
 }
 
-/// Which of these topics a filter lets through, the topic unchanged.
+/// The topics that a filter lets through, unchanged.
 #[test]
 fn mqtt5_3_3_2_3() {
     let topics = ["a", "A", "a/", "/a", "a/b", "a/b/c", "a//c", "$a", "$a/b", "a b"];
@@ -322,8 +322,8 @@ fn mqtt5_3_3_2_3() {
     }
 }
 
-/// Publishes with a property block on every way there is: at once at each QoS, through the queue, again after a
-/// reconnect, as a retained message, and to 3.1.1, which has none. Gives back the block as it was received.
+/// Publishes with a property block on every path: at once at each QoS, through the queue, again after a reconnect, as
+/// a retained message, and to 3.1.1, which has none. Returns the block as it was received.
 fn through(block: &[u8]) -> Vec<Vec<u8>> {
     let mut world = World::new();
     let away = world.connect(stored().bytes());
@@ -353,7 +353,7 @@ fn assert_unchanged(block: &[u8]) {
     }
 }
 
-/// The broker does not hold a payload to it.
+/// The broker does not check the payload against it.
 #[test]
 fn mqtt5_3_3_2_4() {
     assert_unchanged(&[]);
@@ -386,7 +386,7 @@ fn mqtt5_3_3_2_5() {
     }
 }
 
-/// Also while the window is closed; an expired one takes no place in it, and one without expiry stays.
+/// Even while the window is closed; an expired message takes no place in it, and one without expiry stays.
 #[test]
 fn mqtt5_3_3_2_5_window() {
     let mut world = World::new();
@@ -402,7 +402,7 @@ fn mqtt5_3_3_2_5_window() {
     assert_eq!(take_payloads(&mut world, a), [b"for ever"]);
 }
 
-/// The memory of expired retained messages is given back though nobody asks for them.
+/// The memory of expired retained messages is given back though no client asks for them.
 #[test]
 fn mqtt5_3_3_2_5_swept() {
     let mut world = World::new();
@@ -429,7 +429,7 @@ fn mqtt5_3_3_2_6() {
         let (a, packets) = reconnect(&mut world, &stored());
         assert_eq!(received(V5, &packets[0]).properties, expected);
         assert_eq!(retained(&mut world, "t", 0)[0].properties, expected);
-        // A redelivery has waited longer still.
+        // A redelivery has waited even longer.
         world.cut(a);
         world.pass(1_000);
         let (_, packets) = reconnect(&mut world, &stored());
@@ -481,7 +481,7 @@ fn mqtt5_3_3_2_17() {
     assert_unchanged(&user_property("\u{FEFF}", "\u{1F980}"));
 }
 
-/// With other properties between them, which may change their places.
+/// With other properties between them, whose order may change.
 #[test]
 fn mqtt5_3_3_2_18() {
     let pairs = [("b", "1"), ("a", "2"), ("b", "1"), ("a", "1"), ("c", "3")];

@@ -1,5 +1,5 @@
-//! MQTT 5.0, 3.3.1.3 and 3.8.4: what is retained when a subscription begins, and what changes before it has been handed
-//! over. The sessions outlive their connections, so that with a store the SUBACK waits.
+//! MQTT 5.0, 3.3.1.3 and 3.8.4: the retained messages at the start of a subscription, and changes before they have
+//! been delivered. The sessions outlive their connections, so that with a store the SUBACK waits.
 
 use brooklet::core::switches::Switches;
 
@@ -7,7 +7,7 @@ use crate::v5_exchange::*;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
-/// A world with messages that are retained at QoS 1, each of which says "old".
+/// A world with messages that are retained at QoS 1, each with the payload "old".
 fn with_retained(topics: &[&str]) -> World {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");
@@ -17,7 +17,7 @@ fn with_retained(topics: &[&str]) -> World {
     world
 }
 
-/// A client that takes so many messages at a time.
+/// A client that accepts this many messages at a time.
 fn taking(world: &mut World, most: u8) -> Peer {
     arrive(world, &keeping("c").property(&[0x21, 0, most])).0
 }
@@ -27,7 +27,7 @@ fn subscribe_to_all(identifier: u16, filters: &[&str], qos: u8) -> Vec<u8> {
     subscribe(V5, identifier, &[], &filters)
 }
 
-/// All that comes while the client acknowledges what it gets: messages, and the first bytes of all else.
+/// Everything that comes while the client acknowledges its messages: messages, and the first bytes of other packets.
 fn take_all(world: &mut World, peer: Peer) -> (Vec<Received>, Vec<u8>) {
     let (mut messages, mut others) = (Vec::new(), Vec::new());
     loop {
@@ -56,7 +56,7 @@ fn count(messages: &[Received], topic: &str, payload: &[u8], retain: bool) -> us
     messages.iter().filter(is_it).count()
 }
 
-/// A message that is retained after the subscription began comes once, as any other.
+/// A message that is retained after the subscription began comes once, like any other.
 #[test]
 fn mqtt5_3_3_1_9_changed_since() {
     for (qos, most) in [(0, 10), (1, 10), (1, 1), (1, 2)] {
@@ -100,7 +100,7 @@ fn mqtt5_3_3_1_9_cleared_since() {
     assert_eq!(found, [("a", &b"old"[..], true), ("b", b"", false), ("b", b"again", false)]);
 }
 
-/// What has the SUBACK still before it comes though the subscription has ended.
+/// Retained messages that are to follow a SUBACK come though the subscription has ended.
 #[test]
 fn mqtt5_3_3_1_9_unsubscribed_at_once() {
     for qos in 0..2 {
@@ -116,7 +116,7 @@ fn mqtt5_3_3_1_9_unsubscribed_at_once() {
     }
 }
 
-/// Each SUBSCRIBE is followed by all that is retained, by its own terms.
+/// Each SUBSCRIBE is followed by all retained messages, on its own terms.
 #[test]
 fn mqtt5_3_8_4_4_at_once() {
     let mut world = with_retained(&["a", "b"]);
@@ -130,7 +130,7 @@ fn mqtt5_3_8_4_4_at_once() {
     assert_eq!(others, [0x90, 0x90]);
 }
 
-/// Many at once are bounded, and the last one gets everything in any case.
+/// Many at once are limited, and the last one gets everything in any case.
 #[test]
 fn mqtt5_3_8_4_4_very_often() {
     let mut world = with_retained(&["a", "b"]);
@@ -143,8 +143,8 @@ fn mqtt5_3_8_4_4_very_often() {
     assert!(topics.len() >= 2 && topics.chunks(2).all(|pair| pair == ["a", "b"]), "{topics:?}");
 }
 
-/// A message that is retained while the client is away: at QoS 0 it would not learn of it in another way, at QoS 1 it
-/// does.
+/// A message that is retained while the client is disconnected: at QoS 0, the client would not get it in another way,
+/// at QoS 1 it does.
 #[test]
 fn mqtt5_3_3_1_9_changed_while_away() {
     for (qos, queues, expected) in [(0, false, true), (0, true, false), (1, false, false)] {
@@ -174,7 +174,7 @@ fn mqtt5_3_3_1_9_changed_while_away() {
     }
 }
 
-/// However much it is: it goes on as the outbox drains.
+/// However much it is: it continues as the outbox drains.
 #[test]
 fn mqtt5_3_3_1_9_unsubscribed_while_much_is_to_come() {
     let mut world = World::new();

@@ -20,7 +20,7 @@ fn with_filter(first_byte: u8, filter: &[u8]) -> Vec<u8> {
     packet(first_byte, &body)
 }
 
-/// Filters that are no valid strings, or no filters.
+/// Filters that are not valid strings, or not valid filters.
 const BAD_STRINGS: [&[u8]; 6] = [b"", b"\0", b"a\0b", b"a\xff", b"\xed\xa0\x80", b"\xc0\x80"];
 
 #[test]
@@ -59,7 +59,7 @@ fn mqtt5_3_8_3_3() {
         let mut world = World::new();
         let a = subscriber(&mut world, "a", "t", NO_LOCAL | 2);
         let own = Publish::new(V5, "t", b"own");
-        // Nobody else has subscribed.
+        // No other client has subscribed.
         match qos {
             0 => world.send(a, own.bytes()),
             1 => assert_eq!(world.ask(a, own.qos(1, 1).bytes()), acknowledge_with(0x40, 1, 0x10)),
@@ -86,7 +86,7 @@ fn mqtt5_3_8_3_3_one_of_two() {
     assert_eq!((messages.len(), messages[0].qos, &*messages[0].properties), (1, 1, &[0x0B, 7][..]));
 }
 
-/// What counts is the Client Identifier, not the connection.
+/// The Client Identifier counts, not the connection.
 #[test]
 fn mqtt5_3_8_3_3_of_an_earlier_connection() {
     let mut world = World::new();
@@ -101,7 +101,7 @@ fn mqtt5_3_8_3_3_of_an_earlier_connection() {
     assert_eq!(take_payloads(&mut world, b), [b"own"]);
 }
 
-/// Read to the letter, No Local keeps a client's own retained message away from its new subscription, too.
+/// Taken literally, No Local also keeps a client's own retained message from its new subscription.
 #[test]
 fn mqtt5_3_8_3_3_retained() {
     let mut world = World::new();
@@ -168,7 +168,7 @@ fn mqtt5_3_8_4_3() {
     assert_silent(&mut world, a);
 }
 
-/// The Retain As Published and No Local of the new one count, too.
+/// Retain As Published and No Local of the new one count as well.
 #[test]
 fn mqtt5_3_8_4_3_options() {
     let mut world = World::new();
@@ -300,8 +300,8 @@ fn mqtt5_3_8_4_8() {
     }
 }
 
-/// A SUBACK has no Reason String and no User Property, whatever there were to explain; one that has not even
-/// room for its codes ends the connection unsent.
+/// A SUBACK has no Reason String and no User Property, whatever there is to explain; one without room even for its
+/// codes ends the connection unsent.
 #[test]
 fn mqtt5_3_9_2_1() {
     let exchange = |count: usize| {
@@ -402,7 +402,7 @@ fn mqtt5_3_10_4_1() {
     }
 }
 
-/// One client's UNSUBSCRIBE does not touch another's subscription.
+/// An UNSUBSCRIBE of one client does not affect another's subscription.
 #[test]
 fn mqtt5_3_10_4_1_of_another() {
     let mut world = World::new();
@@ -499,7 +499,7 @@ fn mqtt5_3_10_4_6() {
     }
 }
 
-/// As a SUBACK.
+/// Like a SUBACK.
 #[test]
 fn mqtt5_3_11_2_1() {
     let exchange = |count: usize| {

@@ -4,7 +4,7 @@ use crate::v5_exchange::*;
 use crate::wire::*;
 use crate::world::World;
 
-/// Which of the topics reach a subscriber of the filter, live and as retained messages.
+/// The topics that reach a subscriber of the filter, live and as retained messages.
 fn reached<'a>(filter: &str, topics: &[&'a str]) -> Vec<&'a str> {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");

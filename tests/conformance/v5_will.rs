@@ -9,7 +9,7 @@ fn delay(seconds: u32) -> Vec<u8> {
     u32_property(0x18, seconds)
 }
 
-/// A client that leaves a Will at `will`, of QoS 1, and whoever waits for it.
+/// A client that leaves a Will at `will`, of QoS 1, and a client that waits for it.
 fn with_will(will_properties: &[u8], expiry: u32) -> (World, Peer, Peer) {
     let mut world = World::new();
     let watcher = subscriber(&mut world, "watcher", "will", 1);
@@ -18,7 +18,7 @@ fn with_will(will_properties: &[u8], expiry: u32) -> (World, Peer, Peer) {
     (world, watcher, peer)
 }
 
-/// The Will has come, just now and once.
+/// Asserts that the Will has come, just now and once.
 fn assert_will(world: &mut World, watcher: Peer) {
     let will = take_publish(world, watcher);
     assert_eq!((will.topic.as_str(), &will.payload[..], will.qos), ("will", &b"gone"[..], 1));
@@ -41,7 +41,7 @@ fn mqtt5_3_1_2_7() {
     assert_will(&mut world, watcher);
 }
 
-/// The Will is the session's: it waits there, and a reconnect with another one takes its place.
+/// The Will belongs to the session: it waits there, and a reconnect with another one replaces it.
 #[test]
 fn mqtt5_3_1_2_7_replaced() {
     let (mut world, watcher, peer) = with_will(&delay(10), 1000);
@@ -57,7 +57,7 @@ fn mqtt5_3_1_2_7_replaced() {
 /// Ends a connection of the client `a`.
 type End = fn(&mut World, Peer);
 
-/// Every end but a DISCONNECT with 0x00 publishes it.
+/// Every end except a DISCONNECT with 0x00 publishes it.
 #[test]
 fn mqtt5_3_1_2_8() {
     let ends: [(&str, End); 8] = [
@@ -95,7 +95,7 @@ fn mqtt5_3_1_2_8_keep_alive() {
     assert_will(&mut world, watcher);
 }
 
-/// Its delay, or the end of the session if that comes first.
+/// After its delay, or at the end of the session if that comes first.
 #[test]
 fn mqtt5_3_1_2_8_delay() {
     for (delay_seconds, expiry, due) in
@@ -114,7 +114,7 @@ fn mqtt5_3_1_2_8_delay() {
     assert_will(&mut world, watcher);
 }
 
-/// A Session Expiry Interval that a DISCONNECT brings counts.
+/// The Session Expiry Interval of a DISCONNECT counts.
 #[test]
 fn mqtt5_3_1_2_8_disconnect_expiry() {
     let (mut world, watcher, peer) = with_will(&delay(60), 1000);
@@ -145,7 +145,7 @@ fn mqtt5_3_1_2_10() {
     world.cut(peer);
     let will = take_publish(&mut world, watcher);
     world.send(watcher, acknowledge(0x40, will.packet_identifier.expect("QoS 1")));
-    // Published, it is gone: neither this connection nor the end of the session brings it again.
+    // After it was published, neither this connection nor the end of the session brings it again.
     let peer = world.connect(Connect::new(V5, "a").resume().expiry(1000).bytes());
     world.cut(peer);
     assert_no_will(&mut world, watcher);
@@ -189,7 +189,7 @@ fn mqtt5_3_1_2_15() {
     assert_eq!((message.retain, &message.payload[..]), (true, &b"gone"[..]));
 }
 
-/// A retained Will without a payload clears its topic, as every such message does.
+/// A retained Will without a payload clears its topic, like every such message.
 #[test]
 fn mqtt5_3_1_2_15_empty() {
     let mut world = World::new();
@@ -203,7 +203,7 @@ fn mqtt5_3_1_2_15_empty() {
 
 #[test]
 fn mqtt5_3_1_3_9() {
-    // While the old connection is away, and while it is still there.
+    // While the old connection is closed, and while it is still open.
     for is_cut in [true, false] {
         let (mut world, watcher, peer) = with_will(&delay(10), 1000);
         if is_cut {
@@ -238,7 +238,7 @@ fn mqtt5_3_1_3_10() {
     assert_eq!(take_publish(&mut world, watcher).properties, block);
 }
 
-/// The other properties of a Will go out with it; its expiry counts from when it is published.
+/// The other properties of a Will are sent with it; its expiry counts from when it is published.
 #[test]
 fn mqtt5_3_1_3_10_others() {
     let forwarded = [

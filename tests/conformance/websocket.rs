@@ -1,5 +1,5 @@
-//! Chapter 6: WebSocket as a transport. The frames of a client go through the room in front of the core, as the
-//! server lets them.
+//! Chapter 6: WebSocket as a transport. The frames of a client pass through `protocol::websocket` to the core, as in
+//! the server.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ const CLOSE: u8 = 8;
 
 const VERSIONS: [u8; 2] = [4, 5];
 
-/// A client of WebSocket in front of the core.
+/// A WebSocket client of the core.
 struct Client {
     world: World,
     peer: Peer,
@@ -29,7 +29,7 @@ impl Client {
         Self { world, peer, socket: WebSocket::new(demands, 100_000) }
     }
 
-    /// Shakes hands with this offer of subprotocols; the answer of the server.
+    /// Performs the handshake with this offer of subprotocols; returns the answer of the server.
     fn shake_hands(&mut self, offer: &str) -> (String, Outcome) {
         let request = format!(
             "GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -55,14 +55,14 @@ impl Client {
         received.outcome
     }
 
-    /// What the server sends beside packets.
+    /// What the server sends in addition to packets.
     fn take_head(&mut self) -> Vec<u8> {
         let head = self.socket.frame(0).0.to_vec();
         self.socket.advance(head.len());
         head
     }
 
-    /// The packets that the server has sent, each write as the one frame that it must be.
+    /// The packets that the server has sent; each write must be one frame.
     fn take(&mut self) -> Vec<Vec<u8>> {
         let packets = self.world.take(self.peer);
         for packet in &packets {
@@ -75,7 +75,7 @@ impl Client {
     }
 }
 
-/// A frame without a payload of more than 125 bytes, masked with zeros.
+/// A frame with a payload of at most 125 bytes, masked with zeros.
 fn frame(opcode: u8, is_final: bool, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("it is short");
     assert!(length < 126, "it is short");

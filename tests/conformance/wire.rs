@@ -1,12 +1,12 @@
-//! Packets as a client writes them, byte by byte and without the broker's codec, so that an error in that one does
-//! not hide itself.
+//! Packets as a client writes them, byte by byte and without the broker's codec, so that a fault of the codec cannot
+//! hide itself.
 
 /// `V5`, `V311` or `V31`: the protocol level.
 pub const V5: u8 = 5;
 pub const V311: u8 = 4;
 pub const V31: u8 = 3;
 
-/// A packet of this first byte with this body.
+/// A packet with this first byte and this body.
 pub fn packet(first_byte: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first_byte];
     bytes.extend(variable_byte_integer(body.len()));
@@ -32,13 +32,13 @@ pub fn field(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     [&u16::try_from(bytes.len()).expect("a field of at most 65,535 bytes").to_be_bytes(), bytes].concat()
 }
 
-/// A property block with its length, of properties as they stand on the wire.
+/// A property block with its length, of properties as on the wire.
 pub fn properties(list: &[&[u8]]) -> Vec<u8> {
     let block = list.concat();
     [variable_byte_integer(block.len()), block].concat()
 }
 
-/// A CONNECT under construction; `Connect::new(V5, "id").bytes()` is the shortest good one.
+/// A CONNECT under construction; `Connect::new(V5, "id").bytes()` is the shortest valid one.
 #[derive(Clone)]
 pub struct Connect {
     pub level: u8,
@@ -66,13 +66,13 @@ impl Connect {
         }
     }
 
-    /// Clean Start or Clean Session off. In 5.0 add a Session Expiry Interval, or the session ends all the same.
+    /// Unsets Clean Start or Clean Session. In 5.0, add a Session Expiry Interval, or the session ends all the same.
     pub fn resume(mut self) -> Self {
         self.flags &= !0x02;
         self
     }
 
-    /// Adds a property as it stands on the wire, 5.0 only.
+    /// Adds a property as on the wire, 5.0 only.
     pub fn property(mut self, property: &[u8]) -> Self {
         self.properties.extend_from_slice(property);
         self
@@ -166,7 +166,7 @@ impl Publish {
         self
     }
 
-    /// Adds a property as it stands on the wire, 5.0 only.
+    /// Adds a property as on the wire, 5.0 only.
     pub fn property(mut self, property: &[u8]) -> Self {
         self.properties.extend_from_slice(property);
         self
@@ -232,7 +232,7 @@ pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
 pub const PINGRESP: [u8; 2] = [0xD0, 0];
 
-/// A PUBLISH that the broker sent, taken apart.
+/// The parts of a PUBLISH that the broker sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     pub dup: bool,
@@ -245,7 +245,7 @@ pub struct Received {
     pub payload: Vec<u8>,
 }
 
-/// Takes a PUBLISH apart.
+/// Parses a PUBLISH.
 pub fn received(level: u8, packet: &[u8]) -> Received {
     assert_eq!(packet[0] >> 4, 3, "a PUBLISH is expected, not {packet:02x?}");
     let (_, mut rest) = cut_variable_byte_integer(&packet[1..]);
@@ -272,7 +272,7 @@ pub fn received(level: u8, packet: &[u8]) -> Received {
     }
 }
 
-/// A variable byte integer at the front of `bytes`, and what is behind it.
+/// The variable byte integer at the start of `bytes`, and the bytes after it.
 pub fn cut_variable_byte_integer(bytes: &[u8]) -> (usize, &[u8]) {
     let end = bytes.iter().position(|byte| byte & 0x80 == 0).expect("an integer");
     let value = bytes[..=end].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7F));

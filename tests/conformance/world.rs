@@ -23,9 +23,9 @@ pub struct World {
     now: Time,
     output: BTreeMap<Peer, Vec<u8>>,
     closed: BTreeSet<Peer>,
-    /// Peers whose socket takes nothing.
+    /// Peers whose sockets take nothing.
     stalled: BTreeSet<Peer>,
-    /// What is durable, where anything is kept.
+    /// The durable state, if anything is persisted.
     store: Store,
 }
 
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    /// A new Network Connection, nothing sent on it.
+    /// Opens a Network Connection on which nothing is sent.
     pub fn open(&mut self) -> Peer {
         self.open_at(ListenerId::default())
     }
@@ -70,8 +70,7 @@ impl World {
         peer
     }
 
-    /// A new Network Connection on which `connect` was sent and answered; the CONNACK has been taken and checked
-    /// to say Success.
+    /// Opens a Network Connection on which `connect` is sent; the CONNACK is taken and checked to have Success.
     pub fn connect(&mut self, connect: impl AsRef<[u8]>) -> Peer {
         let peer = self.open();
         self.send(peer, connect);
@@ -80,20 +79,20 @@ impl World {
         peer
     }
 
-    /// The peer sends bytes.
+    /// Sends bytes of the peer.
     pub fn send(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
         assert!(!self.closed.contains(&peer), "the broker has closed this connection");
         self.broker.received(peer, bytes.as_ref(), self.now);
         self.settle();
     }
 
-    /// The peer sends a packet and the broker answers with exactly one, which is returned.
+    /// Sends a packet of the peer; the broker must answer with exactly one, which is returned.
     pub fn ask(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         self.send(peer, bytes);
         self.take_one(peer)
     }
 
-    /// Everything that the broker has sent to the peer since the last time, cut into packets.
+    /// Everything that the broker has sent to the peer since the last call, cut into packets.
     pub fn take(&mut self, peer: Peer) -> Vec<Vec<u8>> {
         let bytes = self.output.remove(&peer).unwrap_or_default();
         let mut rest = bytes.as_slice();
@@ -107,7 +106,7 @@ impl World {
         packets
     }
 
-    /// The one packet that the broker has sent to the peer since the last time.
+    /// The one packet that the broker has sent to the peer since the last call.
     pub fn take_one(&mut self, peer: Peer) -> Vec<u8> {
         let mut packets = self.take(peer);
         assert_eq!(packets.len(), 1, "one packet is expected, not {packets:02x?}");
@@ -119,14 +118,14 @@ impl World {
         self.closed.contains(&peer)
     }
 
-    /// The peer closes without a word.
+    /// Closes the peer's connection without a DISCONNECT.
     pub fn cut(&mut self, peer: Peer) {
         self.broker.closed(peer, "connection closed by peer", self.now);
         self.closed.insert(peer);
         self.settle();
     }
 
-    /// The peer's socket stops taking bytes, or takes them again.
+    /// Stops the peer's socket from taking bytes, or lets it take them again.
     pub fn stall(&mut self, peer: Peer, is_stalled: bool) {
         if is_stalled {
             self.stalled.insert(peer);
@@ -137,13 +136,13 @@ impl World {
         self.settle();
     }
 
-    /// A decision comes for a packet that waits.
+    /// Makes the decision about a packet that waits.
     pub fn decide(&mut self, peer: Peer, verdict: Verdict) {
         self.broker.decide(peer, verdict);
         self.settle();
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn pass(&mut self, milliseconds: u64) {
         let end = self.now + Duration::from_milliseconds(milliseconds);
         while let Some(deadline) = self.broker.next_deadline().filter(|&deadline| deadline <= end) {
@@ -156,7 +155,7 @@ impl World {
         self.settle();
     }
 
-    /// Seconds pass.
+    /// Lets seconds pass.
     pub fn pass_seconds(&mut self, seconds: u64) {
         self.pass(seconds * 1000);
     }
@@ -165,7 +164,7 @@ impl World {
         self.now
     }
 
-    /// Does what a server does, until nothing is left to do, and checks the core after each step.
+    /// Does what a server does, until no work is left, and checks the core after each step.
     pub fn settle(&mut self) {
         self.broker.check_invariants();
         while self.broker.has_work() || self.commits() {
@@ -186,7 +185,8 @@ impl World {
         }
     }
 
-    /// Makes durable what is to be, where anything is kept and no test does that itself.
+    /// Makes data durable, if anything is persisted and the test does not do that itself. Returns whether there was
+    /// any.
     fn commits(&mut self) -> bool {
         if !crate::KEEPS || self.broker.batch_due().is_none() && !self.broker.wants_pages() {
             return false;
@@ -217,7 +217,7 @@ impl World {
             Effect::Resume(peer) => {
                 let _: Intake = self.broker.resume(peer, self.now);
             }
-            // What peers send is handed over at once.
+            // The bytes of peers are passed on at once.
             Effect::Listen(peer) => self.broker.heard_out(peer, self.now),
         }
     }

@@ -1,4 +1,4 @@
-//! The broker of a round: one directory, and one process after another on it.
+//! The broker of a round: one directory, and a series of processes that use it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use crate::disk::CALLS;
 use crate::server::{Server, brooklet};
 
-/// Whether a file of the broker's directory only reserves room.
+/// Whether a file of the broker's directory only reserves space.
 pub fn is_ballast(name: &str) -> bool {
     name.ends_with(".ballast")
 }
 
-/// A directory in which brokers live and die.
+/// A directory in which brokers are started and killed.
 pub struct Place {
     directory: PathBuf,
     lives: usize,
-    /// Whether what the brokers do to files is written down.
+    /// Whether the brokers' changes to files are recorded.
     pub is_traced: bool,
 }
 
 impl Place {
-    /// A fresh one, with these further lines of configuration.
+    /// Creates a directory, with these further configuration lines.
     pub fn new(name: &str, configuration: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("brooklet-crash-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
@@ -44,7 +44,7 @@ impl Place {
         fs::write(self.configuration(), text).expect("a file can be written");
     }
 
-    /// Where the broker keeps what it keeps.
+    /// The directory of the broker's files.
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
@@ -53,8 +53,8 @@ impl Place {
         self.directory.join("brooklet.conf")
     }
 
-    /// The broker; below `strace`, if it is traced, which writes down what is done to files. The process is the
-    /// broker's in both cases, and its standard error ends when all is written down.
+    /// The command that starts the broker, under `strace` if it is traced, which records its changes to files. The
+    /// process is the broker's in both cases, and its standard error ends when everything is recorded.
     pub fn command(&mut self) -> Command {
         self.lives += 1;
         let broker = brooklet();
@@ -73,12 +73,12 @@ impl Place {
         self.directory.join("trace")
     }
 
-    /// What the traced broker that has ended did; nothing, if it was killed before it did anything.
+    /// The recorded calls of the traced broker that has ended; nothing, if it was killed before it did anything.
     pub fn read_trace(&self) -> String {
         fs::read_to_string(self.trace()).unwrap_or_default()
     }
 
-    /// Starts a broker and waits until it serves. What it finds is kept beside its file.
+    /// Starts a broker and waits until it serves. The files that it finds are copied beside its own.
     pub fn start(&mut self) -> Server {
         let found = self.directory.join(format!("found-{}", self.lives + 1));
         fs::create_dir_all(&found).expect("a directory can be made");
@@ -92,10 +92,10 @@ impl Place {
         Server::follow(self.command())
     }
 
-    /// Starts a broker and kills it while it starts, or not long after.
+    /// Starts a broker and kills it during the start, or soon after.
     pub fn start_and_kill(&mut self, after: Duration) {
         let mut child = self.command().stderr(Stdio::piped()).spawn().expect("the binary can be started");
-        // A tracer whose broker is gone before it has begun never ends.
+        // A tracer whose broker is gone before tracing has begun never ends.
         while self.is_traced && self.read_trace().is_empty() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -104,12 +104,12 @@ impl Place {
         child.wait_with_output().expect("a child can be waited for");
     }
 
-    /// Puts the log of a broker that was killed or has ended beside its file.
+    /// Saves the log of a broker that was killed or has ended, beside its file.
     pub fn keep_log(&self, lines: &[String]) {
         self.keep(&format!("log-{}", self.lives), lines);
     }
 
-    /// Puts some lines beside the broker's file.
+    /// Saves some lines beside the broker's file.
     #[expect(clippy::disallowed_methods, reason = "somebody may want to read it")]
     pub fn keep(&self, name: &str, lines: &[String]) {
         fs::write(self.directory.join(name), lines.join("\n")).expect("a file can be written");
@@ -119,7 +119,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("what is left of it is in {}", self.directory.display());
+            println!("its remains are in {}", self.directory.display());
         } else {
             let _ = fs::remove_dir_all(&self.directory);
         }

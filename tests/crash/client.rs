@@ -1,7 +1,7 @@
-//! One client: what it remembers over its connections, and what it does on one.
+//! One client: its memory across connections, and its actions on one.
 //!
-//! It keeps to the standard as a client with a kept session should: it sends again what was not acknowledged, with DUP
-//! and in order, goes on with PUBREL behind a PUBREC, and hands a QoS 2 message on once for each Packet Identifier.
+//! It follows the standard like a client with a persistent session: it sends unacknowledged messages again, with DUP
+//! and in order, continues with PUBREL after a PUBREC, and passes on a QoS 2 message once for each Packet Identifier.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,29 +10,29 @@ use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::wire::{self, Connect, DISCONNECT, Publish, V5, acknowledge, received, subscribe, unsubscribe};
 
-/// Messages that a client has under way at once.
+/// Messages that a client has in flight at once.
 const OUTGOING_MAXIMUM: usize = 12;
 /// The Reason Code of a broker that was asked to end.
 const SERVER_SHUTTING_DOWN: u8 = 0x8B;
-/// For ever, as the Session Expiry Interval says it.
+/// The Session Expiry Interval for sessions that never expire.
 const FOR_EVER: u32 = u32::MAX;
 
-/// Who a client is.
+/// The characteristics of a client.
 #[derive(Clone, Debug)]
 pub struct Character {
     pub name: String,
     pub level: u8,
-    /// Its session outlives its connections.
+    /// Whether its session outlives its connections.
     pub is_kept: bool,
     /// 5.0 only.
     pub receive_maximum: Option<u16>,
-    /// What it subscribes to, now and then.
+    /// The filters that it subscribes to from time to time.
     pub filters: Vec<String>,
-    /// What it subscribes to first of all, and for ever.
+    /// The filter that it subscribes to at first, and for ever.
     pub shared: Option<String>,
 }
 
-/// What a client remembers over its connections, and over the deaths of its broker.
+/// What a client remembers across its connections, and across the deaths of its broker.
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub character: Character,
@@ -40,20 +40,20 @@ pub struct Memory {
     kept: Kept,
     next_identifier: u16,
     outgoing: Vec<Outgoing>,
-    /// QoS 2 messages that were handed on and not released, by Packet Identifier.
+    /// QoS 2 messages that were passed on and not released, by Packet Identifier.
     incoming: BTreeMap<u16, Vec<u8>>,
 }
 
-/// What the client knows of its session at the broker.
+/// What the client knows about its session at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
-    /// The broker has said that it is there.
+    /// The broker has reported that it exists.
     There,
-    /// It was never there, or the broker has said that it is gone.
+    /// It has never existed, or the broker has reported that it is gone.
     Gone,
     /// The broker was asked for one and has not answered.
     InDoubt,
-    /// The broker was asked to begin anew and has not answered. It is asked until it does.
+    /// The broker was asked for a new one and has not answered. It is asked until it does.
     BeginsAnew,
 }
 
@@ -61,7 +61,7 @@ enum Kept {
 struct Outgoing {
     identifier: u16,
     number: usize,
-    /// Of its payload; none if it is empty.
+    /// The length of its payload; `None` if it is empty.
     length: Option<usize>,
     is_released: bool,
 }
@@ -85,11 +85,11 @@ impl Request {
 pub struct Client {
     pub memory: Memory,
     link: Option<Link>,
-    /// What the CONNACK must say, where that is known.
+    /// What the CONNACK must say, if that is known.
     expected_presence: Option<bool>,
     is_accepted: bool,
     requests: Vec<Request>,
-    /// Answers that are due, in their order.
+    /// Answers that are due, in order.
     answers: VecDeque<Vec<u8>>,
 }
 
@@ -122,13 +122,13 @@ impl Client {
         self.link.is_some()
     }
 
-    /// Nothing is under way in either direction.
+    /// Whether nothing is in flight in either direction.
     pub fn is_settled(&self) -> bool {
         let is_quiet = self.requests.is_empty() && self.answers.is_empty();
         is_quiet && self.is_accepted && self.memory.outgoing.is_empty() && self.memory.incoming.is_empty()
     }
 
-    /// What is under way, for a person.
+    /// Describes what is in flight, for a reader.
     pub fn describe(&self) -> String {
         let Memory { character, outgoing, incoming, .. } = &self.memory;
         let (requests, answers) = (&self.requests, self.answers.len());
@@ -136,7 +136,7 @@ impl Client {
         format!("{}: {is_accepted} {outgoing:?} {:?} {requests:?} {answers}", character.name, incoming.keys())
     }
 
-    /// Begins to connect; with Clean Start if the session is not one to keep, or if it is to begin anew.
+    /// Starts to connect; with Clean Start if the session is not persistent, or if it is to start anew.
     pub fn connect(&mut self, port: u16, begins_anew: bool) {
         let Memory { character, .. } = &self.memory;
         let is_clean = !character.is_kept || begins_anew || self.memory.kept == Kept::BeginsAnew;
@@ -162,7 +162,7 @@ impl Client {
         self.is_accepted = false;
     }
 
-    /// Ends the connection, with a DISCONNECT or without. What was not acknowledged stays in doubt.
+    /// Ends the connection, with or without a DISCONNECT. What was not acknowledged stays in doubt.
     pub fn leave(&mut self, is_polite: bool, ledger: &mut Ledger) {
         if let Some(mut link) = self.link.take()
             && is_polite
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    /// What is lost with a session.
+    /// Forgets what is lost with a session.
     fn forget(&mut self, ledger: &mut Ledger) {
         for outgoing in self.memory.outgoing.drain(..).filter(|outgoing| !outgoing.is_released) {
             ledger.abandoned(outgoing.number);
@@ -203,7 +203,8 @@ impl Client {
         }
         let qos = chance.pick(&[0, 1, 1, 1, 2, 2, 2]);
         if chance.percent(15) {
-            // To one topic with one QoS: a message of QoS 1 that is sent again may come after one of QoS 2 that is not.
+            // To one topic with one QoS: a message of QoS 1 that is sent again may come after one of QoS 2 that is
+            // not.
             let qos = chance.pick(&[1, 2]);
             let topic = format!("retained/{}/{qos}", self.memory.index);
             let length = (!chance.percent(30)).then_some(20);
@@ -214,7 +215,7 @@ impl Client {
         self.publish(topic, qos, Some(length), ledger);
     }
 
-    /// Publishes; without a length the payload is empty.
+    /// Publishes; without a length, the payload is empty.
     fn publish(&mut self, topic: &str, qos: u8, length: Option<usize>, ledger: &mut Ledger) {
         let number = ledger.publish(self.memory.index, topic, qos, is_retained(topic), length.is_none());
         let outgoing = Outgoing { identifier: self.fresh_identifier(), number, length, is_released: false };
@@ -264,7 +265,7 @@ impl Client {
         self.requests.push(Request::Subscribe { identifier, filter, qos });
     }
 
-    /// A Packet Identifier that nothing under way has.
+    /// A Packet Identifier that is not in use.
     fn fresh_identifier(&mut self) -> u16 {
         loop {
             let identifier = self.memory.next_identifier;
@@ -283,7 +284,7 @@ impl Client {
         }
     }
 
-    /// Takes in what has come, and sends so many of the answers that are due.
+    /// Processes received packets, and sends this many of the answers that are due.
     pub fn turn(&mut self, answers: usize, ledger: &mut Ledger) -> bool {
         let Some(link) = &mut self.link else {
             return false;
@@ -293,7 +294,7 @@ impl Client {
         for packet in &packets {
             self.receive(packet, ledger);
         }
-        assert!(!is_closed, "{} is not served any more", self.memory.character.name);
+        assert!(!is_closed, "{} is no longer served", self.memory.character.name);
         for _ in 0..answers {
             let Some(answer) = self.answers.pop_front() else {
                 break;
@@ -303,7 +304,7 @@ impl Client {
         !packets.is_empty()
     }
 
-    /// The broker is dead: takes in what it has still sent.
+    /// Processes the last packets of a broker that is dead.
     pub fn mourn(&mut self, ledger: &mut Ledger) {
         if let Some(link) = &mut self.link {
             for packet in link.last_packets() {
@@ -342,14 +343,15 @@ impl Client {
 
     fn connected(&mut self, session_present: bool, code: u8, ledger: &mut Ledger) {
         let name = self.memory.character.name.clone();
-        assert_eq!(code, 0, "{name} is let in");
+        assert_eq!(code, 0, "{name} is accepted");
         let is_as_expected = self.expected_presence.is_none_or(|expected| expected == session_present);
         assert!(is_as_expected, "{name} is told Session Present {session_present}");
         if !session_present {
             self.forget(ledger);
             ledger.session_began(self.memory.index);
         }
-        // Clean Session of 3.1.1 makes a session that ends with its connection, which is no use to one who keeps his.
+        // Clean Session of 3.1.1 makes a session that ends with its connection, which is no use to a client that keeps
+        // its own.
         let Character { is_kept, level, .. } = self.memory.character;
         if is_kept && level != V5 && self.memory.kept == Kept::BeginsAnew {
             self.memory.kept = Kept::Gone;
@@ -364,7 +366,7 @@ impl Client {
         }
     }
 
-    /// What was not acknowledged, in the order in which it was sent first.
+    /// Sends everything unacknowledged again, in the original order.
     fn send_again(&mut self, ledger: &mut Ledger) {
         for outgoing in self.memory.outgoing.clone() {
             if outgoing.is_released {
@@ -434,14 +436,14 @@ fn is_retained(topic: &str) -> bool {
     topic.starts_with("retained/")
 }
 
-/// The payload of a message: its number, and so many bytes.
+/// The payload of a message: its number, and this many bytes.
 fn payload(number: usize, length: usize) -> Vec<u8> {
     let mut payload = format!("{number} ").into_bytes();
     payload.resize(payload.len() + length, b'.');
     payload
 }
 
-/// The number in a payload; none in one that is empty.
+/// The number in a payload; `None` if it is empty.
 pub fn number_of(payload: &[u8]) -> Option<usize> {
     let digits = payload.split(|byte| *byte == b' ').next().filter(|digits| !digits.is_empty())?;
     Some(std::str::from_utf8(digits).expect("digits").parse().expect("a number"))

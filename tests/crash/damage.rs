@@ -1,6 +1,6 @@
-//! A store of a real broker that is damaged by chance: bits and bytes, pages, whole ends of its file and its journal.
-//! What is delivered from it is what was published, to the right client. What is missing was reported, or the broker
-//! did not start and said what to do.
+//! The store of a real broker with random damage: bits and bytes, pages, whole ends of its file and its journal.
+//! Messages delivered from it are those that were published, to the right client. Whatever is missing was reported, or
+//! the broker did not start and said what to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ use crate::refusals::ends;
 use crate::server::Server;
 use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, acknowledge, received};
 
-/// Damages by chance.
+/// The number of random damages.
 const DAMAGES: u64 = 200;
 /// Damages on which the real binary is started. All of them are tried in this process.
 const BY_BINARY: usize = 4;
@@ -50,13 +50,13 @@ impl Files {
         fs::write(directory.join("brooklet.db-wal"), &self.journal).expect("a file can be written");
     }
 
-    /// How many frames of the journal were written since it last started from its beginning.
+    /// The number of frames of the journal that were written since it last started from its beginning.
     fn frames(&self) -> usize {
         let frames = self.journal[32..].chunks_exact(FRAME);
         frames.take_while(|frame| frame[8..16] == self.journal[16..24]).count()
     }
 
-    /// Where the last transaction of the journal begins.
+    /// The offset of the last transaction in the journal.
     fn last_transaction(&self) -> usize {
         let frames = self.frames();
         let is_commit = |frame: usize| self.journal[32 + frame * FRAME + 4..][..4] != [0; 4];
@@ -69,13 +69,13 @@ impl Files {
 struct Stages {
     /// Some time before.
     older: Files,
-    /// With something in the journal that is not in the file.
+    /// With data in the journal that is not in the file.
     killed: Files,
-    /// With all of it in the file.
+    /// With all data in the file.
     whole: Files,
 }
 
-/// What is done to the files.
+/// The damage done to the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Harm {
     Bits,
@@ -102,8 +102,8 @@ const HARMS: [Harm; 9] = [
     Harm::OlderPage,
 ];
 
-/// Damages a copy. Tells whether that cannot be detected: the end of the journal is gone or torn, as after a power cut,
-/// or a page is an older, intact one.
+/// Damages a copy. Returns whether that cannot be detected: the end of the journal is gone or torn, as after a power
+/// cut, or a page is an older, intact one.
 fn harm(stages: &Stages, harm: Harm, chance: &mut Chance) -> (Files, bool) {
     let Stages { older, killed: files, whole } = stages;
     let mut harmed = files.clone();
@@ -153,7 +153,7 @@ fn harm(stages: &Stages, harm: Harm, chance: &mut Chance) -> (Files, bool) {
     (harmed, is_undetectable)
 }
 
-/// The payload that belongs to a topic, of a length that it says as well.
+/// The payload that belongs to a topic. Its length follows from the topic as well.
 fn payload_of(topic: &str) -> Vec<u8> {
     let seed = topic.bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let mut chance = Chance::new(seed);
@@ -162,7 +162,7 @@ fn payload_of(topic: &str) -> Vec<u8> {
     std::iter::repeat_with(|| chance.next().to_le_bytes()).flatten().take(length).collect()
 }
 
-/// The clients, and what they subscribe to.
+/// The clients and their subscriptions.
 const SUBSCRIPTIONS: [(&str, &str, u8); 5] = [
     ("one", "q/1/#", 1),
     ("two", "q/2/#", 2),
@@ -177,14 +177,14 @@ fn may_get(client: &str, topic: &str) -> bool {
         .any(|(_, filter, _)| topic.starts_with(filter.trim_start_matches("$share/g/").trim_end_matches('#')))
 }
 
-/// What a store holds, each fact in words, and whether damage was reported.
+/// The contents of a store, each fact in words, and whether damage was reported.
 #[derive(Debug, Default)]
 struct Found {
     facts: BTreeSet<String>,
     is_told: bool,
 }
 
-/// Reads all of a store, as a broker does, or returns why it is refused.
+/// Reads a whole store, as a broker does, or returns why it is refused.
 fn read(directory: &Path) -> Result<Found, String> {
     let listeners = vec![ListenerName { name: "a".to_owned(), proves_names: false }];
     let clocks = Clocks { now: Time::ZERO, boot: None, wall: WALL };
@@ -271,7 +271,7 @@ impl Found {
     }
 }
 
-/// The topic of a message that is what was published to it.
+/// The topic of a message, after checking that it is as published.
 fn checked(message: &Portable) -> String {
     let publication = message.publication();
     let topic = publication.topic.as_str();
@@ -279,7 +279,7 @@ fn checked(message: &Portable) -> String {
     topic.to_owned()
 }
 
-/// Clients fill a store in three runs of a broker. The last run is killed, so that there is something in its journal.
+/// Clients fill a store in three runs of a broker. The last run is killed, so that its journal has contents.
 fn filled(place: &mut Place) -> Stages {
     let mut older = None;
     for life in 0..3 {
@@ -318,7 +318,7 @@ fn come(server: &Server, name: &str) -> Peer {
     Peer::connect_as(server.address(), &Connect::new(V5, name).resume().expiry(u32::MAX))
 }
 
-/// Publishes at QoS 1, or at QoS 2 what is subscribed to so.
+/// Publishes at QoS 1, or at QoS 2 if there are such subscriptions.
 fn publish(publisher: &mut Peer, topic: &str, is_retained: bool) {
     let publish = Publish::new(V5, topic, &payload_of(topic));
     if topic.starts_with("q/2/") {
@@ -332,7 +332,7 @@ fn publish(publisher: &mut Peer, topic: &str, is_retained: bool) {
     }
 }
 
-/// Leaves notes of settled messages, and of QoS 2 messages in flight in both directions.
+/// Leaves records of settled messages, and of QoS 2 messages in flight in both directions.
 fn act(server: &Server, life: u16) {
     let mut one = come(server, "one");
     for _ in 0..5 {
@@ -367,7 +367,7 @@ fn what_is_damaged_is_never_delivered_and_never_missing_without_a_word() {
     stages.killed.write(&directory);
     let sound = read(&directory).expect("it is sound");
     assert_eq!(whole.facts, sound.facts);
-    assert!(!sound.is_told, "a kill is no damage");
+    assert!(!sound.is_told, "a kill does no damage");
     for fact in
         ["one gets q/1/", "two gets q/2/", "all gets q/", "gets s/", "retained r/", "has sent", "on its way"]
     {
@@ -410,7 +410,7 @@ fn what_is_damaged_is_never_delivered_and_never_missing_without_a_word() {
         counts.iter().filter(|((_, is), _)| *is == outcome).map(|(_, count)| count).sum::<u32>()
     };
     assert!(of("reported") + of("refused") > 60, "most damage is detected");
-    // These are the last transaction of the journal, all that was cut off from it, and older pages.
+    // These are the last transaction of the journal, everything cut off from it, and older pages.
     assert!(of("cannot be detected") < 60);
     for is_refused in [false, true] {
         let some = interesting.iter().filter(|(_, refused)| *refused == is_refused).take(BY_BINARY);
@@ -453,7 +453,7 @@ fn start_on(place: &mut Place, harmed: &Files, is_refused: bool) {
     }
 }
 
-/// Takes what the broker has for a client by now: its answer to a ping comes after it.
+/// Takes what the broker has sent to a client so far: its answer to a ping comes after it.
 fn take(name: &str, peer: &mut Peer) {
     peer.send(&PINGREQ);
     let packets = std::iter::repeat_with(|| peer.packet()).take_while(|packet| packet[0] != PINGRESP[0]);

@@ -1,9 +1,9 @@
-//! A disk that loses power: what it may hold then, by all that a broker did to it.
+//! A disk that loses power: what it may contain then, by everything that a broker did to it.
 //!
-//! `strace` writes down every change of a file and every flush. What was flushed is there after a power cut. Of what was
-//! not, any part may be: writes in any selection, torn between sectors of 512 bytes, a file grown without its content,
-//! a new name or a removal that did not happen. Flushing a file keeps its own name, as the file systems of Linux with a
-//! journal do it; what else happens in a directory is kept by flushing the directory.
+//! `strace` records every change of a file and every flush. Flushed data is there after a power cut. Of other data,
+//! any part may be: any selection of writes, torn between sectors of 512 bytes, a file grown without its content, a
+//! new name or a removal that did not happen. Flushing a file also persists its name, as in the journaling file
+//! systems of Linux; other changes of a directory are persisted by flushing the directory.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::chance::Chance;
 /// A sector of a disk is written whole or not at all.
 const SECTOR: usize = 512;
 
-/// The calls that change files, as `strace` is to be told.
+/// The calls that change files, for `strace`.
 pub const CALLS: &str = "trace=openat,open,creat,write,writev,pwrite64,pwritev,pwritev2,ftruncate,truncate,fallocate,\
     fdatasync,fsync,rename,renameat,renameat2,unlink,unlinkat";
 
@@ -26,12 +26,12 @@ enum Change {
     Resize(usize),
 }
 
-/// One file: what is there for sure, and what was done to it since.
+/// One file: its certain contents, and its changes since.
 #[derive(Clone, Debug, Default)]
 struct File {
     flushed: Vec<u8>,
     changes: Vec<Change>,
-    /// Its name is there for sure.
+    /// Whether its name is certain.
     is_named: bool,
 }
 
@@ -41,11 +41,11 @@ pub struct Disk {
     files: BTreeMap<String, File>,
     /// Removed, and perhaps still there.
     removed: BTreeMap<String, File>,
-    /// A write that had not come back when the power went.
+    /// A write that had not returned when the power went.
     unfinished: Option<(String, Change)>,
 }
 
-/// How much of what was not flushed is there.
+/// How much of the unflushed data is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// Nothing.
@@ -54,9 +54,9 @@ pub enum Cut {
     Everything,
     /// All up to some moment.
     Beginning,
-    /// Whole writes, by chance.
+    /// Random whole writes.
     Writes,
-    /// Sectors, by chance.
+    /// Random sectors.
     Sectors,
 }
 
@@ -73,7 +73,7 @@ impl File {
         self.is_named = true;
     }
 
-    /// What the disk may hold of it.
+    /// The contents of the file that the disk may have.
     fn after(&self, cut: Cut, chance: &mut Chance) -> Vec<u8> {
         let mut content = self.flushed.clone();
         let beginning = match cut {
@@ -106,7 +106,7 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
     }
 }
 
-/// Writes some of the sectors, and grows the file for the others or does not.
+/// Writes some of the sectors, and for the others either grows the file or does not.
 fn tear(content: &mut Vec<u8>, offset: usize, bytes: &[u8], chance: &mut Chance) {
     if chance.percent(50) {
         content.resize(content.len().max(offset + bytes.len()), 0);
@@ -122,7 +122,7 @@ fn tear(content: &mut Vec<u8>, offset: usize, bytes: &[u8], chance: &mut Chance)
 }
 
 impl Disk {
-    /// What a directory holds, all of it flushed.
+    /// A disk with the contents of a directory, all of them flushed.
     #[expect(clippy::disallowed_methods, reason = "this is about files")]
     pub fn of(directory: &Path) -> Self {
         let mut disk = Self::default();
@@ -138,8 +138,8 @@ impl Disk {
         disk
     }
 
-    /// Does what the calls in this log of `strace` did to the directory. With `hears_flushes` false nothing is ever
-    /// flushed, to prove that flushing is what saves.
+    /// Applies the calls in this log of `strace` to the directory. With `hears_flushes` false, nothing is ever
+    /// flushed, to prove that flushing is what preserves data.
     pub fn follow(&mut self, log: &str, directory: &str, hears_flushes: bool) {
         let mut begun: BTreeMap<&str, String> = BTreeMap::new();
         for line in log.lines() {
@@ -170,7 +170,7 @@ impl Disk {
         let Some(call) = Call::read(text) else {
             return;
         };
-        // What had no result may have been done or not; a write of that kind is seen to behind the last line.
+        // A call without a result may have taken effect or not; such a write is handled after the last line.
         if call.result == "?" {
             self.unfinished = call.written(directory);
             return;
@@ -215,7 +215,7 @@ impl Disk {
         }
     }
 
-    /// Makes the directory what the disk may hold after a power cut, and forgets what it held before.
+    /// Replaces the contents of a directory with what the disk may have after a power cut.
     #[expect(clippy::disallowed_methods, reason = "this is about files")]
     pub fn write_after(&self, cut: Cut, chance: &mut Chance, directory: &Path) {
         let _ = fs::remove_dir_all(directory);
@@ -244,7 +244,7 @@ impl Disk {
         }
     }
 
-    /// Proves that the log was understood: with nothing lost the disk holds what the directory holds.
+    /// Proves that the log was understood: with nothing lost, the disk has the contents of the directory.
     pub fn check_against(&self, directory: &Path) {
         let mut chance = Chance::new(0);
         let there = Self::of(directory);
@@ -268,7 +268,7 @@ impl Disk {
         self.files.values().all(is_certain) && self.removed.is_empty() && self.unfinished.is_none()
     }
 
-    /// Bytes that were written and not flushed, in the files that this chooses by their names.
+    /// Bytes that were written and not flushed, in the files whose names are chosen.
     pub fn unflushed(&self, chooses: impl Fn(&str) -> bool) -> usize {
         let chosen = self.files.iter().filter(|(name, _)| chooses(name));
         let changes = chosen.flat_map(|(_, file)| &file.changes);
@@ -276,7 +276,7 @@ impl Disk {
     }
 }
 
-/// One line of the log, taken apart.
+/// One parsed line of the log.
 struct Call {
     name: String,
     arguments: Vec<String>,
@@ -284,26 +284,26 @@ struct Call {
 }
 
 impl Call {
-    /// None for a line about a signal or an end.
+    /// Returns `None` for a line about a signal or an exit.
     fn read(text: &str) -> Option<Self> {
         let (name, rest) = text.split_once('(')?;
         let (arguments, result) = rest.rsplit_once(") = ").or_else(|| rest.rsplit_once(')'))?;
         let result = result.trim_start_matches([' ', '=']);
-        // An error that has no name is what a call left in the register that was cut off by a kill.
+        // An unnamed error is what a call left in the register when a kill interrupted it.
         let is_cut_off = result.contains("(errno ");
         let result = if is_cut_off { "?" } else { result.split(['<', ' ']).next()? };
         let arguments = arguments.split(", ").map(str::to_owned).collect();
         Some(Self { name: name.to_owned(), arguments, result: result.to_owned() })
     }
 
-    /// The path that it is about: of its first descriptor, or the text that it begins with.
+    /// The path that the call is about: that of its first descriptor, or its first text.
     fn path(&self) -> Option<String> {
         let argument = self.arguments.get(usize::from(self.name == "openat"))?;
         let (_, behind) = argument.split_once(['<', '"'])?;
         String::from_utf8(unescape(behind.split(['>', '"']).next()?)).ok()
     }
 
-    /// The name of the file that it is about, if it is one of this directory.
+    /// The name of the file that the call is about, if it is in this directory.
     fn file(&self, directory: &str) -> Option<String> {
         Some(self.path()?.strip_prefix(directory)?.strip_prefix('/')?.to_owned())
     }

@@ -1,8 +1,8 @@
-//! A disk that is full to the last byte: what needs no room goes on, what cannot be stored is refused, and nothing that
-//! was acknowledged is lost.
+//! A disk that is full to the last byte: what needs no space goes on, what cannot be stored is refused, and nothing
+//! that was acknowledged is lost.
 //!
-//! The disk is a small file system in memory, mounted in a name space of its own, for which no rights are needed where
-//! users may make name spaces. Elsewhere this is skipped, and says so.
+//! The disk is a small file system in memory, mounted in a namespace of its own, which needs no privileges where users
+//! may create namespaces. Elsewhere the tests are skipped, and say so.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader};
@@ -15,25 +15,25 @@ use crate::peer::Peer;
 use crate::server::Server;
 use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, acknowledge, received, unsubscribe};
 
-/// How long the broker may take to see that there is no room, or room again.
+/// How long the broker may take to notice that there is no space, or space again.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// Accepted, and no client subscribes to it.
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
-/// Refused for want of room.
+/// Refused for lack of space.
 const QUOTA_EXCEEDED: u8 = 0x97;
-/// The payload of every message here.
+/// The length of every payload in these tests.
 const LENGTH: usize = 2_000;
 
-/// A process that holds a name space in which a directory is a small disk.
+/// A process that holds a namespace in which a directory is a small disk.
 struct SmallDisk {
     holder: Child,
     directory: String,
-    /// With a name space of users, too.
+    /// Whether it has a user namespace as well.
     is_of_user: bool,
 }
 
 impl SmallDisk {
-    /// None where nothing may be mounted.
+    /// Returns `None` where nothing may be mounted.
     fn mount(directory: &str) -> Option<Self> {
         [true, false].into_iter().find_map(|is_of_user| Self::try_mount(directory, is_of_user))
     }
@@ -74,19 +74,19 @@ impl SmallDisk {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Bytes that are free.
+    /// The number of free bytes.
     fn free(&self) -> u64 {
         let numbers = self.shell("stat -f -c '%a %S' \"$0\"");
         numbers.split_whitespace().map(|number| number.parse::<u64>().expect("a number")).product()
     }
 
-    /// Another process takes all but this many bytes.
+    /// Makes another process take all but this many bytes.
     fn leave(&self, bytes: u64) {
         let taken = self.free().saturating_sub(bytes);
         self.shell(&format!("head -c {taken} /dev/zero > \"$0/filler\""));
     }
 
-    /// It leaves no byte free.
+    /// Makes another process take every free byte.
     fn fill(&self) {
         self.shell("cat /dev/zero >> \"$0/rest\"; test -e \"$0/rest\"");
     }
@@ -104,21 +104,21 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A place on a small disk, with a broker that bounds no queue.
+/// A directory on a small disk, for a broker without limits on queues.
 struct SmallPlace {
     disk: SmallDisk,
     place: Place,
 }
 
 impl SmallPlace {
-    /// `None` where nothing may be mounted, which is printed.
+    /// Returns `None` where nothing may be mounted, and prints that.
     fn mount(name: &str, configuration: &str) -> Option<Self> {
         let configuration = format!("max_queued_messages 0\nmax_queued_bytes 0\n{configuration}");
         let place = Place::new(&format!("full-{name}"), &configuration);
         let disk = SmallDisk::mount(&place.data().display().to_string());
         if disk.is_none() {
             println!(
-                "SKIPPED, for want of a small disk: nothing may be mounted here, not even in a name space"
+                "SKIPPED, because there is no small disk: nothing may be mounted here, not even in a namespace"
             );
         }
         Some(Self { disk: disk?, place })
@@ -140,7 +140,7 @@ struct Publisher {
     link: Link,
     level: u8,
     next: u16,
-    /// What has come and was not looked at.
+    /// Packets that have come and were not examined.
     packets: VecDeque<Vec<u8>>,
 }
 
@@ -154,7 +154,7 @@ impl Publisher {
         publisher
     }
 
-    /// Publishes; the Packet Identifier is in the payload, too.
+    /// Publishes; the Packet Identifier is also in the payload.
     fn publish(&mut self) {
         let number = self.next;
         self.next += 1;
@@ -181,7 +181,7 @@ impl Publisher {
     }
 }
 
-/// Publishes until one of the answers is this one; notes which messages were acknowledged.
+/// Publishes until one of the answers has this code; records which messages were acknowledged.
 #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
 fn publish_until(publisher: &mut Publisher, code: u8, acknowledged: &mut Vec<String>) {
     let end = Instant::now() + NOTICED_WITHIN;
@@ -199,36 +199,36 @@ fn publish_until(publisher: &mut Publisher, code: u8, acknowledged: &mut Vec<Str
     }
 }
 
-/// The length of a payload that takes room.
+/// The length of a payload that takes much space.
 const LARGE: usize = 60_000;
 /// Changes and refusals after which a message must be accepted again, once the queue is drained.
 const COMES_BACK_WITHIN: usize = 20_000;
-/// More payloads of that size than the disk has room for.
+/// More payloads of that size than fit on the disk.
 const MOST: u16 = 800;
 /// Bytes that another process leaves free: a little more than the broker needs to accept new messages.
 const LEFT: u64 = 6 * 1024 * 1024;
-/// Bytes of these that the broker must leave free, whatever it accepts: they are for what makes room.
+/// The part of them that the broker must leave free, whatever it accepts: for operations that free space.
 const SPARED: u64 = 1024 * 1024;
 
 fn owner() -> Connect {
     Connect::new(V5, "owner").resume().expiry(10_000)
 }
 
-/// The owner of the queue subscribes and goes away.
+/// The owner of the queue subscribes and disconnects.
 fn leave_owner(server: &Server, filter: &str) {
     let mut peer = Peer::connect_as(server.address(), &owner());
     assert_eq!(peer.subscribe(filter, 2), 2);
     peer.disconnect();
 }
 
-/// Does something until the broker refuses it for want of room. The code is that of the broker's answer, if it gives
-/// one.
+/// Repeats an action until the broker refuses it for lack of space. The code is that of the broker's answer, if there
+/// is one.
 fn until_refused(mut act: impl FnMut(u16) -> Option<u8>) {
     let code = (1..=MOST).map(&mut act).find(|code| *code != Some(0));
-    assert_eq!(code, Some(Some(QUOTA_EXCEEDED)), "it is refused for want of room");
+    assert_eq!(code, Some(Some(QUOTA_EXCEEDED)), "it is refused for lack of space");
 }
 
-/// What was acknowledged to the publisher and not yet delivered to the owner of the queue.
+/// Messages acknowledged to the publisher and not yet delivered to the owner of the queue.
 type Owed = BTreeSet<String>;
 
 fn large(name: &str) -> Vec<u8> {
@@ -237,7 +237,7 @@ fn large(name: &str) -> Vec<u8> {
     payload
 }
 
-/// Publishes until it is refused.
+/// Publishes until a message is refused.
 fn publish_all(server: &Server, qos: u8, owed: &mut Owed) {
     let mut peer = Peer::connect(server.address(), "filling");
     until_refused(|number| {
@@ -304,7 +304,7 @@ fn by_raised_qos_0(server: &Server, _: &mut Owed) {
 }
 
 /// Fills the disk with stored data of one kind, then another process takes the rest. Shows that clients that need no
-/// room are still served, that nothing is lost, and that there is room again when the owner of the queue has drained
+/// space are still served, that nothing is lost, and that there is space again when the owner of the queue has drained
 /// it.
 fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
     let raises = format!("upgrade_outgoing_qos {}\n", name == "raised");
@@ -338,10 +338,10 @@ fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
     take_all(&mut Peer::connect_as(server.address(), &owner()), &mut owed);
 }
 
-/// Longer than the broker waits before it writes what no client waits for.
+/// Longer than the broker delays writes that no client waits for.
 const SETTLED: Duration = Duration::from_millis(1_500);
 
-/// Receives and acknowledges messages until none of these is missing. Others may come, too.
+/// Receives and acknowledges messages until none of these is missing. Others may come as well.
 fn take_all(peer: &mut Peer, owed: &mut Owed) {
     while !owed.is_empty() {
         let packet = peer.packet();
@@ -364,7 +364,7 @@ fn ping(peer: &mut Peer) {
     assert_eq!(peer.packet(), PINGRESP);
 }
 
-/// Asserts that clients that need no room are served.
+/// Asserts that clients that need no space are served.
 fn others_are_served(server: &Server, pinging: &mut Peer) {
     ping(pinging);
     qos_0_goes_on(server);
@@ -417,8 +417,8 @@ fn messages_for_groups_fill_no_disk() {
     fills("shared", "$share/g/full/#", |server, owed| publish_all(server, 1, owed));
 }
 
-/// The room of messages that the owner of a queue has acknowledged goes back to the disk, even while other clients keep
-/// the broker writing.
+/// The space of messages that the owner of a queue has acknowledged goes back to the disk, even while other clients
+/// keep the broker writing.
 #[test]
 fn room_comes_back_when_a_queue_is_drained() {
     let Some(mut small) = SmallPlace::mount("drained", "") else { return };
@@ -439,7 +439,7 @@ fn room_comes_back_when_a_queue_is_drained() {
     assert!(has_room, "no message is accepted again: {} bytes are free", small.disk.free());
 }
 
-/// Another process takes each byte that the broker gives up. Nothing more is acknowledged then, but clients that store
+/// Another process takes each byte that the broker frees. Nothing more is acknowledged then, but clients that store
 /// nothing are still served, and nothing is lost.
 #[test]
 fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
@@ -475,13 +475,13 @@ fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
     assert!(!has_answered, "there is always room for more");
     assert_eq!(peer.publish(Publish::new(V5, "full/x", b"more ")), QUOTA_EXCEEDED);
     others_are_served(&server, &mut pinging);
-    // The owner of the queue gets what can be delivered without room.
+    // The owner of the queue gets what can be delivered without space.
     let mut returned = Peer::connect_as(server.address(), &owner());
     let first = received(V5, &returned.packet());
     assert_eq!(first.payload, b"first-1 ");
     small.end(server, "KILL");
 
-    // The broker also starts without any room.
+    // The broker also starts without any space.
     let server = small.serve();
     others_are_served(&server, &mut Peer::connect(server.address(), "pinging"));
     take_all(&mut Peer::connect_as(server.address(), &owner()), &mut owed);
@@ -489,7 +489,7 @@ fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
     has_room_again(&server);
 }
 
-/// The system says at some writes that the user has no more room. These are tried again, four times a second.
+/// The system reports at some writes that the user's quota is exhausted. These are tried again, four times a second.
 #[test]
 fn a_quota_that_is_used_up_is_waited_for() {
     if !crate::has_strace() {

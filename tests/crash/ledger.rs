@@ -1,13 +1,14 @@
-//! The oracle: what every client was promised, and what it got.
+//! The oracle: what every client was promised, and what it received.
 //!
-//! A promise begins when an acknowledgement arrives. Until then a thing may have happened or not, and the ledger
-//! keeps both for possible: of a subscription all the states that it may be in, of a topic all messages that may be
-//! retained. What a message is owed follows from the states that a subscription may have been in between the moment
-//! when the message was sent first and the one when it was acknowledged.
+//! A promise begins when an acknowledgement arrives. Until then an action may have taken effect or not, and the ledger
+//! keeps both possibilities: for a subscription all the states that it may be in, for a topic all messages that may be
+//! retained. A message is owed by the states that a subscription may have been in between the moment when the message
+//! was sent first and the one when it was acknowledged.
 
 use std::collections::BTreeMap;
 
-/// What a subscription may be: a set of "there is none" and of the QoS that it may have been granted, 1 or 2.
+/// The possible states of a subscription: a set of "there is none" and of the QoS that it may have been granted, 1 or
+/// 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct States(u8);
 
@@ -26,12 +27,12 @@ impl States {
         self.0 & other.0 != 0
     }
 
-    /// The subscription is there whatever has happened.
+    /// Whether the subscription exists in any case.
     const fn is_certain(self) -> bool {
         !self.may_be(Self::NONE)
     }
 
-    /// A message of this QoS may come by this subscription at that one.
+    /// Whether a message of this QoS may be delivered to this subscription at that one.
     fn may_deliver(self, published: u8, delivered: u8) -> bool {
         (0..=2).any(|qos: u8| self.may_be(Self::granted(qos)) && qos.min(published) == delivered)
     }
@@ -42,11 +43,11 @@ impl States {
 enum Standing {
     /// No acknowledgement has come.
     Open,
-    /// The broker has taken it over.
+    /// The broker has accepted it.
     Acknowledged,
-    /// Its publisher sends it no more, and the broker may have it or not.
+    /// Its publisher no longer sends it, and the broker may have it or not.
     Abandoned,
-    /// The same, and the broker that might still have been working on it is dead.
+    /// The same, and the broker that might still have been processing it is dead.
     Buried,
 }
 
@@ -56,33 +57,33 @@ struct Message {
     publisher: usize,
     topic: String,
     qos: u8,
-    /// An empty payload, which can be told from others by nothing.
+    /// Whether the payload is empty, so that it cannot be distinguished from others.
     is_empty: bool,
     standing: Standing,
     /// How often it was sent.
     sent: u32,
 }
 
-/// What one audience is owed of one message, and what it got.
+/// What an audience is owed of one message, and what it received.
 #[derive(Clone, Copy, Debug)]
 struct Owed {
     states: States,
     count: u32,
 }
 
-/// Who gets one copy of a message together: a session, or all members of a shared subscription.
+/// The receivers of one copy of a message: a session, or all members of a shared subscription.
 #[derive(Clone, Debug, Default)]
 struct Audience {
     /// Topic Filter, then member.
     subscriptions: BTreeMap<String, BTreeMap<usize, States>>,
     owed: BTreeMap<usize, Owed>,
-    /// Publisher, topic, QoS as it was published and as it was delivered: the last message that came for the first
-    /// time.
+    /// Publisher, topic, QoS as published and as delivered: the last message that was delivered for the first time.
     latest: BTreeMap<(usize, String, u8, u8), usize>,
 }
 
 impl Audience {
-    /// What the subscriptions to a topic may be. They do not overlap, but for the members of a shared one.
+    /// The possible states of the subscriptions to a topic. They do not overlap, except those of the members of a
+    /// shared one.
     fn states(&self, topic: &str) -> States {
         let members = self.subscriptions.iter().filter(|(filter, _)| covers(filter, topic));
         let all: Vec<States> = members.flat_map(|(_, members)| members.values().copied()).collect();
@@ -94,7 +95,7 @@ impl Audience {
     }
 }
 
-/// What is retained for a topic: the last that was acknowledged, or one sent after it.
+/// The retained message of a topic: the last one acknowledged, or one sent after it.
 #[derive(Clone, Debug, Default)]
 struct Retained {
     certain: Option<usize>,
@@ -109,12 +110,12 @@ pub struct Ledger {
     groups: BTreeMap<String, Audience>,
     retained: BTreeMap<String, Retained>,
     deliveries: usize,
-    /// All that happened, for a person.
+    /// Everything that happened, for a reader.
     story: Vec<String>,
 }
 
 impl Ledger {
-    /// A message is about to be sent for the first time; its number.
+    /// A message is about to be sent for the first time; returns its number.
     pub fn publish(&mut self, publisher: usize, topic: &str, qos: u8, retain: bool, is_empty: bool) -> usize {
         let number = self.messages.len();
         self.story.push(format!("{publisher} publishes {number} of QoS {qos} to {topic}, empty {is_empty}"));
@@ -166,7 +167,7 @@ impl Ledger {
         self.messages[number].standing = Standing::Abandoned;
     }
 
-    /// The broker is dead, and what it had read and not worked off with it.
+    /// The broker is dead, and with it everything it had read and not processed.
     pub fn broker_died(&mut self) {
         self.story.push("the broker dies".to_owned());
         for message in self.messages.iter_mut().filter(|message| message.standing == Standing::Abandoned) {
@@ -194,7 +195,7 @@ impl Ledger {
         self.change(session, filter, |_| States::NONE);
     }
 
-    /// The session begins anew: with no subscription, and owed nothing.
+    /// The session starts anew: with no subscription, and owed nothing.
     pub fn session_began(&mut self, session: usize) {
         self.story.push(format!("the session of {session} begins"));
         assert!(
@@ -204,20 +205,20 @@ impl Ledger {
         self.sessions.insert(session, Audience::default());
     }
 
-    /// Whether a subscription of a session is surely there.
+    /// Whether a subscription of a session certainly exists.
     pub fn is_subscribed(&self, session: usize, filter: &str) -> bool {
         let audience = if is_shared(filter) { self.groups.get(filter) } else { self.sessions.get(&session) };
         let states = audience.and_then(|audience| audience.subscriptions.get(filter)?.get(&session));
         states.is_some_and(|states| states.is_certain())
     }
 
-    /// Something has come to the client of a session, which did not know its Packet Identifier.
+    /// A message has come to the client of a session, which did not know its Packet Identifier.
     pub fn delivered(&mut self, session: usize, number: usize, qos: u8, is_retained: bool, is_dup: bool) {
         self.deliveries += 1;
         self.story
             .push(format!("{number} comes to {session} at QoS {qos}, retain {is_retained}, dup {is_dup}"));
         let message = self.messages[number].clone();
-        // Retained messages come anew with every subscription, so they are asked only for what is missing.
+        // Retained messages come again with every subscription, so only missing ones are checked.
         if is_retained {
             return;
         }
@@ -246,14 +247,14 @@ impl Ledger {
         }
         let key = (message.publisher, message.topic.clone(), message.qos, qos);
         let before = audience.latest.insert(key, number);
-        // A message of QoS 1 that was sent again is another one, whose turn comes later.
+        // A message of QoS 1 that was sent again counts as another one, whose turn comes later.
         let may_be_another = qos == 1 && message.sent > 1;
         let is_ordered = !may_be_another && !is_shared_topic(&message.topic);
         let is_in_order = before.is_none_or(|before| before < number) || !is_ordered;
-        assert!(is_in_order, "message {number} came to {session} behind {before:?}");
+        assert!(is_in_order, "message {number} came to {session} after {before:?}");
     }
 
-    /// Whether this may be what is retained for a topic, as somebody sees it who subscribes now.
+    /// Whether this may be the retained message of a topic, for a client that subscribes now.
     pub fn may_be_retained(&self, topic: &str, seen: Option<usize>) -> bool {
         let retained = self.retained.get(topic).cloned().unwrap_or_default();
         let mut possible = retained.certain.iter().chain(&retained.later);
@@ -261,17 +262,17 @@ impl Ledger {
         possible.any(is_there) || (retained.certain.is_none() && seen.is_none())
     }
 
-    /// What may be retained for a topic, for a person.
+    /// The messages that may be retained for a topic, for a reader.
     pub fn describe_retained(&self, topic: &str) -> String {
         format!("{:?}", self.retained.get(topic))
     }
 
-    /// The topics that anything was ever retained for.
+    /// All topics that have ever had a retained message.
     pub fn retained_topics(&self) -> impl Iterator<Item = &str> {
         self.retained.keys().map(String::as_str)
     }
 
-    /// What was promised and has not come.
+    /// The promised messages that have not come.
     pub fn missing(&self) -> Vec<String> {
         let sessions =
             self.sessions.iter().map(|(session, audience)| (format!("session {session}"), audience));
@@ -295,7 +296,7 @@ impl Ledger {
             && owed.count == 0
     }
 
-    /// All that happened, line by line.
+    /// Everything that happened, line by line.
     pub fn story(&self) -> &[String] {
         &self.story
     }
@@ -320,7 +321,7 @@ impl Ledger {
         self.sessions.entry(session).or_default()
     }
 
-    /// Changes what a subscription may be, and with it what is owed of all messages that are on their way.
+    /// Changes the possible states of a subscription, and with them what is owed of all messages on their way.
     fn change(&mut self, session: usize, filter: &str, change: impl FnOnce(States) -> States) {
         let audience = match is_shared(filter) {
             true => self.groups.entry(filter.to_owned()).or_default(),
@@ -349,12 +350,12 @@ fn is_shared(filter: &str) -> bool {
     filter.starts_with("$share/")
 }
 
-/// Topics below this level are subscribed to by groups alone.
+/// Whether only groups subscribe to a topic.
 fn is_shared_topic(topic: &str) -> bool {
     topic.starts_with("shared/")
 }
 
-/// Whether a Topic Filter matches a topic; written for the oracle alone, which trusts nothing of the broker.
+/// Whether a Topic Filter matches a topic; written for the oracle, which uses no code of the broker.
 fn covers(filter: &str, topic: &str) -> bool {
     let filter = if is_shared(filter) { filter.splitn(3, '/').last().unwrap_or_default() } else { filter };
     let mut levels = topic.split('/');

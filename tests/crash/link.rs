@@ -1,4 +1,4 @@
-//! A connection that waits for nobody: what can not be sent now is sent later, what has come is cut into packets.
+//! A connection that never blocks: what cannot be sent now is sent later, and received bytes are cut into packets.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -26,19 +26,19 @@ impl Link {
         self.flush();
     }
 
-    /// Whether the other side has closed; what it sent before has been given out.
+    /// Whether the other side has closed; what it sent before has been returned.
     pub const fn is_closed(&self) -> bool {
         self.is_closed
     }
 
-    /// The packets that have come whole.
+    /// The complete packets that have come.
     pub fn packets(&mut self) -> Vec<Vec<u8>> {
         self.flush();
         self.fill();
         self.cut()
     }
 
-    /// All packets that come before the connection is over.
+    /// All packets that come before the end of the connection.
     pub fn last_packets(&mut self) -> Vec<Vec<u8>> {
         let patience = Duration::from_secs(5);
         self.socket.set_nonblocking(false).expect("a socket option can be set");
@@ -54,7 +54,7 @@ impl Link {
             match self.socket.write(&self.output) {
                 Ok(count) => drop(self.output.drain(..count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // Whether the connection is over, reading tells.
+                // Reading reports whether the connection has ended.
                 Err(_) => self.output.clear(),
             }
         }

@@ -1,10 +1,9 @@
-//! What was acknowledged outlives the broker: the real binary, killed again and again while clients publish, subscribe
-//! and leave, and an oracle that knows what every client was promised.
+//! Acknowledged data outlives the broker: the real binary is killed again and again while clients publish, subscribe
+//! and leave, and an oracle knows what every client was promised.
 //!
-//! `make crash ROUNDS=n SEED=k` runs `n` rounds from seed `k` on; `cargo test` runs a few. A round draws its clients'
-//! acts from its seed; when the broker meets them, and where the kill hits it, no seed can say. So a round that fails
-//! prints its seed, keeps its directory with the broker's file, logs and the clients' story, and is tried several
-//! times.
+//! `make crash ROUNDS=n SEED=k` runs `n` rounds from seed `k` on; `cargo test` runs a few. The actions of the clients
+//! follow from the seed; when the broker sees them, and where the kill hits it, do not. So a round that fails prints
+//! its seed, keeps its directory with the broker's file, logs and the clients' story, and is tried several times.
 
 mod broker;
 #[path = "../simulation/chance.rs"]
@@ -38,14 +37,14 @@ use round::{Outcome, Round};
 /// Rounds of a plain `cargo test`, without and with power cuts.
 const ROUNDS: u64 = 10;
 const RUNS: u64 = 1;
-/// A broker that never flushes is found out within so many rounds.
+/// A broker that never flushes is detected within this many rounds.
 const RUNS_WITHOUT_FLUSHES: u64 = 20;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
 }
 
-/// Runs rounds one after another and says what they were about.
+/// Runs rounds one after another and prints a summary.
 fn run(count: u64, round: impl Fn(u64) -> Outcome) {
     let first = number("SEED").unwrap_or(0);
     let mut sum = Outcome::default();
@@ -54,7 +53,7 @@ fn run(count: u64, round: impl Fn(u64) -> Outcome) {
     }
     println!("{count} rounds from {first} on: {sum:?}");
     assert!(sum.deliveries > sum.kills, "the rounds are about something");
-    assert_eq!(sum.false_alarms, 0, "nothing is damaged where the process or the power ends");
+    assert_eq!(sum.false_alarms, 0, "the end of the process or the power damages nothing");
 }
 
 #[test]
@@ -85,7 +84,7 @@ fn has_strace() -> bool {
     let is_there = traced.is_ok_and(|status| status.success());
     if !is_there {
         println!(
-            "SKIPPED, for want of strace or the right to trace: it writes down what the broker does to its disk"
+            "SKIPPED, because strace, which records what the broker does to its disk, is missing or not permitted"
         );
     }
     is_there

@@ -1,5 +1,5 @@
 //! A store of an older layout that is migrated to the present one while the broker is killed, the power fails or the
-//! disk is full. Afterwards it has the old layout or the present one, complete, and nothing in between.
+//! disk is full. Afterwards it has the complete old layout or the complete present one, and nothing in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,16 +25,16 @@ use crate::wire::{Publish, V5};
 /// Made by a broker of that version.
 const VERSION_1: &[u8] = include_bytes!("../clients/stores/version_1.db");
 
-/// The files that the engine makes in the directory.
+/// The files that SQLite makes in the directory.
 const FILES: [&str; 3] = ["brooklet.db", "brooklet.db-wal", "brooklet.db-journal"];
 
-/// The calls that change what is on disk.
+/// The calls that change the disk.
 const WRITING: [&str; 5] = ["pwrite64", "fdatasync", "fsync", "ftruncate", "unlink"];
 
 /// Rows that are added, so that many pages change.
 const ROWS: i64 = 100;
 
-/// A place with an old store of many pages, its listener known by a name.
+/// A directory with an old store of many pages, whose listener is known by a name.
 fn place(name: &str) -> Place {
     let place = Place::new(name, "listener_name a\n");
     put_old(&place.data());
@@ -92,7 +92,7 @@ fn restored(file: &Path) -> Vec<String> {
 
 /// What an old store must hold, as it is and after the migration.
 struct Expected {
-    /// For copies that are looked at.
+    /// For copies that are examined.
     scratch: Scratch,
     version: i64,
     old: Vec<String>,
@@ -113,8 +113,8 @@ impl Expected {
         Self { scratch, version, old, restored, checked: BTreeMap::new() }
     }
 
-    /// Asserts that a copy of this directory has the old layout, unchanged, or the present one, and that a broker would
-    /// restore the same from it. Tells whether it has the present one.
+    /// Asserts that a copy of this directory has the old layout, unchanged, or the present one, and that a broker
+    /// would restore the same from it. Returns whether it has the present one.
     #[expect(clippy::disallowed_methods, reason = "this is about files")]
     fn check(&mut self, directory: &Path, when: &str) -> bool {
         let files: Vec<_> = FILES.iter().map(|name| fs::read(directory.join(name)).ok()).collect();
@@ -161,7 +161,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The broker under `strace`, which does this to it at a call of this kind on the files of the store.
+/// The broker under `strace`, which injects this into a call of this kind on the files of the store.
 fn injected(place: &mut Place, call: &str, what: &str) -> Command {
     let broker = place.command();
     let mut command = Command::new("strace");
@@ -175,7 +175,7 @@ fn injected(place: &mut Place, call: &str, what: &str) -> Command {
     command
 }
 
-/// A place with an old store, and what it is expected to become. `None` without `strace`.
+/// A directory with an old store, and what is expected of it. `None` without `strace`.
 fn traced(name: &str) -> Option<(Place, Expected)> {
     has_strace().then(|| (place(&format!("migration-{name}")), Expected::new(Scratch::new(name))))
 }
@@ -235,11 +235,11 @@ fn a_power_cut_leaves_the_old_layout_or_the_present_one() {
     for count in 0..=lines.len() {
         let mut disk = before.clone();
         disk.follow(&lines[..count].join("\n"), &directory, true);
-        // Cuts that leave something to chance take turns.
+        // The cuts that leave something to chance take turns.
         for cut in [Cut::Nothing, Cut::Everything, chance.pick(&[Cut::Beginning, Cut::Writes, Cut::Sectors])]
         {
             disk.write_after(cut, &mut chance, &cut_place.0);
-            let when = format!("{cut:?} behind {count} of {} calls", lines.len());
+            let when = format!("{cut:?} after {count} of {} calls", lines.len());
             let is_present = expected.check(&cut_place.0, &when);
             assert!(is_present || count < lines.len(), "{when}: it has served with the present layout");
             found[usize::from(is_present)] += 1;

@@ -1,5 +1,5 @@
-//! Where the broker does not start: on a file that another one has, on one that is damaged, and without a place to put
-//! it. What it says then, and that it touches nothing.
+//! Cases in which the broker does not start: on a file that another broker uses, on a damaged one, and without a place
+//! for it. Checks what it says then, and that it changes nothing.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,13 +9,13 @@ use crate::broker::Place;
 use crate::peer::Peer;
 use crate::wire::{Connect, V5};
 
-/// The configuration can not be used.
+/// The configuration is invalid.
 const INVALID: i32 = 3;
 /// The system refuses something.
 const REFUSED: i32 = 1;
 
-/// The exit code of a broker that does not come to serve, and what it says. One that serves all the same is killed,
-/// and has no code.
+/// The exit code of a broker that does not start to serve, and its output. One that serves all the same is killed, and
+/// has no code.
 pub fn ends(mut command: Command) -> (Option<i32>, String) {
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
     let stderr = child.stderr.take().expect("standard error is a pipe");
@@ -31,7 +31,7 @@ pub fn ends(mut command: Command) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-/// What is in the directory, names and contents.
+/// The contents of the directory, names and bytes.
 #[cfg(feature = "system")]
 #[expect(clippy::disallowed_methods, reason = "this is about files")]
 fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
@@ -43,7 +43,7 @@ fn contents(place: &Place) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A place with a file in which there is something, all of it brought in from the journal.
+/// A directory with a file that has contents, all of them copied in from the journal.
 #[cfg(feature = "system")]
 fn used() -> Place {
     let mut place = Place::new("used", "");
@@ -73,7 +73,7 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
     let mut place = used();
     let mut files = contents(&place).into_iter();
     let (path, good) = files.next().expect("there is a file");
-    // What is in the journal would heal what is damaged here.
+    // The contents of the journal would repair what is damaged here.
     for (journal, _) in files {
         fs::remove_file(journal).expect("it is ours");
     }
@@ -101,7 +101,7 @@ fn a_file_that_is_taken_away_or_replaced_ends_the_broker() {
         } else {
             fs::remove_file(&path).expect("it is there");
         }
-        // Nothing is written meanwhile.
+        // Nothing is written in the meantime.
         let (code, lines) = server.wait_for_end();
         let said = lines.join("\n");
         assert!(code == Some(REFUSED) && said.contains(&path.display().to_string()), "{code:?}: {said}");
@@ -114,7 +114,7 @@ fn a_place_that_can_not_be_used_is_refused_by_start_and_by_check() {
     let mut place = Place::new("nowhere", "");
     fs::remove_dir_all(place.data()).expect("it is ours");
     refuse(&mut place);
-    // A directory that may not be written to says nothing to root, who may do everything. A file in its place does.
+    // A directory that is not writable does not stop root. A file in its place does.
     fs::copy(place.configuration(), place.data()).expect("it can be written");
     refuse(&mut place);
 }

@@ -1,4 +1,5 @@
-//! One round: a dozen clients, and several brokers one after another on one directory, all but the last of them killed.
+//! One round: a dozen clients, and several brokers one after another on one directory, all but the last of them
+//! killed.
 
 use std::time::{Duration, Instant};
 
@@ -13,30 +14,31 @@ use crate::wire::{Connect, V5, V311, received, subscribe};
 
 /// Longer than anything takes that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a broker that owes nothing may still send comes within this.
+/// The time within which a broker that owes nothing sends its last packets.
 const QUIET: Duration = Duration::from_millis(30);
-/// How many brokers live before the last one, at least and at most.
+/// The number of brokers before the last one, at least and at most.
 const LIVES: (u64, u64) = (3, 5);
-/// The longest life of a broker under load in microseconds, and of one below `strace`.
+/// The longest life of a broker under load in microseconds, and of one under `strace`.
 const LIFE: u64 = 150_000;
 const LIFE_TRACED: u64 = 500_000;
-/// The longest life of a broker that is killed while it starts, or not long after, in the same way.
+/// The longest life of a broker that is killed during the start, or soon after, likewise.
 const START: u64 = 30_000;
 const START_TRACED: u64 = 150_000;
-/// A broker that idles brings its journal into the file; how long, in milliseconds, it is left alone for that.
+/// An idle broker copies its journal into the file; how long, in milliseconds, it is left alone for that.
 const IDLE: (u64, u64) = (950, 1_200);
-/// So many of the states that a power cut can leave are tried each time, beside the one that the round goes on with.
+/// The states that a power cut can leave that are tried each time, in addition to the one that the round continues
+/// with.
 const FUTURES: usize = 3;
-/// More messages than that are not begun in one life, so that the last life can deliver what is left.
+/// No more messages than this are started in one life, so that the last life can deliver what is left.
 const MESSAGES_A_LIFE: usize = 600;
 
-/// What came of a round.
+/// The result of a round.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
     pub kills: usize,
     /// States after a power cut that were tried.
     pub cuts: usize,
-    /// Those of them with changes of the file itself that were not flushed, as a checkpoint makes them.
+    /// Those with unflushed changes of the file itself, as a checkpoint makes them.
     pub cuts_in_file: usize,
     /// Reports of damage that a kill or a power cut caused.
     pub false_alarms: usize,
@@ -67,7 +69,7 @@ pub struct Round {
 }
 
 impl Round {
-    /// `name` parts its directory from those of other rounds with the same seed.
+    /// `name` separates its directory from those of other rounds with the same seed.
     pub fn new(name: &str, seed: u64) -> Self {
         let name = format!("{name}-{seed}");
         let mut chance = Chance::new(seed);
@@ -89,7 +91,7 @@ impl Round {
         }
     }
 
-    /// Kills broker after broker. What the process has written is there.
+    /// Kills broker after broker. Everything that the process has written is there.
     pub fn run(mut self) -> Outcome {
         for _ in 0..self.chance.between(LIVES.0, LIVES.1) {
             if self.chance.percent(25) {
@@ -100,8 +102,8 @@ impl Round {
         self.finish()
     }
 
-    /// Cuts the power again and again: of what the process has written, the disk has what was flushed, and any part of
-    /// the rest. What may be there is tried several times, each time with clients who know the same.
+    /// Cuts the power again and again: of the data that the process has written, the disk has what was flushed, and
+    /// any part of the rest. Several possible states are tried, each with clients that know the same.
     pub fn run_with_power_cuts(mut self, hears_flushes: bool) -> Outcome {
         self.place.is_traced = true;
         for _ in 0..self.chance.between(LIVES.0, LIVES.1) {
@@ -123,7 +125,7 @@ impl Round {
         self.finish()
     }
 
-    /// Lets the round come to its end after several of the states that a power cut can leave.
+    /// Finishes the round from several of the states that a power cut can leave.
     fn try_futures(&mut self, disk: &Disk) {
         let in_journal = disk.unflushed(|name| name.ends_with("-wal"));
         let in_file = disk.unflushed(|name| !name.ends_with("-wal"));
@@ -141,7 +143,7 @@ impl Round {
         }
     }
 
-    /// The same clients, who know the same, and a directory of their own.
+    /// The same clients with the same memory, and a directory of their own.
     fn fork(&mut self) -> Self {
         let clients = self.clients.iter().map(|client| Client::new(client.memory.clone()));
         Self {
@@ -156,7 +158,7 @@ impl Round {
         }
     }
 
-    /// Lets a last broker live until all is done.
+    /// Runs a last broker until everything is done.
     fn finish(mut self) -> Outcome {
         let server = self.place.start();
         self.hear_alarms(&server);
@@ -169,7 +171,7 @@ impl Round {
         self.outcome
     }
 
-    /// A broker that has just started reports damage, and there must be none.
+    /// Counts the damage that a freshly started broker reports; there must be none.
     fn hear_alarms(&mut self, server: &Server) {
         self.outcome.false_alarms += server.lines_with(" damaged: ").len();
     }
@@ -191,7 +193,7 @@ impl Round {
         self.end(server);
     }
 
-    /// A life under load, of a length that the seed knows.
+    /// A life under load, whose length follows from the seed.
     #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
     fn live(&mut self, server: &Server) {
         let longest = if self.place.is_traced { LIFE_TRACED } else { LIFE };
@@ -205,7 +207,7 @@ impl Round {
         }
     }
 
-    /// One act of one client.
+    /// One action of one client.
     fn act(&mut self, index: usize, port: u16, is_enough: bool) {
         let client = &mut self.clients[index];
         let may_begin_anew = client.memory.character.shared.is_none();
@@ -220,7 +222,7 @@ impl Round {
         }
     }
 
-    /// Everybody takes in what has come, and answers some of it.
+    /// All clients process what has come, and answer some of it.
     fn turn_all(&mut self) {
         let mut is_idle = true;
         for client in &mut self.clients {
@@ -232,7 +234,7 @@ impl Round {
         }
     }
 
-    /// Kills the broker, or now and then asks it to end.
+    /// Kills the broker, or sometimes asks it to end.
     fn end(&mut self, server: Server) {
         let lines = if cfg!(feature = "system") && self.chance.percent(10) {
             server.signal("TERM");
@@ -249,7 +251,7 @@ impl Round {
         self.ledger.broker_died();
     }
 
-    /// All clients come and stay until everything is done that was begun, and nothing that was promised is missing.
+    /// All clients connect and stay until everything that was begun is done, and no promised message is missing.
     #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
     fn settle(&mut self, server: &Server) {
         let end = Instant::now() + PATIENCE;
@@ -275,7 +277,7 @@ impl Round {
         self.clients.iter().all(Client::is_settled) && self.ledger.missing().is_empty()
     }
 
-    /// What is retained is what was acknowledged last, or what was sent after it.
+    /// The retained message is the last one acknowledged, or one sent after it.
     #[expect(clippy::disallowed_methods, reason = "the broker lives in real time")]
     fn check_retained(&mut self, server: &Server) {
         let mut link = Link::open(server.port());
@@ -316,8 +318,8 @@ impl Drop for Round {
     }
 }
 
-/// Who takes part: sessions that are kept in both versions, members of shared subscriptions, and publishers without
-/// a session.
+/// The participants: persistent sessions in both versions, members of shared subscriptions, and publishers without a
+/// session.
 fn characters(chance: &mut Chance) -> Vec<Character> {
     let mut characters = Vec::new();
     for (level, is_kept, shared, count) in [
@@ -331,7 +333,7 @@ fn characters(chance: &mut Chance) -> Vec<Character> {
         for _ in 0..count {
             let index = characters.len();
             let filters = (0..5).map(|number| match (index + number) % 3 {
-                // Each covers one topic alone, so that no two overlap.
+                // Each covers only one topic, so that no two overlap.
                 0 => format!("open/{number}/x"),
                 1 => format!("open/{number}/#"),
                 _ => format!("+/{number}/x"),

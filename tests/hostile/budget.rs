@@ -1,4 +1,4 @@
-//! The memory budget: whatever is thrown at the broker, the process grows by no more than the budget and a tenth.
+//! The memory budget: whatever the attack, the process grows by no more than the budget and a tenth.
 
 use crate::peer::{Peer, promise};
 use crate::target::{KIB, MIB, Target};
@@ -10,19 +10,19 @@ fn target() -> Target {
     Target::start(&["--memory-limit", "32M"])
 }
 
-/// The most that the process may grow by: the budget, and a tenth for what it does not count.
+/// The most that the process may grow by: the budget, and a tenth for what is not counted.
 fn stays_within(target: &Target, what: &str) {
     target.holds_at_most(BUDGET + BUDGET / 10, what);
 }
 
-/// The attack reaches the limit, so that the bound above says something: three quarters at least are for clients and
-/// messages, and the last tenth of these is not for what is kept.
+/// Asserts that the attack reaches the limit, so that the bound above is meaningful: at least three quarters of the
+/// budget are for clients and messages, and the last tenth of these is not for stored data.
 fn is_well_used(target: &Target) {
     let growth = target.growth();
     assert!(growth >= BUDGET * 6 / 10, "only {} KiB are used", growth / KIB);
 }
 
-/// Whether a newcomer is refused, with this code.
+/// Whether a new client is refused with this code.
 fn is_refused(target: &Target, level: u8, refusal: u8) -> bool {
     let (peer, code) = Peer::try_connect(target.address(), &Connect::new(level, "newcomer"));
     if code == Some(0) {
@@ -33,7 +33,8 @@ fn is_refused(target: &Target, level: u8, refusal: u8) -> bool {
     true
 }
 
-/// After the load is gone: new clients, subscriptions, retained messages, queues.
+/// Asserts that after the load is gone, there is room again for new clients, subscriptions, retained messages and
+/// queues.
 fn is_open_again(target: &mut Target) {
     let mut newcomer = Peer::connect(target.address(), "newcomer");
     assert_eq!(newcomer.subscribe("again/#", 1), 1);
@@ -43,7 +44,7 @@ fn is_open_again(target: &mut Target) {
     target.serves();
 }
 
-/// Clients whose packets in progress fill what others have left of the budget.
+/// Connects clients whose packets in progress fill what others have left of the budget.
 fn fill_with_halves(target: &Target) -> Vec<Peer> {
     let mut halves: Vec<Peer> = (0..60)
         .filter_map(|number| {
@@ -54,7 +55,7 @@ fn fill_with_halves(target: &Target) -> Vec<Peer> {
         .collect();
     for half in &mut halves {
         if half.try_send(&promise(0x30, 1_999_000)).is_ok() {
-            // The broker closes in the middle, once nothing is left.
+            // The broker closes the connection during the packet, once no memory is left.
             let _ = half.try_send(&vec![b'h'; 1_040_000]);
         }
     }
@@ -67,7 +68,7 @@ fn a_flood_of_retained_messages_ends_with_quota_exceeded() {
     let mut flooder = Peer::connect(target.address(), "flooder");
     let mut bytes = Vec::new();
     let (mut kept, mut code) = (0, 0);
-    // One by QoS 1 asks after each hundred of QoS 0 whether there is still room.
+    // After each hundred messages of QoS 0, one of QoS 1 checks whether there is still room.
     while code != 0x97 {
         bytes.clear();
         for number in 0..100 {
@@ -129,7 +130,7 @@ fn floods_for_queues_end_with_quota_exceeded() {
         }
     }
     assert!(refused > 0, "Quota exceeded");
-    stays_within(&target, "queues of who is away");
+    stays_within(&target, "queues of disconnected clients");
     is_well_used(&target);
     target.serves();
     for number in 0..away {
@@ -190,7 +191,7 @@ fn newcomers_are_told_that_there_is_no_memory() {
         (0..60).map(|number| Peer::connect(target.address(), &format!("filler-{number}"))).collect();
     // Each takes as much as a doubling buffer of a half packet has, so the last steps are small.
     let steps = [&[1_000_000; 28][..], &[250_000; 12], &[60_000; 20]].concat();
-    // One that grows over the budget leaves, and its room is there for another.
+    // A client that exceeds the budget is disconnected, and its memory is available to another.
     let are_refused = fillers.iter_mut().zip(steps).any(|(filler, length)| {
         filler.send(&promise(0x30, 1_999_000));
         let _ = filler.try_send(&vec![b'h'; length]);
@@ -211,7 +212,7 @@ fn subscriptions_end_at_the_budget() {
     let mut hoarders: Vec<Peer> = Vec::new();
     let (mut granted, mut packet_number) = (0, 0);
     let refused = loop {
-        // One session has 10,000 at most.
+        // One session has at most 10,000.
         if granted % 10_000 == 0 {
             hoarders.push(Peer::connect(target.address(), &format!("hoarder-{granted}")));
         }

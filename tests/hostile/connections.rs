@@ -1,4 +1,4 @@
-//! Attacks before and around CONNECT.
+//! Attacks before and during CONNECT.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::peer::{Peer, promise, user_property};
 use crate::target::{KIB, MIB, SLACK, Target, now};
 use crate::wire::{Connect, DISCONNECT, V5, V311, packet, properties};
 
-/// What one connection may cost that says nothing whole: its slot, its timer, its link, a few kept bytes.
+/// The cost of a connection that never sends a whole packet: its slot, its timer, its link, a few stored bytes.
 const IDLE_CONNECTION: usize = 2 * KIB;
 
 #[test]
@@ -16,7 +16,7 @@ fn slow_lorises_hold_little_and_are_shown_the_door() {
     let mut lorises: Vec<Peer> = (0..400).map(|_| Peer::open(target.address())).collect();
     for byte in &connect[..10] {
         for loris in &mut lorises {
-            // Byte for byte; who is too slow is closed meanwhile.
+            // Byte by byte; clients that are too slow are disconnected during this.
             let _ = loris.try_send(&[*byte]);
         }
         target.serves();
@@ -68,7 +68,7 @@ fn half_packets_are_kept_as_far_as_they_came() {
         peer.send(&vec![0; 500_000]);
     }
     target.serves();
-    // A buffer that grows by doubling may have twice its bytes, and the half before while it moves.
+    // A buffer that grows by doubling may have twice its bytes, and its former half while it is moved.
     target.holds_at_most(halves * 500_000 * 5 / 2 + SLACK, "half a megabyte each");
     drop(peers);
     target.gives_back(SLACK);
@@ -85,7 +85,7 @@ fn property_bombs_leave_nothing_behind() {
         target.serves();
     }
     target.logged_at_most(4 * 10, "came, connected, perhaps taken over, went");
-    // The same property twice, where it may come once only.
+    // The same property twice, where it is allowed only once.
     for _ in 0..10 {
         let twice = [0x21, 0, 1].repeat(5_000);
         let (_, code) = Peer::try_connect(target.address(), &Connect::new(V5, "bomb").property(&twice));
@@ -103,7 +103,7 @@ fn acknowledgements_with_property_bombs_are_read_and_forgotten() {
     let mut peer = Peer::connect(target.address(), "bomber");
     for first_byte in [0x40, 0x50, 0x62, 0x70] {
         let body = [&[0, 9, 0][..], &properties(&[&bomb])].concat();
-        // No such message is in flight: answered, ignored or the end, but never remembered.
+        // No such message is in flight: the packet is answered, ignored or ends the connection, but is never stored.
         let _ = peer.try_send(&packet(first_byte, &body));
         target.serves();
     }
@@ -154,7 +154,7 @@ fn a_storm_of_wills_is_delivered_and_over() {
     for _ in 0..storms {
         assert_eq!(mourner.payload().len(), 10_000);
     }
-    target.holds_at_most(4 * MIB + SLACK, "at most the outbox of the one who reads late");
+    target.holds_at_most(4 * MIB + SLACK, "at most the outbox of the client that reads late");
     mourner.disconnect();
     target.gives_back(SLACK);
     target.logged_at_most(3 * storms + 3, "came, connected, went");
@@ -170,7 +170,7 @@ fn churn_leaves_nothing() {
             1 => drop(Peer::connect(target.address(), &format!("churn-{number}"))),
             2 => {
                 let mut peer = Peer::open(target.address());
-                // It may be closed before the second packet is out.
+                // It may be closed before the second packet is sent.
                 let _ = peer.try_send(&Connect::new(V311, "").bytes());
                 let _ = peer.try_send(&DISCONNECT);
             }

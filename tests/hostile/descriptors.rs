@@ -1,4 +1,4 @@
-//! No descriptor left: who is there is served, nothing spins, and newcomers are let in when some come back.
+//! No descriptor is left: connected clients are served, nothing spins, and new ones are accepted when some are free.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ fn running_out_of_descriptors_stops_newcomers_only() {
         assert_eq!(settled.packet(), PINGRESP);
         std::thread::sleep(Duration::from_millis(50));
     }
-    // One that spins would take all of the two seconds that the machine has left for it.
+    // A broker that spins would take all of the two seconds that the machine has left for it.
     let spent = target.processor_time() - before;
     assert!(spent < Duration::from_millis(700), "{spent:?} of two seconds on the processor");
     assert_eq!(target.lines_with("Unable to accept").len(), 1, "said once, not in a loop");
-    // One of the crowd that has to wait gets in as soon as others leave.
+    // A client that has to wait is accepted as soon as others leave.
     let mut last = crowd.pop().expect("a crowd");
     crowd.clear();
     last.send(&Connect::new(V311, "patient").bytes());

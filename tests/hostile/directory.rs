@@ -25,8 +25,8 @@ impl Directory {
         &self.0
     }
 
-    /// Starts a broker that keeps its store here, on a port that the system chooses, with these further lines of
-    /// configuration.
+    /// Starts a broker that has its store here, on a port that the system chooses, with these additional configuration
+    /// lines.
     pub fn serve(&self, lines: &str) -> Server {
         let configuration = self.0.join("brooklet.conf");
         let text = format!(
@@ -39,7 +39,7 @@ impl Directory {
         Server::follow(command)
     }
 
-    /// Lines for a listener with TLS, and the certificate that it needs.
+    /// Configuration lines for a listener with TLS; creates the certificate that it needs.
     pub fn tls_listener(&self, port: u16) -> String {
         secure::issue(&self.0);
         let path = self.0.display();
@@ -49,7 +49,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // It is only a matter of tidiness.
+        // The directory is removed for tidiness only.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

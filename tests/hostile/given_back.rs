@@ -1,4 +1,4 @@
-//! What is left of a peak in the memory of the process, with the C library as it is.
+//! What remains of a peak in the memory of the process, with the C library's default settings.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::peer::Peer;
 use crate::target::{KIB, MIB, Target};
 use crate::wire::{Connect, Publish, V5, acknowledge, received};
 
-/// What may be left of a peak: pages in which something stays, and what buffers stay warm.
+/// What may remain of a peak: pages in which something stays, and buffers that are kept.
 const LEFT: usize = 3 * MIB;
 /// The peak is at least this.
 const PEAK: usize = 30 * MIB;
@@ -14,17 +14,17 @@ const PEAK: usize = 30 * MIB;
 const RETAINED: usize = 200_000;
 const SESSIONS: usize = 5_000;
 const QUEUED: usize = 20;
-/// Packets that are sent before they are answered.
+/// Packets sent before they are answered.
 const BURST: usize = 500;
 
-/// A broker whose settings of the C library are the default ones.
+/// Starts a broker with the default settings of the C library.
 fn start() -> Target {
     let settings = std::env::var_os("GLIBC_TUNABLES");
     assert!(settings.is_none_or(|settings| settings.is_empty()), "the C library has settings");
     Target::start(&[])
 }
 
-/// Lets memory rise by the first, and fall by the second.
+/// Lets memory rise by `rise`, and fall by `fall`.
 fn rise_and_fall(target: &mut Target, rise: impl FnOnce(&Target), fall: impl FnOnce(&Target)) {
     let before = target.anonymous();
     rise(target);
@@ -32,7 +32,7 @@ fn rise_and_fall(target: &mut Target, rise: impl FnOnce(&Target), fall: impl FnO
     assert!(peak >= PEAK, "a peak of {} KiB", peak / KIB);
     fall(target);
     let left = |target: &Target| target.anonymous().saturating_sub(before);
-    // What is kept for speed alone goes a while after the peak.
+    // Memory that is kept only for speed is freed some time after the peak.
     for _ in 0..600 {
         if left(target) <= LEFT {
             break;
@@ -44,7 +44,7 @@ fn rise_and_fall(target: &mut Target, rise: impl FnOnce(&Target), fall: impl FnO
     target.serves();
 }
 
-/// Publishes to each topic, and waits until each burst has been taken.
+/// Publishes to each topic, and waits until each burst has been accepted.
 fn publish_retained(target: &Target, payload: &[u8]) {
     let mut publisher = Peer::connect(target.address(), "publisher");
     for first in (0..RETAINED).step_by(BURST) {
@@ -64,7 +64,7 @@ fn retained_messages_that_were_deleted() {
     rise_and_fall(&mut target, rise, fall);
 }
 
-/// A session by its number, whose client comes back.
+/// Resumes the session with this number.
 fn resume(target: &Target, number: usize) -> Peer {
     let connect = Connect::new(V5, &format!("away-{number}")).resume().expiry(10_000);
     Peer::connect_as(target.address(), &connect)
@@ -87,7 +87,7 @@ fn fill_queues(target: &Target) {
     publisher.disconnect();
 }
 
-/// The clients take what has waited for them, in an order that leaves some of it between what is gone.
+/// The clients take their queued messages, in an order that leaves some of them between freed ones.
 fn empty_queues(target: &Target) {
     const STRIDE: usize = 7;
     for number in (0..STRIDE).flat_map(|first| (first..SESSIONS).step_by(STRIDE)) {

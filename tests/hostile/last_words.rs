@@ -1,5 +1,5 @@
-//! What a client has said counts, however it leaves: with a farewell or without, over TLS or WebSocket, with something
-//! unread, and with so much said that it is worked on for many turns.
+//! What a client has sent counts, however it leaves: with a closing handshake or without, over TLS or WebSocket, with
+//! unread output, and with so much input that it takes many turns.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,10 +12,9 @@ use crate::secure;
 use crate::server::Server;
 use crate::wire::{Connect, DISCONNECT, PINGREQ, PINGRESP, Publish, V5, acknowledge, received, subscribe};
 
-/// Messages that the last words acknowledge, and messages that they publish.
+/// Messages that the last packets acknowledge, and messages that they publish.
 const MESSAGES: u16 = 60;
-/// Levels of their topic. Twice as many filters match for each level, which makes one message the work of a part of
-/// a turn.
+/// Levels of their topic. With each level, twice as many filters match, so that one message takes a part of a turn.
 const LEVELS: usize = 10;
 
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +26,9 @@ enum Transport {
 
 #[derive(Clone, Copy, Debug)]
 enum Farewell {
-    /// What the transport has for it, with the last words.
+    /// The transport's closing handshake, after the last packets.
     Said,
-    /// The socket is closed with something unread, which makes it a reset.
+    /// The socket is closed with unread output, which makes it a reset.
     Omitted,
 }
 
@@ -97,7 +96,7 @@ impl Client {
         }
     }
 
-    /// Says its last words and leaves; something must be unread in its socket.
+    /// Sends the last packets and leaves; there must be unread output in its socket.
     fn leave(mut self, words: &[u8], farewell: Farewell) {
         assert!(self.socket().peek(&mut [0]).is_ok_and(|count| count > 0), "something is unread");
         if matches!(farewell, Farewell::Omitted) {

@@ -1,5 +1,5 @@
-//! Hostile peers on real sockets against the real binary. Every case states how much memory and how many lines of
-//! log the attack may cost, shows that a client who behaves is served meanwhile, and that everything is given back
+//! Hostile peers on real sockets against the real binary. Every test states how much memory and how many log lines the
+//! attack may cost, shows that a well-behaved client is served during the attack, and that everything is given back
 //! afterwards.
 
 #![cfg(test)]

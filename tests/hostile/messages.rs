@@ -1,10 +1,10 @@
-//! Floods of messages, and receivers and senders that do not keep their side.
+//! Floods of messages, and receivers and senders that break the protocol.
 
 use crate::peer::{Peer, promise, pubrel, user_property};
 use crate::target::{KIB, MIB, SLACK, Target};
 use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, V311, field, packet, received};
 
-/// The default limits, which a bound may rest on.
+/// The default limits, which a bound may be based on.
 const OUTBOX: usize = 4 * MIB;
 const QUEUED: usize = 1_000;
 const IN_FLIGHT: usize = 512;
@@ -28,7 +28,7 @@ fn flood_at_most_once(target: &mut Target) {
         target.serves();
     }
     target.holds_at_most(OUTBOX + SLACK, "one outbox");
-    // What was kept comes, complete and in one piece.
+    // The messages that were kept arrive complete and intact.
     for _ in 0..1_000 {
         assert_eq!(stalled.payload().len(), 1_000);
     }
@@ -115,7 +115,7 @@ fn a_client_of_5_is_held_to_the_receive_maximum() {
     let mut target = Target::start(&[]);
     let mut sender = Peer::connect(target.address(), "sender");
     for identifier in 1..=1_025 {
-        // The broker may have closed after the last.
+        // The broker may have closed the connection after the last one.
         let _ = sender.try_send(&Publish::new(V5, "q", b"").qos(2, identifier).bytes());
     }
     let mut last = Vec::new();
@@ -217,7 +217,7 @@ fn flood_retained(target: &mut Target) {
         if !payload.is_empty() {
             flooder.publish(Publish::new(V5, "last", b""));
             target.holds_at_most(count * 320 + SLACK, "payload, topic, client and counters, and their place");
-            // Somebody who wants them all and reads nothing gets an outbox full.
+            // A client that wants them all and reads nothing fills one outbox.
             let mut greedy = Peer::connect(target.address(), "greedy");
             greedy.subscribe("#", 0);
             target.serves();
@@ -242,7 +242,7 @@ fn topics_of_separators_alone_end_the_connection() {
         assert!(peer.is_closed());
         let mut peer = Peer::open(target.address());
         peer.send(&promise(0x10, 14 + 2 * 65_535));
-        // It is larger than what may come before a CONNECT is accepted.
+        // It is larger than allowed before a CONNECT is accepted.
         let _ = peer.try_send(&field(&slashes));
         assert!(peer.is_closed());
     }

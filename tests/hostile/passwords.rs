@@ -1,5 +1,5 @@
-//! Many clients that log in at once, beside some that guess or leave: hashes are slow, and that must keep no right
-//! password out.
+//! Many clients that log in at once, beside some that guess or leave: hashes are slow, and that must not keep clients
+//! with the right password out.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -10,8 +10,8 @@ use crate::server::{PATIENCE, brooklet};
 use crate::target::Target;
 use crate::wire::{Connect, V5, V311};
 
-/// A broker with these users, whose passwords are `right` and whose hashes have so many rounds, and what more its
-/// configuration says.
+/// A broker with these users, whose password is `right` and whose hashes have this many rounds, and with `more` in its
+/// configuration.
 fn broker(directory: &Directory, users: &[(&str, u32)], more: &str) -> Target {
     let passwords = directory.path().join("passwords");
     for (user, rounds) in users {
@@ -30,7 +30,7 @@ fn connect(level: u8, device: &str, user: &str, password: &str) -> Vec<u8> {
     Connect::new(level, device).user_name(user).password(password.as_bytes()).bytes()
 }
 
-/// Says something, and reads the answer later, which may take as long as anything does here.
+/// Sends bytes; the answer is read later, and may take as long as anything does here.
 fn say(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut socket = dial(address);
     socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
@@ -61,7 +61,7 @@ fn a_fleet_gets_in_at_once_and_returns_next_to_a_guesser_and_a_stale_device() {
     let users = ["ann", "bob", "cay", "dan"];
     let mut target = broker(&directory, &users.map(|user| (user, 50_000)), "");
     let address = target.address();
-    // One of 3.1.1 and one of 5.0 have each an old password, and do not give up.
+    // One client of 3.1.1 and one of 5.0 each have an old password, and do not give up.
     for number in 0..100 {
         let (level, expected) = if number % 2 == 0 { (V5, 0x86) } else { (V311, 4) };
         assert_eq!(code(&mut say(address, &connect(level, "stale", "ann", "old"))), expected);
@@ -82,9 +82,9 @@ fn a_fleet_gets_in_at_once_and_returns_next_to_a_guesser_and_a_stale_device() {
     assert_eq!(code(&mut new), 0x9F, "what was counted is not forgotten");
 }
 
-/// Some who leave at once, by whichever farewell, ask for more work than there is time for.
+/// Clients that leave at once, with any closing handshake, ask for more work than there is time for.
 #[test]
-fn passwords_of_those_who_have_left_are_not_looked_at() {
+fn passwords_of_clients_that_have_left_are_not_verified() {
     let directory = Directory::new("left");
     let port = crate::directory::unused_port().port();
     let more = format!("max_password_attempts 0\n{}", directory.tls_listener(port));
@@ -99,7 +99,7 @@ fn passwords_of_those_who_have_left_are_not_looked_at() {
         drop(secure::connect(tls, &config, &connect(V5, "h", "ann", "right")));
     }
     let handshakes = target.processor_time() - handshakes;
-    // This one is at work on for so long that the others have come and gone before it is over.
+    // Verifying this one takes so long that the others have come and gone before it is over.
     let first = say(address, &connect(V5, "blocker", "slow", "wrong"));
     for number in 0..60 {
         let bytes = connect(V5, &format!("x{number}"), "slow", &format!("wrong {number}"));
@@ -122,15 +122,15 @@ fn passwords_of_those_who_have_left_are_not_looked_at() {
     let mut last = say(address, &connect(V5, "last", "slow", "also right"));
     assert_eq!(code(&mut last), 0x86);
     let spent = target.processor_time() - before - handshakes;
-    assert!(spent < one * 20, "{spent:?} for sixty who left, where one hash takes {one:?}");
+    assert!(spent < one * 20, "{spent:?} for sixty that left, where one hash takes {one:?}");
     drop(first);
     target.gives_back(crate::target::SLACK);
 }
 
 /// More clients than there is time for, from one address: the rest is refused with a code for that, and others are
-/// still admitted.
+/// still accepted.
 #[test]
-fn what_there_is_no_time_for_is_refused_as_busy() {
+fn passwords_that_would_take_too_long_are_refused_as_busy() {
     let directory = Directory::new("busy");
     let mut target = broker(&directory, &[("ann", 101), ("slow", 1_000_000)], "max_password_attempts 0\n");
     let address = target.address();

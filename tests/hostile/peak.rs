@@ -1,4 +1,4 @@
-//! After a peak: what was held for it is given back, not kept for the next one.
+//! After a peak, memory that was held for it is given back, not kept for the next one.
 
 use brooklet::base::peer::Peer;
 use brooklet::base::time::{Duration, Time};
@@ -12,7 +12,7 @@ const CLIENTS: usize = 2_000;
 const RETAINED: usize = 5_000;
 /// The smallest sizes of tables.
 const ALLOWED: usize = 16 * 1024;
-/// When the broker has forgotten what it keeps for speed, too.
+/// When the broker has also freed what it keeps only for speed.
 const LATER: Time = Time::from_milliseconds(10_000);
 
 fn packet(first_byte: u8, body: &[u8]) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn string(text: &str) -> Vec<u8> {
     [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
 }
 
-/// Sends everything and lets the broker do what is to be done.
+/// Sends bytes and lets the broker do all its work.
 fn send(broker: &mut Broker, id: ConnectionId, bytes: &[u8]) {
     broker.received(id, bytes, Time::ZERO);
     broker.tick(Time::ZERO, usize::MAX);
@@ -69,7 +69,7 @@ fn a_peak_leaves_nothing_behind() {
         let body = [&[0, 1][..], &string(&format!("queue/{name}")), &[1], &string("more/#"), &[1]].concat();
         send(&mut broker, id, &packet(0x82, &body));
         let body = [&string(&format!("queue/{name}"))[..], &[0, 1], &[b'.'; 200]].concat();
-        // In flight, and then, the connection gone, in the queue.
+        // In flight, and then, after the connection is closed, in the queue.
         send(&mut broker, publisher, &packet(0x32, &body));
         broker.closed(id, "gone", Time::ZERO);
         send(&mut broker, publisher, &packet(0x32, &body));
@@ -92,9 +92,10 @@ fn a_peak_leaves_nothing_behind() {
     assert!(left <= ALLOWED, "{left} bytes are left of a peak of {peak}");
 }
 
-/// What many messages in flight took is given back while the client is still there, when its Keep Alive is looked at.
+/// The memory of many messages in flight is given back while the client is still connected, when its Keep Alive is
+/// checked.
 #[test]
-fn a_burst_leaves_nothing_behind() {
+fn the_memory_of_a_burst_is_given_back() {
     const BURST: u16 = 200;
     let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
     let publisher = connect(&mut broker, "publisher", 2);

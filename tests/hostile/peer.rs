@@ -1,4 +1,4 @@
-//! One client of ours: a blocking socket that says what it is told to, byte by byte if need be.
+//! A client of the tests: a blocking socket that sends what it is told to, byte by byte if necessary.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::wire::{self, Connect, DISCONNECT, Publish, V5, packet, received, subscribe};
 
-/// Longer than any answer takes on a busy machine. What takes longer is not served.
+/// Longer than any answer takes on a busy machine. A client that waits longer is not served.
 pub const SERVED_WITHIN: Duration = Duration::from_secs(5);
 
 pub struct Peer {
@@ -15,28 +15,28 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A connection on which nothing has been said.
+    /// Opens a connection on which nothing has been sent.
     pub fn open(address: SocketAddr) -> Self {
         Self { socket: dial(address), level: V5 }
     }
 
-    /// A clean client of 5.0.
+    /// Connects a 5.0 client with Clean Start.
     pub fn connect(address: SocketAddr, client_identifier: &str) -> Self {
         Self::connect_as(address, &Connect::new(V5, client_identifier))
     }
 
-    /// A client with this CONNECT, which must be accepted.
+    /// Connects a client with this CONNECT, which must be accepted.
     pub fn connect_as(address: SocketAddr, connect: &Connect) -> Self {
         let (peer, code) = Self::try_connect(address, connect);
         assert_eq!(code, Some(0), "the CONNECT is accepted");
         peer
     }
 
-    /// The client and the code of its CONNACK; without, if the broker closed instead.
+    /// The client and the code of its CONNACK; `None` if the broker closed the connection instead.
     pub fn try_connect(address: SocketAddr, connect: &Connect) -> (Self, Option<u8>) {
         let mut peer = Self::open(address);
         peer.level = connect.level;
-        // It may have closed already.
+        // The broker may have closed it already.
         let _ = peer.try_send(&connect.bytes());
         let code = peer.try_packet().ok().map(|connack| connack[3]);
         (peer, code)
@@ -46,7 +46,7 @@ impl Peer {
         self.try_send(bytes).expect("the broker takes the bytes");
     }
 
-    /// Fails where the broker has closed or takes nothing.
+    /// Fails if the broker has closed the connection or takes no bytes.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes)
     }
@@ -60,7 +60,7 @@ impl Peer {
         read_packet(&mut self.socket)
     }
 
-    /// Reads until the broker closes; true if it does.
+    /// Reads until the broker closes the connection; returns whether it does.
     pub fn is_closed(&mut self) -> bool {
         let mut buffer = [0; 65_536];
         loop {
@@ -72,7 +72,7 @@ impl Peer {
         }
     }
 
-    /// Subscribes; the code granted.
+    /// Subscribes; returns the granted code.
     pub fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
         self.send(&subscribe(self.level, 1, &[], &[(filter, options)]));
         let suback = self.packet();
@@ -80,7 +80,7 @@ impl Peer {
         suback[suback.len() - 1]
     }
 
-    /// Publishes at QoS 1; the Reason Code of the PUBACK.
+    /// Publishes at QoS 1; returns the Reason Code of the PUBACK.
     pub fn publish(&mut self, publish: Publish) -> u8 {
         self.send(&publish.qos(1, 7).bytes());
         loop {
@@ -102,7 +102,7 @@ impl Peer {
     }
 
     pub fn disconnect(mut self) {
-        // The broker may have closed already.
+        // The broker may have closed the connection already.
         let _ = self.try_send(&DISCONNECT);
         let _ = self.socket.shutdown(Shutdown::Write);
         self.is_closed();
@@ -118,7 +118,7 @@ pub fn dial(address: SocketAddr) -> TcpStream {
     socket
 }
 
-/// The next packet that comes from there.
+/// Reads the next packet.
 pub fn read_packet(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 2];
     stream.read_exact(&mut bytes)?;
@@ -134,7 +134,7 @@ pub fn read_packet(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A packet's beginning that promises more than follows.
+/// The start of a packet that promises more than follows.
 pub fn promise(first_byte: u8, length: usize) -> Vec<u8> {
     [&[first_byte][..], &wire::variable_byte_integer(length)].concat()
 }
@@ -144,7 +144,7 @@ pub fn user_property(name: &str, value: &str) -> Vec<u8> {
     [&[0x26][..], &wire::field(name), &wire::field(value)].concat()
 }
 
-/// An acknowledgement as 5.0 writes it without a Reason Code.
+/// An acknowledgement of 5.0 without a Reason Code.
 pub fn pubrel(packet_identifier: u16) -> Vec<u8> {
     packet(0x62, &packet_identifier.to_be_bytes())
 }

@@ -1,5 +1,5 @@
-//! Resident memory of the whole process, with TLS and a store, against `memory_limit`: whatever is thrown at it, no
-//! more than the limit, a tenth and 3 MiB.
+//! Resident memory of the whole process, with TLS and a store, against `memory_limit`: whatever the attack, no more
+//! than the limit, a tenth and 3 MiB.
 
 use std::net::SocketAddr;
 
@@ -10,9 +10,9 @@ use crate::target::{MIB, Target};
 use crate::wire::{Connect, DISCONNECT, Publish, V5, V311, subscribe};
 
 const LIMITS: [usize; 2] = [16 * MIB, 64 * MIB];
-/// Messages that are sent before the first of them is answered.
+/// Messages sent before the first of them is answered.
 const BURST: usize = 20;
-/// For what the allocator keeps between what is in use, and the binary itself.
+/// For free memory that the allocator keeps between blocks in use, and for the binary itself.
 const ALLOWED: usize = 3 * MIB;
 
 /// A broker with a limit, a store and a second listener, for TLS.
@@ -36,7 +36,7 @@ impl Bounded {
         self.target.address()
     }
 
-    /// The process has never been larger than it may be.
+    /// Asserts that the process has never been larger than allowed.
     fn is_bounded(&mut self) {
         self.target.serves_at_most_once();
         let (most, bound) = (self.target.most_resident(), self.limit + self.limit / 10 + ALLOWED);
@@ -46,7 +46,7 @@ impl Bounded {
     }
 }
 
-/// Makes the attack against a broker of each size.
+/// Runs the attack against a broker of each size.
 fn attack(act: impl Fn(&mut Bounded)) {
     for limit in LIMITS {
         let mut bounded = Bounded::start(limit);
@@ -55,7 +55,7 @@ fn attack(act: impl Fn(&mut Bounded)) {
     }
 }
 
-/// All peers that the broker accepts.
+/// Connects clients; returns those that the broker accepts.
 fn crowd(bounded: &Bounded, count: usize, connect: impl Fn(usize) -> Connect) -> Vec<Peer> {
     (0..count)
         .filter_map(|number| {
@@ -65,7 +65,7 @@ fn crowd(bounded: &Bounded, count: usize, connect: impl Fn(usize) -> Connect) ->
         .collect()
 }
 
-/// Publishes by QoS 1, so many times, as long as the broker lets this client in.
+/// Publishes `count` messages at QoS 1, as long as the broker accepts this client.
 fn flood(bounded: &Bounded, count: usize, publish: impl Fn(usize) -> Publish) {
     let (mut flooder, code) = Peer::try_connect(bounded.address(), &Connect::new(V5, "flooder"));
     if code != Some(0) {
@@ -206,7 +206,7 @@ fn messages_that_are_never_released() {
             for first in (1..60_000_u16).step_by(2_000) {
                 let publish = |identifier| Publish::new(V311, "q", b"").qos(2, identifier).bytes();
                 let bytes: Vec<u8> = (first..first + 2_000).flat_map(publish).collect();
-                // The broker closes, once nothing is left.
+                // The broker closes the connection once no memory is left.
                 if sender.try_send(&bytes).is_err() {
                     break;
                 }
@@ -258,7 +258,7 @@ fn handshakes_that_go_no_further() {
     attack(|bounded| {
         let mut strangers: Vec<Peer> = (0..400).map(|_| Peer::open(bounded.secure)).collect();
         for stranger in &mut strangers {
-            // A ClientHello that is longer than what comes of it, in records of 16 KiB.
+            // A ClientHello that promises more than is sent, in records of 16 KiB.
             let hello = [&[22, 3, 1, 0x40, 0, 1, 0, 0xF0, 0][..], &[0; 16_380]].concat();
             let _ = stranger.try_send(&hello);
             let _ = stranger.try_send(&hello[..10_000]);
@@ -272,7 +272,7 @@ fn handshakes_that_go_no_further() {
     });
 }
 
-/// Sessions that were away, and for which messages wait in the store, come back at once.
+/// Disconnected sessions with messages in the store are resumed at once.
 #[test]
 fn clients_that_come_back() {
     attack(|bounded| {
@@ -292,7 +292,7 @@ fn clients_that_come_back() {
     });
 }
 
-/// The same long filter again and again, each time a record.
+/// The same long filter again and again, each time as a record.
 #[test]
 fn long_filters_again_and_again() {
     attack(|bounded| {

@@ -1,4 +1,4 @@
-//! A client of TLS that believes every certificate.
+//! A TLS client that trusts every certificate.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, Signa
 
 use crate::peer::dial;
 
-/// Makes a certificate and its key, as `tls.crt` and `tls.key`.
+/// Creates a certificate and its key, as `tls.crt` and `tls.key`.
 pub fn issue(directory: &Path) {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
@@ -22,7 +22,7 @@ pub fn issue(directory: &Path) {
     assert!(status.expect("there is a program `openssl`").success());
 }
 
-/// What the clients have in common.
+/// The configuration that the clients share.
 pub fn config() -> Arc<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -31,7 +31,7 @@ pub fn config() -> Arc<ClientConfig> {
     Arc::new(builder.with_no_client_auth())
 }
 
-/// A client that has said this once its handshake is over.
+/// Connects a client that sends these bytes once its handshake is over.
 pub fn connect(
     address: SocketAddr,
     config: &Arc<ClientConfig>,

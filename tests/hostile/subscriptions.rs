@@ -1,10 +1,10 @@
-//! Subscriptions in numbers and shapes that nobody needs.
+//! Subscriptions in unreasonable numbers and shapes.
 
 use crate::peer::Peer;
 use crate::target::{MIB, SLACK, Target};
 use crate::wire::{Connect, Publish, V5, V311, field, packet, subscribe, unsubscribe};
 
-/// What a subscription of this kind takes: its node, its place in the session, and a share of forks.
+/// The memory of such a subscription: its node, its place in the session, and a share of forks.
 const SUBSCRIPTION: usize = 160;
 
 /// A SUBSCRIBE for all these filters at QoS 0.
@@ -98,7 +98,7 @@ fn filters_of_separators_alone_are_refused() {
         old.send(&subscribe(V311, 1, &[], &[(&filter, 0)]));
         assert!(old.is_closed());
     }
-    // The longest that is allowed goes through everything.
+    // The longest filter that is allowed works everywhere.
     let mut peer = Peer::connect(target.address(), "slashes");
     let long = format!("{}{}", "/".repeat(200), "x".repeat(65_335));
     assert_eq!(peer.subscribe(&long, 0), 0);

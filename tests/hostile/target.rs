@@ -1,4 +1,4 @@
-//! A broker under attack: what it held before, what it holds now, and whether a client who behaves is served.
+//! A broker under attack: its memory before and now, and whether a well-behaved client is served.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,29 +12,29 @@ use crate::wire::{Publish, V5};
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 
-/// What the allocator may keep of what it was given back: pages below a survivor, which differ from run to run.
+/// Freed memory that the allocator may keep: pages below a block in use, which differ from run to run.
 const ALLOCATOR_SLACK: usize = 3 * MIB;
 
-/// What the allocator may keep of what was given back, and what buffers stay warm: one read buffer, a MiB of spare
-/// outbox buffers, scratch space, and pages that one small survivor pins.
+/// Freed memory that the allocator may keep, and buffers that are kept: one read buffer, a MiB of spare outbox
+/// buffers, scratch space, and pages that one small block pins.
 pub const SLACK: usize = 3 * MIB;
 
 pub struct Target {
     server: Server,
     healthy: Peer,
-    /// Memory, descriptors and lines of log before the attack.
+    /// Memory, descriptors and log lines before the attack.
     memory: usize,
     descriptors: usize,
     lines: usize,
 }
 
 impl Target {
-    /// A broker with these flags and one client who behaves.
+    /// Starts a broker with these flags and one well-behaved client.
     pub fn start(flags: &[&str]) -> Self {
         Self::of(Server::start(flags))
     }
 
-    /// The same with no more than so many descriptors.
+    /// The same with at most this many descriptors.
     pub fn with_descriptors(count: usize) -> Self {
         let mut command = Command::new("sh");
         let script = format!("ulimit -n {count}; exec \"$0\" -p 0");
@@ -43,7 +43,7 @@ impl Target {
         Self::of(Server::follow(command))
     }
 
-    /// This broker.
+    /// Uses this broker.
     pub fn of(server: Server) -> Self {
         let mut healthy = Peer::connect(server.address(), "healthy");
         assert_eq!(healthy.subscribe("healthy/round", 0), 0);
@@ -54,11 +54,11 @@ impl Target {
         target
     }
 
-    /// From here on counts what the attack costs.
+    /// Starts to count what the attack costs.
     pub fn begin(&mut self) {
         self.memory = self.resident();
         self.descriptors = self.descriptors();
-        // What the broker has written before this came back is on its way at most.
+        // Any lines that the broker wrote before this answer arrive within that time.
         std::thread::sleep(Duration::from_millis(50));
         self.lines = self.log_lines();
     }
@@ -67,8 +67,8 @@ impl Target {
         self.server.address()
     }
 
-    /// A message of the client who behaves goes to the broker and back: the broker is neither dead nor stuck. The
-    /// bound says that nobody is left waiting, not how fast the machine is.
+    /// Sends a message of the well-behaved client through the broker and back: the broker is neither dead nor stuck.
+    /// The bound shows that no client is left waiting, not how fast the machine is.
     pub fn serves(&mut self) {
         let started = now();
         self.healthy.send(&Publish::new(V5, "healthy/round", b"trip").qos(1, 7).bytes());
@@ -78,7 +78,7 @@ impl Target {
         self.is_in_time(started);
     }
 
-    /// The same at QoS 0, which has its way even when nothing may be kept.
+    /// The same at QoS 0, which works even when nothing may be stored.
     pub fn serves_at_most_once(&mut self) {
         let started = now();
         self.healthy.send(&Publish::new(V5, "healthy/round", b"trip").bytes());
@@ -96,7 +96,7 @@ impl Target {
         self.status("VmRSS:")
     }
 
-    /// Of that, what is in no file, in bytes.
+    /// The part of it that belongs to no file, in bytes.
     #[cfg(target_env = "gnu")]
     pub fn anonymous(&self) -> usize {
         self.status("RssAnon:")
@@ -110,8 +110,8 @@ impl Target {
         kilobytes.expect("the process lives and has memory") * KIB
     }
 
-    /// The most memory that was ever resident, in bytes. Of a binary that is not optimised its text is left out, which
-    /// is several times as large.
+    /// The most memory that was ever resident, in bytes. For a binary that is not optimized, its text is left out,
+    /// which is several times as large.
     #[cfg(all(feature = "persistence", feature = "tls"))]
     pub fn most_resident(&self) -> usize {
         let text = if cfg!(debug_assertions) { self.status("RssFile:") } else { 0 };
@@ -127,10 +127,10 @@ impl Target {
         fs::read_dir(directory).expect("the process lives").count()
     }
 
-    /// Time that the process has spent on a processor.
+    /// The processor time of the process.
     pub fn processor_time(&self) -> Duration {
         let stat = self.proc("stat");
-        // The name in parentheses may hold spaces; user and system time are the 12th and 13th field behind it.
+        // The name in parentheses may contain spaces; user and system time are the 12th and 13th field after it.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 10)
@@ -158,23 +158,23 @@ impl Target {
         self.server.wait_for_line(text);
     }
 
-    /// The attack holds no more memory than this, now.
+    /// Asserts that the attack holds no more memory than this, now.
     pub fn holds_at_most(&self, bytes: usize, why: &str) {
         let growth = self.growth();
         eprintln!("holds {} KiB of {} KiB: {why}", growth / KIB, bytes / KIB);
         assert!(growth <= bytes, "{} KiB are held, at most {} KiB: {why}", growth / KIB, bytes / KIB);
     }
 
-    /// The attack has written no more lines than this.
+    /// Asserts that the attack has caused no more lines than this.
     pub fn logged_at_most(&self, lines: usize, why: &str) {
         let grown = self.log_lines() - self.lines;
         eprintln!("logged {grown} lines of {lines}: {why}");
         assert!(grown <= lines, "{grown} lines were logged, at most {lines}: {why}");
     }
 
-    /// Makes the same attack twice, and afterwards the second has taken nothing that the first had not: the memory
-    /// is in use again. For attacks of many small allocations, of which the allocator gives nothing back to the
-    /// system while one that survives lies behind them.
+    /// Runs the same attack twice, and checks that the second has taken no more than the first: the memory is in use
+    /// again. For attacks with many small allocations, of which the allocator gives nothing back to the system while a
+    /// surviving block lies after them.
     pub fn attacked_twice(&mut self, attack: impl Fn(&mut Self), slack: usize) {
         attack(self);
         self.gives_back(usize::MAX);
@@ -183,8 +183,8 @@ impl Target {
         self.gives_back(slack);
     }
 
-    /// All attackers are gone: descriptors and memory, but for this much, come back, and the client who behaves is
-    /// still there.
+    /// Asserts that once all attackers are gone, descriptors and memory come back, except for this much, and that the
+    /// well-behaved client is still there.
     pub fn gives_back(&mut self, slack: usize) {
         let slack = slack.saturating_add(ALLOCATOR_SLACK);
         let end = now() + SERVED_WITHIN;

@@ -1,5 +1,5 @@
-//! What mosquitto has kept, in the hands of its clients: its databases are imported into a store, a broker goes on with
-//! that, and the clients come back. `write.py` has written the databases.
+//! Imports databases of mosquitto into a store, with which a broker continues, and the clients return. `write.py` has
+//! written the databases.
 
 #![cfg(feature = "persistence")]
 #![expect(clippy::disallowed_methods, reason = "a test may read files")]
@@ -28,12 +28,12 @@ use brooklet::storage::timeline::Clocks;
 /// Some minutes after the databases were written, in milliseconds since 1970.
 const WALL: u64 = 1_795_428_200_000;
 
-/// The clocks of the import, which count as the databases do.
+/// The clocks of the import, which count time as the databases do.
 const CLOCKS: Clocks = Clocks { now: Time::from_milliseconds(WALL), boot: None, wall: WALL };
-/// The same moment for the broker, which begins at zero.
+/// The same moment for the broker, whose clock starts at zero.
 const BROKER: Clocks = Clocks { now: Time::ZERO, ..CLOCKS };
 
-/// A broker with a store; its clock begins where the import was.
+/// A broker with a store; its clock starts at the time of the import.
 struct World {
     broker: Broker,
     store: Store,
@@ -65,7 +65,7 @@ impl World {
         });
         store.commit(&Batch { number: 1, now, records }, CLOCKS).expect("there is room");
 
-        // The clock of a broker begins at zero.
+        // The clock of a broker starts at zero.
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
         let mut all = Vec::new();
         drop(store);
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// A client comes back; with what it is told.
+    /// Resumes a client's session; returns the packets that it receives.
     fn resume(&mut self, client_identifier: &str, version: ProtocolVersion) -> (ConnectionId, Vec<String>) {
         let address = Peer::Internet(([127, 0, 0, 1], 50_000).into());
         let peer = self.broker.accept(address, ListenerId(18_830), Time::ZERO).expect("there is room");
@@ -131,7 +131,7 @@ impl World {
         (peer, said)
     }
 
-    /// A client sends a packet; with what it is told.
+    /// Sends a packet of a client; returns the packets that it receives.
     fn tell(&mut self, peer: ConnectionId, version: ProtocolVersion, packet: &Packet<'_>) -> Vec<String> {
         let mut bytes = Vec::new();
         packet.encode(version, &mut bytes);
@@ -213,15 +213,15 @@ fn a_message_of_qos_0_waits_where_it_did() {
     assert_eq!(unnumbered(&said[9]), r#"PUBLISH q/new "new" q1 []"#);
 }
 
-/// What was said without the Packet Identifier, which is a drawn one where nothing was in flight.
+/// A packet without its Packet Identifier, which is arbitrary if nothing was in flight.
 fn unnumbered(said: &str) -> String {
     let words: Vec<&str> = said.splitn(3, ' ').collect();
     [words[0], words[2]].join(" ")
 }
 
-/// Whether it sends again or releases, nobody gets anything twice.
+/// Whether the client sends again or releases, no message is delivered twice.
 #[test]
-fn who_has_not_released_a_message_can() {
+fn a_client_that_has_not_released_a_message_can() {
     let mut world = World::of("unreleased.db");
     let version = ProtocolVersion::V5;
     let (sender, said) = world.resume("sender", version);

@@ -1,4 +1,4 @@
-//! Connections, and what waits in them.
+//! Connections, and the data queued in them.
 
 use std::rc::Rc;
 
@@ -164,7 +164,7 @@ fn slow_readers(lab: &mut Lab, length: usize, count: usize) {
         lab.send(publisher, &Publish::new(V311, "slow", &vec![b's'; length]).bytes());
     }
     lab.peak();
-    // They read again, and nothing of it stays.
+    // They read again, and nothing stays.
     lab.is_stalled = false;
     for id in lab.clients.clone() {
         lab.broker.writable(id);

@@ -1,4 +1,4 @@
-//! What waits to be made durable.
+//! Data that waits to be made durable.
 
 use crate::lab::{Lab, compare};
 use crate::wire::{Connect, Publish, V5, subscribe};
@@ -35,7 +35,7 @@ fn records(lab: &mut Lab) {
     lab.commit();
     for number in 0..2_000 {
         let filter = format!("{}{number}", "long/".repeat(190));
-        // The second record takes the place of the first.
+        // The second record replaces the first.
         for _ in 0..2 {
             lab.send(id, &subscribe(V5, 1, &[], &[(&filter, 1)]));
         }

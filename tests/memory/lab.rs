@@ -1,4 +1,4 @@
-//! A broker whose peers keep nothing, so that all that is allocated is its own.
+//! A broker whose peers store nothing, so that everything allocated is its own.
 
 use std::io::{self, Write};
 use std::num::NonZeroU64;
@@ -15,9 +15,9 @@ use brooklet::core::slots::ConnectionId;
 use crate::truth::Truth;
 use crate::wire::Connect;
 
-/// What a state may hold at its peak at least, or the comparison says nothing.
+/// The least that must be held at the peak; with less, the comparison proves nothing.
 const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
-/// When the broker has forgotten what a peak has left behind.
+/// When the broker has freed what a peak has left.
 const FORGOTTEN: Duration = Duration::from_seconds(60);
 
 pub struct Lab {
@@ -26,19 +26,19 @@ pub struct Lab {
     /// Whether sockets take bytes.
     pub is_stalled: bool,
     pub clients: Vec<ConnectionId>,
-    /// Those that are not read from.
+    /// Clients that are not read from.
     paused: Vec<ConnectionId>,
     truth: Truth,
     name: &'static str,
     wrong: Vec<String>,
 }
 
-/// One session may have so many subscriptions that what they take is seen.
+/// Limits that allow a session so many subscriptions that their memory is noticeable.
 pub fn unbounded() -> Limits {
     Limits { subscriptions_per_session: 1_000_000, matches_per_session: 1_000_000, ..Limits::default() }
 }
 
-/// Does one comparison after the other with a broker that begins empty and ends empty.
+/// Makes a comparison with a broker that is empty at the start and at the end.
 pub fn compare(name: &'static str, act: impl FnOnce(&mut Lab)) -> Vec<String> {
     compare_with(name, unbounded(), AllowAll, act)
 }
@@ -61,7 +61,7 @@ pub fn compare_with(
 }
 
 impl Lab {
-    /// The state is at its peak.
+    /// Notes that the state is at its peak.
     pub fn peak(&mut self) {
         self.check("peak");
         let counted = self.truth.compare(self.broker.held()).counted;
@@ -71,7 +71,7 @@ impl Lab {
         }
     }
 
-    /// Compares the count with the truth.
+    /// Compares the count with the allocator.
     pub fn check(&mut self, when: &str) {
         let Self { broker, truth, wrong, name, .. } = self;
         broker.check_memory();
@@ -84,7 +84,7 @@ impl Lab {
         });
     }
 
-    /// All clients leave and come again without a session; nothing is left.
+    /// All clients leave and return without a session; nothing is left.
     fn end(&mut self) {
         self.is_stalled = false;
         self.close_all();
@@ -99,7 +99,7 @@ impl Lab {
         self.broker.begin_journal(NextNumbers { session, message }, pace);
     }
 
-    /// What is to be durable is so.
+    /// Makes everything durable that is to be.
     pub fn commit(&mut self) {
         while let Some(batch) = self.broker.take_batch(self.now) {
             let number = batch.number;
@@ -122,7 +122,7 @@ impl Lab {
         id
     }
 
-    /// The peer sends bytes, unless they would stay in its socket.
+    /// Sends bytes of the peer, unless they would stay in its socket.
     pub fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
         if self.paused.contains(&id) {
             return;
@@ -133,7 +133,7 @@ impl Lab {
         self.settle();
     }
 
-    /// The peer is gone without a word.
+    /// Closes the connection of a peer without a DISCONNECT.
     pub fn close(&mut self, id: ConnectionId) {
         self.broker.closed(id, "gone", self.now);
         self.settle();
@@ -145,7 +145,7 @@ impl Lab {
         }
     }
 
-    /// The sessions of these clients end.
+    /// Ends the sessions of these clients.
     pub fn end_sessions(&mut self, names: impl Iterator<Item = String>) {
         self.is_stalled = false;
         self.close_all();
@@ -162,7 +162,7 @@ impl Lab {
         self.settle();
     }
 
-    /// Does what a server does, until nothing is left to do.
+    /// Does what a server does, until no work is left.
     pub fn settle(&mut self) {
         let mut dirty = Vec::new();
         while self.broker.has_work() {

@@ -1,5 +1,5 @@
-//! The broker's own count of its memory against the allocator: each kind of state is blown up in turn, and the count
-//! is right within a tenth and 256 KiB, at the peak and after it has gone.
+//! Compares the broker's own count of its memory with the allocator: each kind of state is blown up in turn, and the
+//! count is right within a tenth and 256 KiB, at the peak and after it.
 
 #![cfg(test)]
 

@@ -47,8 +47,8 @@ fn queues(lab: &mut Lab, sessions: usize, messages: usize, length: usize, is_sha
     lab.end_sessions((0..sessions).map(name));
 }
 
-/// Overlapping subscriptions of one session, all of which have an identifier, to two topics in turn, so that equal
-/// lists do not always follow one another.
+/// Overlapping subscriptions of one session, all with an identifier, to two topics in turn, so that equal lists do not
+/// always follow one another.
 fn identifiers(lab: &mut Lab, is_connected: bool) {
     let id = away(lab, 0);
     for number in 0..4_096 {

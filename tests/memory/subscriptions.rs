@@ -1,4 +1,4 @@
-//! Sessions, their subscriptions, and what is remembered of who gets what.
+//! Sessions, their subscriptions, and the cache of recipients.
 
 use brooklet::base::time::Duration;
 
@@ -105,7 +105,7 @@ fn share_names(lab: &mut Lab) {
     lab.peak();
 }
 
-/// Retained messages that are owed to clients that take nothing.
+/// Retained messages owed to clients that take nothing.
 fn replays(lab: &mut Lab) {
     let publisher = lab.connect(&Connect::new(V5, "publisher"));
     for number in 0..100 {

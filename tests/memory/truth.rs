@@ -1,5 +1,5 @@
-//! What the allocator says, to compare with the broker's own count. A test that includes this file gets the allocator
-//! that counts, for all of its process: so nothing else may go on there while something is compared.
+//! The allocator's count, to compare with the broker's own. A test that includes this file gets the counting allocator
+//! for its whole process, so nothing else may run there during a comparison.
 
 use std::alloc::System;
 use std::fmt;
@@ -10,13 +10,13 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What the count may be off by, beside a tenth.
+/// The allowed difference of the count, in addition to a tenth.
 const SLACK: usize = 256 * 1024;
-/// What the allocator of glibc adds to a block: a header and rounding, to 32 bytes at least.
+/// What the allocator of glibc adds to a block: a header, and rounding up to at least 32 bytes.
 const ADDED_AT_LEAST: usize = 8;
 const ADDED_AT_MOST: usize = 23;
 
-/// What is allocated and not freed.
+/// Memory that is allocated and not freed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Live {
     pub bytes: usize,
@@ -41,17 +41,17 @@ impl Sub for Live {
     }
 }
 
-/// A moment to compare with. What the test itself has allocated since is taken off.
+/// A moment to compare with. What the test itself has allocated since then is subtracted.
 #[derive(Debug)]
 pub struct Truth {
     began: Live,
 }
 
-/// Both views of what was allocated since that moment.
+/// Both counts of what was allocated since that moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison {
     pub live: Live,
-    /// What the broker counts.
+    /// The broker's count.
     pub counted: usize,
 }
 
@@ -60,7 +60,7 @@ impl Truth {
         Self { began: Live::now() }
     }
 
-    /// Does something of the test's own. What it allocates and frees is not the broker's.
+    /// Runs the test's own work. What it allocates and frees is not the broker's.
     pub fn aside<R>(&mut self, act: impl FnOnce() -> R) -> R {
         let before = Live::now();
         let result = act();

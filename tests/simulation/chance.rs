@@ -1,6 +1,6 @@
-//! The only source of chance of the simulator: all that happens follows from a seed.
+//! The only source of randomness of the simulator: everything that happens follows from a seed.
 
-/// A sequence of numbers (splitmix64).
+/// A pseudorandom number generator (splitmix64).
 pub struct Chance(u64);
 
 impl Chance {
@@ -16,17 +16,17 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub const fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
 
-    /// An index below `count`, which is not zero.
+    /// Returns an index below `count`, which is not zero.
     pub fn below(&mut self, count: usize) -> usize {
         usize::try_from(self.next() % count as u64).expect("it is below a usize")
     }
 
-    /// True so many times out of a hundred.
+    /// Returns true this many times out of a hundred.
     pub const fn percent(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
@@ -36,7 +36,7 @@ impl Chance {
     }
 }
 
-/// A fingerprint of everything that went into the core and came out of it (FNV-1a).
+/// A hash of everything that went into the core and came out of it (FNV-1a).
 pub struct Trace(u64);
 
 impl Default for Trace {

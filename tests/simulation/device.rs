@@ -1,5 +1,5 @@
-//! A model client: one Client Identifier, its Session State on the client's side and at most one connection that it
-//! uses. It keeps to the standards; what it is told to do, and when, is drawn elsewhere.
+//! A model client: one Client Identifier, the client's side of its Session State and at most one connection. It
+//! follows the standards; what it does, and when, is decided elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,28 +11,28 @@ use brooklet::protocol::codec::{
 };
 use brooklet::protocol::topic::{TopicFilter, TopicName};
 
-/// A message to be published.
+/// A message to publish.
 #[derive(Clone, Debug)]
 pub struct Draft {
     pub topic: &'static str,
     pub payload: Vec<u8>,
     pub qos: QoS,
     pub retain: bool,
-    /// Forwarded properties.
+    /// The properties that are forwarded.
     pub properties: PropertyBuffer,
     pub expiry: Option<u32>,
     /// The alias to use, if it is within the server's maximum.
     pub alias: u16,
 }
 
-/// A Will to be left behind.
+/// A Will to leave with the server.
 #[derive(Clone, Debug)]
 pub struct DraftWill {
     pub draft: Draft,
     pub delay: Option<u32>,
 }
 
-/// What a CONNECT is to say.
+/// The contents of a CONNECT.
 #[derive(Clone, Debug)]
 pub struct Greeting {
     pub version: ProtocolVersion,
@@ -47,9 +47,9 @@ pub struct Greeting {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// No PUBACK or PUBREC yet.
+    /// Neither PUBACK nor PUBREC has come.
     Publish,
-    /// PUBREC came, no PUBCOMP yet.
+    /// PUBREC has come, but no PUBCOMP.
     Release,
 }
 
@@ -67,15 +67,15 @@ pub struct Device {
     pub is_connected: bool,
     pub version: ProtocolVersion,
     asked_clean: bool,
-    /// The Session Expiry Interval of the last CONNECT of 5.0 was zero or missing.
+    /// Whether the Session Expiry Interval of the last CONNECT of 5.0 was zero or missing.
     pub expiry_is_zero: bool,
     outgoing: Vec<Outgoing>,
     /// QoS 2 messages received and not released.
     received: BTreeSet<u16>,
     next_identifier: u16,
-    /// SUBSCRIBE and UNSUBSCRIBE that are not answered.
+    /// SUBSCRIBE and UNSUBSCRIBE packets without an answer.
     requests: BTreeSet<u16>,
-    /// Acknowledgements that are not sent yet, in their order.
+    /// Acknowledgements that are not sent yet, in order.
     pub acknowledgements: VecDeque<Vec<u8>>,
     aliases: BTreeMap<u16, &'static str>,
     server_aliases: u16,
@@ -85,7 +85,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Before 5.0, and so before it knows the server's, it keeps to `usual_window`.
+    /// Creates a client that uses `usual_window` before 5.0, and before it knows the server's Receive Maximum.
     pub fn new(name: String, usual_window: u16) -> Self {
         Self {
             name,
@@ -107,7 +107,7 @@ impl Device {
         }
     }
 
-    /// The connection is gone, and what belongs to it.
+    /// Forgets the connection and its state.
     pub fn disconnected(&mut self) {
         self.link = None;
         self.is_connected = false;
@@ -117,7 +117,7 @@ impl Device {
         self.input.clear();
     }
 
-    /// Begins on a new connection; gives the CONNECT.
+    /// Starts to use a new connection; returns the CONNECT.
     pub fn connect(&mut self, link: ConnectionId, greeting: &Greeting) -> Vec<u8> {
         self.disconnected();
         self.link = Some(link);
@@ -161,7 +161,7 @@ impl Device {
         encoded(&Packet::Connect(connect), greeting.version)
     }
 
-    /// Publishes, if the server's window is open; gives the packet.
+    /// Publishes, if the server's window is open; returns the packet.
     pub fn publish(&mut self, draft: Draft) -> Option<Vec<u8>> {
         if draft.qos == QoS::AtMostOnce {
             return Some(self.encode_publish(&draft, Delivery::AtMostOnce, false));
@@ -216,8 +216,8 @@ impl Device {
         encoded(&Packet::PingReq, self.version)
     }
 
-    /// Takes bytes from the broker; gives what is to be sent at once. Acknowledgements are queued instead.
-    /// `refuses` tells whether the next message is refused with an error of 5.0.
+    /// Takes bytes from the broker; returns the packets to send at once. Acknowledgements are queued instead.
+    /// `refuses` decides whether the next message is refused with an error of 5.0.
     pub fn take(&mut self, bytes: &[u8], mut refuses: impl FnMut() -> bool) -> Vec<Vec<u8>> {
         self.input.extend_from_slice(bytes);
         let input = std::mem::take(&mut self.input);
@@ -248,7 +248,7 @@ impl Device {
                     None if is_v5 => usize::from(u16::MAX),
                     None => self.usual_window,
                 };
-                // 3.1 does not tell whether the session is the old one.
+                // 3.1 does not report whether a session was resumed.
                 let is_new = match self.version {
                     ProtocolVersion::V31 => self.asked_clean,
                     _ => !connack.session_present,
@@ -287,7 +287,7 @@ impl Device {
         let answer = match delivery {
             Delivery::AtMostOnce => return,
             Delivery::AtLeastOnce(identifier) => Packet::PubAck(Acknowledgement::new(identifier, reason)),
-            // What was taken before can not be refused any more.
+            // A message that was accepted before cannot be refused.
             Delivery::ExactlyOnce(identifier) if self.received.contains(&identifier.value()) => {
                 Packet::PubRec(Acknowledgement::new(identifier, ReasonCode::Success))
             }
@@ -301,13 +301,13 @@ impl Device {
         self.acknowledgements.push_back(encoded(&answer, self.version));
     }
 
-    /// After a session was resumed: everything unacknowledged once more, in its order [MQTT-4.4.0-1].
+    /// Sends everything unacknowledged again, in order, after a session was resumed [MQTT-4.4.0-1].
     fn send_again(&mut self, answers: &mut Vec<Vec<u8>>) {
         for index in 0..self.outgoing.len() {
             let Outgoing { identifier, stage, .. } = self.outgoing[index];
             answers.push(match stage {
                 Stage::Publish => {
-                    // Which attempt it is can be seen in the payload, so that the oracle can tell them apart.
+                    // The payload shows the number of the attempt, so that the oracle can tell attempts apart.
                     if let Some(attempt) = self.outgoing[index].draft.payload.first_mut() {
                         *attempt += 1;
                     }

@@ -1,5 +1,5 @@
-//! The disk below the broker: it takes a batch at a time and makes it durable late, and reads meanwhile; it may be
-//! full; and when the broker crashes, it is all that the next one begins with.
+//! The disk below the broker: it takes one batch at a time and makes it durable later, and serves reads in between; it
+//! may be full. After a crash of the broker, its contents are all that the next broker starts with.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::plan::DiskPlan;
 use crate::store::{Epoch, Store};
 use crate::world::World;
 
-/// How far a new broker's clock may have come when it begins.
+/// The latest time that the clock of a new broker may show when it starts.
 const LATEST_BEGINNING: u64 = 5_000;
 
 /// A batch that is being written.
@@ -34,9 +34,9 @@ pub struct Disk {
     wanted: Vec<Fetch>,
     read_at: Time,
     room: Room,
-    /// How many batches were closed since there was room, with nothing left from before.
+    /// The number of batches closed since there was space, or work from before.
     lean: usize,
-    /// Since it was last compared with what it is to hold.
+    /// Whether it has changed since it was last compared with what it should hold.
     has_changed: bool,
 }
 
@@ -56,14 +56,14 @@ impl Disk {
         }
     }
 
-    /// When the batch that is being written is durable, or something has been read.
+    /// When the batch being written is durable, or something has been read.
     pub fn done_at(&self) -> Option<Time> {
         let written = self.busy.as_ref().filter(|_| self.room != Room::Gone).map(|writing| writing.done);
         let read = (!self.wanted.is_empty()).then_some(self.read_at);
         written.into_iter().chain(read).min()
     }
 
-    /// How long the disk takes for something.
+    /// How long the disk takes for an operation.
     fn wait(&mut self, is_calm: bool) -> Duration {
         let longest = if self.chance.percent(self.plan.slow) { 3_000 } else { self.plan.longest };
         Duration::from_milliseconds(if is_calm { 0 } else { self.chance.between(0, longest) })
@@ -74,7 +74,7 @@ impl Disk {
         self.busy = Some(Writing { batch, done });
     }
 
-    /// More is to be read; what is read already may come first.
+    /// Adds fetches; earlier ones may be answered first.
     fn want(&mut self, fetches: Vec<Fetch>, now: Time, is_calm: bool) {
         if self.wanted.is_empty() {
             self.read_at = now + self.wait(is_calm);
@@ -82,8 +82,9 @@ impl Disk {
         self.wanted.extend(fetches);
     }
 
-    /// What needs room was checked: without room, a batch holds only what replaces something. The first batches may
-    /// hold what was accepted before, and messages that move from one member of a group to another look like new ones.
+    /// Checks that whatever needs space was refused without it: then a batch holds only what replaces something. The
+    /// first batches may hold what was accepted before, and messages that move from one group member to another look
+    /// like new ones.
     fn weigh(&mut self, batch: &Batch, is_uncertain: bool) {
         if self.room == Room::Enough || is_uncertain {
             self.lean = 0;
@@ -110,7 +111,7 @@ impl Disk {
         }
     }
 
-    /// Makes a batch durable; it may be written twice, since nobody can tell how far an attempt that failed has come.
+    /// Makes a batch durable. It may be written twice, since the progress of a failed attempt is unknown.
     fn write(&mut self, writing: &Writing) {
         self.has_changed = true;
         let closed = self.machine.line(writing.batch.now);
@@ -120,7 +121,7 @@ impl Disk {
         }
     }
 
-    /// Takes some of what is to be read: now and then not all sessions, nor all messages of one.
+    /// Takes some of the fetches: sometimes not all sessions, or not all messages of one.
     fn take_wanted(&mut self) -> Vec<Fetch> {
         let (mut taken, mut left) = (Vec::new(), Vec::new());
         for mut fetch in std::mem::take(&mut self.wanted) {
@@ -140,7 +141,7 @@ impl Disk {
         taken
     }
 
-    /// A new broker's time and what it begins with.
+    /// The time of a new broker, and the state that it starts with.
     fn begin(&mut self, now: Time) -> (Epoch, NextNumbers, Vec<Restored>) {
         let here = Time::from_milliseconds(self.chance.between(0, LATEST_BEGINNING));
         let here = here.min(now);
@@ -160,7 +161,7 @@ impl Disk {
 }
 
 impl World {
-    /// Whether the store has work that somebody may wait for.
+    /// Whether the store has work that something may wait for.
     pub fn is_store_busy(&self) -> bool {
         let Some(disk) = &self.disk else { return false };
         let soon = self.clock() + Duration::from_milliseconds(disk.plan.urgent);
@@ -168,7 +169,7 @@ impl World {
         is_writing || !disk.wanted.is_empty() || self.broker.wants_pages()
     }
 
-    /// Does what the store has to do now, if there is anything.
+    /// Performs the work that the store has to do now. Returns whether there was any.
     pub fn serve_disk(&mut self) -> bool {
         let now = self.now;
         let Some(disk) = &mut self.disk else { return false };
@@ -227,9 +228,9 @@ impl World {
         self.call(None, |broker, clock| broker.pages(&pages, clock), |_| ());
     }
 
-    /// With everything written down, the store holds what the devices were promised, and nothing else.
+    /// When everything is durable, the store holds what the devices were promised, and nothing else.
     pub fn check_store(&mut self) {
-        // What no member had room for is offered again from time to time.
+        // Messages that no member has room for are offered again from time to time.
         let is_offered_again = self.broker.has_left_without_room();
         let is_at_rest = !self.is_store_busy() && !self.broker.has_work() && !is_offered_again;
         let Some(disk) = &mut self.disk else { return };
@@ -244,7 +245,7 @@ impl World {
         }
     }
 
-    /// Sets how much room there is on the disk. Where it is gone, no batch becomes durable.
+    /// Sets how much space there is on disk. If it is gone, no batch becomes durable.
     pub fn set_storage_room(&mut self, room: Room) {
         let Some(disk) = &mut self.disk else { return };
         disk.room = room;
@@ -255,13 +256,13 @@ impl World {
         self.call_ending(|broker, clock| broker.set_storage_room(room, clock));
     }
 
-    /// The wall clock is set.
+    /// Sets the wall clock.
     pub fn set_clock(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         disk.machine.set_clock(self.now, &mut disk.chance);
     }
 
-    /// The broker's process is gone, and all connections with it. After a while another one begins.
+    /// Ends the broker's process and all connections. After some time, another broker starts.
     pub fn crash(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         if let Some(writing) = disk.busy.take()
@@ -310,7 +311,7 @@ impl World {
         self.begin_broker(clock)
     }
 
-    /// The broker of a world that begins has nothing to go on with.
+    /// The broker of a new world starts with an empty store.
     pub fn begin_disk(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         let (_, next, _) = disk.begin(self.now);
@@ -340,7 +341,7 @@ fn begun(store: &Store) -> BTreeMap<String, Vec<(u16, Portable)>> {
     begun
 }
 
-/// The clients of the sessions that are restored, in their order.
+/// The clients of the sessions that are restored, in order.
 fn clients(restored: &[Restored]) -> Vec<String> {
     let sessions = restored.iter().filter_map(|restored| match restored {
         Restored::Session(session) => Some(session.client_identifier.clone()),

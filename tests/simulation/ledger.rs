@@ -1,5 +1,5 @@
-//! What the broker itself has allocated, where a test allocates all the time: each call of the broker is measured by
-//! itself.
+//! The memory that the broker itself has allocated, in a test that allocates all the time: each call of the broker is
+//! measured separately.
 
 use crate::truth::{Comparison, Live};
 
@@ -14,7 +14,7 @@ impl Ledger {
         Self { bytes: 0, blocks: 0 }
     }
 
-    /// A call of the broker. What it allocates and does not free is its own.
+    /// Measures a call of the broker. Memory that it allocates and does not free is the broker's.
     pub fn call<R>(&mut self, act: impl FnOnce() -> R) -> R {
         let before = Live::now();
         let result = act();
@@ -24,7 +24,7 @@ impl Ledger {
         result
     }
 
-    /// The same, when it writes to a buffer that is not its own.
+    /// Measures a call that writes to a buffer which is not the broker's.
     pub fn call_to_fill<R>(&mut self, buffer: &mut Vec<u8>, act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let before = buffer.capacity();
         let result = self.call(|| act(buffer));
@@ -33,11 +33,11 @@ impl Ledger {
         result
     }
 
-    /// Holds the broker's count, so many bytes, against what was allocated.
+    /// Compares the broker's count, `held` bytes, with what was allocated.
     ///
     /// # Panics
     ///
-    /// If it is wrong.
+    /// If the count is wrong.
     pub fn check(&self, held: usize) {
         let live =
             Live { bytes: self.bytes.max(0).cast_unsigned(), blocks: self.blocks.max(0).cast_unsigned() };

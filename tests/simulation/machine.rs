@@ -1,12 +1,12 @@
-//! The machine below the broker: it may be restarted, and its wall clock may show anything. The real timeline says how
-//! time goes on for the core after a crash, and that is compared with a simple model.
+//! The machine below the broker: it may be restarted, and its wall clock may show anything. The real timeline
+//! determines how time continues for the core after a crash, and is compared with a simple model.
 
 use brooklet::base::time::{Duration, Time};
 use brooklet::storage::timeline::{Anchor, Boot, Clocks, DOWNTIME_MAXIMUM, RELEASED, Timeline};
 
 use crate::chance::Chance;
 
-/// What a wall clock shows at first, which may be right.
+/// The initial value of the wall clock, which may be right.
 const WALL: u64 = RELEASED + 100_000_000;
 
 /// Milliseconds of a day.
@@ -17,19 +17,19 @@ pub struct Machine {
     boot: u128,
     /// When the machine was started.
     started: Time,
-    /// What the wall clock shows, and since when.
+    /// A value of the wall clock, and when it was shown.
     wall: (u64, Time),
-    /// The timeline of the broker that runs.
+    /// The timeline of the running broker.
     timeline: Timeline,
     /// The anchor in the store, and when it was stored.
     anchor: Anchor,
     anchored: Time,
-    /// The moment of the timeline at the beginning of the world.
+    /// The moment of the timeline at the start of the world.
     origin: u64,
 }
 
 impl Machine {
-    /// At the beginning of the world.
+    /// The machine at the start of the world.
     pub fn new() -> Self {
         let clocks = Clocks { now: Time::ZERO, boot: None, wall: WALL };
         let anchor = Anchor::first(clocks);
@@ -49,7 +49,7 @@ impl Machine {
         wall.saturating_add(now.since(since).milliseconds())
     }
 
-    /// What the clocks show, with the broker's own.
+    /// The values of the clocks, with that of the broker's clock.
     fn clocks(&self, clock: Time, now: Time) -> Clocks {
         let uptime = Time::ZERO + now.since(self.started);
         Clocks { now: clock, boot: Some(Boot { id: self.boot, uptime }), wall: self.wall(now) }
@@ -60,7 +60,7 @@ impl Machine {
         Time::from_milliseconds(self.timeline.at(clock) - self.origin)
     }
 
-    /// Something has become durable, and with it what the clocks show if that is due.
+    /// Stores the values of the clocks, if that is due, after something has become durable.
     pub fn committed(&mut self, clock: Time, now: Time) {
         let clocks = self.clocks(clock, now);
         if let Some(anchor) = self.timeline.due(clocks) {
@@ -73,7 +73,7 @@ impl Machine {
         (self.anchor, self.anchored) = (anchor, now);
     }
 
-    /// The wall clock is set to anything.
+    /// Sets the wall clock to any value.
     pub fn set_clock(&mut self, now: Time, chance: &mut Chance) {
         let shown = self.wall(now);
         let wall = match chance.below(5) {
@@ -86,8 +86,8 @@ impl Machine {
         self.wall = (wall, now);
     }
 
-    /// The broker is gone, and another one begins after so long, on a machine that may have been started again and
-    /// whose clock may have been set meanwhile. Tells what time it is then for what is stored.
+    /// Starts another broker after a downtime, on a machine that may have been restarted and whose clock may have been
+    /// set in the meantime. Returns the time for stored data.
     pub fn restart(&mut self, clock: Time, now: Time, down: Duration, chance: &mut Chance) -> Time {
         let is_started_again = chance.percent(50);
         if !is_started_again {
@@ -96,7 +96,7 @@ impl Machine {
             }
             return now + down;
         }
-        // Going back in time is left to the tests of the store: here nothing is undone.
+        // Going back in time is left to the tests of the store: nothing is undone here.
         let clocks = self.clocks(clock, now);
         self.anchor(self.timeline.anchor_by(clocks), clock, now);
         if chance.percent(60) {
@@ -111,7 +111,7 @@ impl Machine {
         then
     }
 
-    /// Another broker goes on with what is stored; its own clock shows this.
+    /// Continues with the stored state in another broker, whose own clock shows `clock`.
     pub fn resume(&mut self, clock: Time, now: Time) {
         let clocks = self.clocks(clock, now);
         self.timeline = Timeline::resume(self.anchor, clocks);

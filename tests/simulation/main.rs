@@ -1,6 +1,6 @@
-//! The deterministic simulator: the real core and the real codec, model clients of all versions, links with faults, a
-//! disk that is slow or full, crashes of the broker and of its machine, and clocks that are moved, all drawn from a
-//! seed; an oracle checks after every step.
+//! The deterministic simulator: the real core and codec, model clients of all versions, links with faults, a disk that
+//! is slow or full, crashes of the broker and of its machine, and clocks that are changed, all derived from a seed; an
+//! oracle checks every step.
 //!
 //! `make sim SEEDS=n SEED=k` runs `n` seeds from `k` on; `cargo test` runs a few hundred.
 
@@ -26,9 +26,9 @@ use world::Course;
 
 /// Seeds of a plain `cargo test`.
 const SEEDS: u64 = 200;
-/// One seed in so many is run twice.
+/// One seed in this many is run twice.
 const REPEATED: u64 = 10;
-/// One in so many is about large volumes, too.
+/// One seed in this many also runs with large volumes.
 const LARGE: u64 = 50;
 
 /// Seeds of a plain `cargo test` that are run on several courses.
@@ -38,7 +38,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().expect("a number"))
 }
 
-/// What the process allocates is counted, so one test runs at a time.
+/// The memory of the whole process is counted, so one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,11 +66,11 @@ fn whatever_happens_the_promises_are_kept() {
     assert!(count < SEEDS || (deliveries > count && spans > count / 2), "it is about something");
 }
 
-/// Short ways through the core, long ones, and questions that are granted lead to the same bytes for each connection,
-/// and to the same counts. In which order connections are written in a turn is another matter: several answers to one
-/// client leave together, so it may come behind the receiver of the second message.
+/// Fast paths through the core, long ones, and questions that are granted lead to the same bytes for each connection,
+/// and to the same counts. The order in which connections are written in a turn may differ: several answers to one
+/// client leave together, so they may leave after the message to a receiver of the second one.
 #[test]
-fn whichever_way_it_goes_the_bytes_are_the_same() {
+fn every_path_gives_the_same_bytes() {
     let _alone = alone();
     let first = number("SEED").unwrap_or(0);
     let count = number("SEEDS").unwrap_or(COMPARED);

@@ -1,5 +1,5 @@
-//! What one seed is about. Every feature and every fault is on in some seeds and off in others, with weights drawn
-//! anew: a mix that has everything on all the time never gets deep into anything.
+//! What one seed is about. Every feature and every fault is on in some seeds and off in others, with random weights: a
+//! mix that has everything on all the time never gets deep into anything.
 
 use brooklet::base::time::Duration;
 use brooklet::core::limits::Limits;
@@ -54,19 +54,19 @@ pub enum Act {
     SetClock,
     Fill,
     Empty,
-    /// A member of a group comes or goes, or there is something for the group.
+    /// A member of a group arrives or leaves, or a message for the group is published.
     Member,
 }
 
-/// What a seed with a store asks of its disk.
+/// The behaviour of the disk, in a seed with a store.
 #[derive(Clone, Debug)]
 pub struct DiskPlan {
     /// Whether the broker promises only what is durable.
     pub holds: bool,
-    /// Milliseconds that a batch waits: one that somebody waits for, and one that nobody does.
+    /// Milliseconds that a batch waits: one that an answer depends on, and one that none does.
     pub urgent: u64,
     pub lazy: u64,
-    /// Milliseconds that a batch takes at most, most of the time.
+    /// Milliseconds that a batch usually takes at most.
     pub longest: u64,
     /// How often it takes seconds.
     pub slow: u64,
@@ -74,7 +74,7 @@ pub struct DiskPlan {
     pub repeated: u64,
 }
 
-/// Chances are in percent, zero where the feature is off.
+/// Chances are in percent, and zero where a feature is off.
 #[derive(Debug)]
 pub struct Plan {
     pub steps: u64,
@@ -83,9 +83,9 @@ pub struct Plan {
     pub limits: Limits,
     /// Whether limits are so low that messages may be dropped.
     pub is_tight: bool,
-    /// Whether the budget of a turn is so small that most things take several, and others happen in between.
+    /// Whether the budget of a turn is so small that most work takes several turns, with other events in between.
     pub has_small_turns: bool,
-    /// Packets of many filters.
+    /// Packets with many filters.
     pub many_filters: u64,
     pub acts: Vec<(Act, u64)>,
     pub topics: Vec<&'static str>,
@@ -120,7 +120,7 @@ pub struct Plan {
     pub disk: Option<DiskPlan>,
 }
 
-/// On in half of the seeds, with a chance up to `most` percent.
+/// On in half of the seeds, with a chance of up to `most` percent.
 const fn feature(chance: &mut Chance, most: u64) -> u64 {
     if chance.percent(50) { chance.between(1, most) } else { 0 }
 }
@@ -137,7 +137,7 @@ impl Plan {
         if has_small_turns {
             let most = chance.pick(&[10, 40, 200]);
             limits.steps_per_turn = usize::try_from(chance.between(2, most)).expect("a small number");
-            // Subscriptions of sessions that are over count until they are freed, which can not be seen.
+            // Subscriptions of ended sessions count until they are freed, which cannot be observed.
             limits.subscriptions = Limits::default().subscriptions;
         }
         let shared = chance.percent(40).then(|| [chance.pick(&SHARED_FILTERS), chance.pick(&SHARED_FILTERS)]);
@@ -156,7 +156,7 @@ impl Plan {
             highest_qos: chance.pick(&[0, 1, 1, 2, 2, 2, 2]),
             shared,
             retain: feature(chance, 50),
-            // Empty messages look alike, which groups could not be checked with.
+            // Empty messages look alike, so that groups could not be checked with them.
             empty_payload: if shared.is_some() { 0 } else { feature(chance, 30) },
             large_payload: feature(chance, 20),
             properties: feature(chance, 50),
@@ -186,14 +186,14 @@ impl Plan {
         .with_leaving_members()
     }
 
-    /// The same without small turns.
+    /// The same plan without small turns.
     pub fn with_whole_turns(mut self) -> Self {
         self.has_small_turns = false;
         self.limits.steps_per_turn = Limits::default().steps_per_turn;
         self
     }
 
-    /// With small turns more clients are there, subscribe and are heard, so that what happens takes several turns.
+    /// With small turns, more clients connect, subscribe and are read, so that operations take several turns.
     fn with_many_recipients(mut self, chance: &mut Chance) -> Self {
         if self.has_small_turns {
             let most = chance.between(0, 40);
@@ -202,8 +202,8 @@ impl Plan {
         self
     }
 
-    /// Some seeds with groups are about members whose sessions end while others stay: all are of one group, nothing is
-    /// so weak that it may be dropped, and they come and go all the time.
+    /// Some seeds with groups are about members whose sessions end while others stay: all clients are in one group,
+    /// nothing may be dropped, and members arrive and leave all the time.
     fn with_leaving_members(mut self) -> Self {
         if self.shared.is_none() || self.is_tight || self.steps.is_multiple_of(2) {
             return self;
@@ -220,12 +220,12 @@ impl Plan {
         self
     }
 
-    /// Where there is a disk, it may be full, and the broker may crash.
+    /// With a disk, the disk may be full, and the broker may crash.
     fn with_disk_acts(mut self, chance: &mut Chance) -> Self {
         if self.disk.as_ref().is_some_and(|disk| disk.holds) {
             self.acts.extend([(Act::Crash, feature(chance, 4)), (Act::SetClock, 1)]);
         }
-        // With small turns the broker may refuse for want of room what it did not look for long enough.
+        // With small turns, the broker may refuse something for lack of space because it has not searched long enough.
         if self.disk.is_some() && !self.has_small_turns {
             let often = if chance.percent(30) { chance.between(1, 3) } else { 0 };
             self.acts.extend([(Act::Fill, often), (Act::Empty, often)]);
@@ -234,7 +234,7 @@ impl Plan {
     }
 }
 
-/// Two seeds of three have a disk, if the broker can keep anything.
+/// Two seeds of three have a disk, if the broker can persist anything.
 fn disk(chance: &mut Chance) -> Option<DiskPlan> {
     (cfg!(feature = "persistence") && chance.percent(66)).then(|| DiskPlan {
         holds: chance.percent(90),

@@ -1,4 +1,4 @@
-//! One run: what the devices do, step by step, then peace, and at the end an empty broker.
+//! One run: the devices act step by step, then everything calms down, and in the end the broker is empty.
 
 use std::collections::BTreeMap;
 
@@ -14,21 +14,21 @@ use crate::device::{Draft, DraftWill, Greeting};
 use crate::plan::{Act, TOPICS};
 use crate::world::{Course, World};
 
-/// What a run came to.
+/// The result of a run.
 pub struct Outcome {
     pub trace: u64,
-    /// What was written to each connection, by the broker that has accepted it.
+    /// The bytes written to each connection, with the broker that accepted it.
     pub heard: BTreeMap<(u64, ConnectionId), Vec<u8>>,
     /// Of the last broker.
     pub statistics: Statistics,
-    /// Whether decisions may come later than they are asked for.
+    /// Whether decisions of the access control may come later.
     pub waits_for_decisions: bool,
     pub deliveries: u64,
-    /// How often something was left unfinished at the end of a turn.
+    /// How often work was left unfinished at the end of a turn.
     pub spans: u64,
 }
 
-/// Says how to repeat a run that fails.
+/// Tells how to repeat a run that fails.
 pub struct Replay(pub u64);
 
 impl Drop for Replay {
@@ -39,7 +39,7 @@ impl Drop for Replay {
     }
 }
 
-/// Topics of Wills, one a device, so that no two compete.
+/// Topics of Wills, one per device, so that no two compete.
 const WILL_TOPICS: [&str; 10] =
     ["a/will", "b/will", "a/b/will", "w", "b/c/will", "will/x", "a/x/will", "b/x/will", "a/x/c", "x/b"];
 
@@ -48,7 +48,7 @@ pub fn run(seed: u64, is_told: bool) -> Outcome {
     run_on(seed, Course::Usual, is_told)
 }
 
-/// The same, on another course.
+/// Runs one seed on this course.
 pub fn run_on(seed: u64, course: Course, is_told: bool) -> Outcome {
     let mut world = World::new(seed, course);
     world.oracle.is_told = is_told;
@@ -157,8 +157,8 @@ fn device_act(world: &mut World, device: usize, act: Act) {
     }
 }
 
-/// Every other device is a member of the group: it comes, subscribes and perhaps acknowledges something, or goes. The
-/// others publish.
+/// Every other device is a member of the group: it connects, subscribes and perhaps acknowledges something, or leaves.
+/// The others publish.
 fn member_act(world: &mut World, device: usize) {
     if !world.devices[device].is_connected {
         connect(world, device);
@@ -178,7 +178,7 @@ fn member_act(world: &mut World, device: usize) {
     exchange_some(world);
 }
 
-/// What is on the links arrives, and a batch or two become durable.
+/// Bytes on the links arrive, and a batch or two become durable.
 fn exchange_some(world: &mut World) {
     for _ in 0..4 {
         for id in world.links() {
@@ -220,7 +220,7 @@ fn draw_greeting(world: &mut World, device: usize) -> Greeting {
     let clean_start = chance.percent(plan.clean_start);
     let mut keep_alive = if chance.percent(plan.keep_alive) { chance.pick(&[1, 5, 60]) } else { 0 };
     let longest = plan.limits.keep_alive_maximum;
-    // Most of those who can not be told of another one keep to the limit.
+    // Most clients that cannot be told another value stay within the limit.
     if version != ProtocolVersion::V5 && longest < u16::MAX && !chance.percent(10) {
         keep_alive = longest;
     }
@@ -240,8 +240,8 @@ fn draw_topic(world: &mut World) -> &'static str {
     world.chance.pick(&world.plan.topics)
 }
 
-/// In seeds with groups every other device is a member of one and of nothing else: so each copy of a message that a
-/// client gets can have one reason only, and the oracle need not guess.
+/// In seeds with groups, every other device is a member of one and of nothing else, so that each copy of a message has
+/// only one possible reason, and the oracle need not guess.
 fn draw_filter(world: &mut World, device: usize) -> &'static str {
     if let Some(filters) = world.plan.shared.filter(|_| device % 2 == 1) {
         return filters[device / 4 % 2];
@@ -256,7 +256,7 @@ fn draw_filters(world: &mut World, device: usize, few: u64) -> Vec<String> {
         let count = world.chance.between(1, few);
         return (0..count).map(|_| draw_filter(world, device).to_owned()).collect();
     }
-    // No more than the answer has room for in the smallest packets that clients take.
+    // At most as many as the answer has room for in the smallest packets that clients accept.
     let count = world.chance.between(20, 50);
     let draw = |number| match world.chance.percent(15) {
         true => draw_filter(world, device).to_owned(),
@@ -295,7 +295,7 @@ fn draw_draft(world: &mut World) -> Draft {
     let expiry = chance.percent(plan.message_expiry).then(|| chance.pick(&[0, 1, 2, 5, 100]));
     Draft {
         topic: TOPICS[0],
-        // Empty messages look alike, so which of them has expired could not be known.
+        // Empty messages look alike, so it could not be known which of them has expired.
         expiry: expiry.filter(|_| !payload.is_empty()),
         payload,
         qos,
@@ -337,7 +337,7 @@ fn subscribe(world: &mut World, device: usize) {
     }
 }
 
-/// Sends some of the acknowledgements that wait, in their order or not.
+/// Sends some of the queued acknowledgements, in order or not.
 fn acknowledge(world: &mut World, device: usize) {
     let Some(link) = world.devices[device].link else { return };
     for _ in 0..world.chance.between(1, 6) {
@@ -366,7 +366,7 @@ fn disconnect(world: &mut World, device: usize) {
     world.devices[device].is_connected = false;
 }
 
-/// Moves everything until nothing moves any more.
+/// Moves everything until nothing moves any longer.
 fn exchange(world: &mut World) {
     for _ in 0..10_000 {
         world.decide(true);
@@ -386,10 +386,10 @@ fn exchange(world: &mut World) {
             return;
         }
     }
-    panic!("the devices never come to rest");
+    panic!("the devices never become idle");
 }
 
-/// No more faults: everybody comes back and takes what is due.
+/// Ends all faults: every client returns and takes what is due.
 fn calm(world: &mut World) {
     world.is_calm = true;
     world.plan.unordered = 0;
@@ -408,7 +408,7 @@ fn calm(world: &mut World) {
     }
 }
 
-/// Of the version that can be told of what limits make of it.
+/// A CONNECT of 5.0, whose client can be told the values that limits impose.
 const fn peaceful(clean_start: bool) -> Greeting {
     Greeting {
         version: ProtocolVersion::V5,
@@ -422,7 +422,7 @@ const fn peaceful(clean_start: bool) -> Greeting {
     }
 }
 
-/// Everybody leaves for good, nothing stays retained, time passes: the broker is as empty as it was.
+/// Every client leaves for good, nothing stays retained, time passes: the broker is as empty as at the start.
 fn clean_up(world: &mut World) {
     for device in 0..world.devices.len() {
         leave_for_good(world, device);

@@ -1,5 +1,5 @@
-//! The store as the seam describes it, in plain maps: what became durable, and nothing else. It keeps the time of the
-//! world, since a broker's own time begins anew with each process.
+//! The store as its interface describes it, in plain maps: what became durable, and nothing else. It uses the time of
+//! the world, since a broker's own time starts anew with each process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -15,7 +15,7 @@ use brooklet::protocol::codec::{PacketIdentifier, QoS};
 
 use crate::chance::Chance;
 
-/// How a broker's time and the world's belong together.
+/// The relation between a broker's time and the world's.
 #[derive(Clone, Copy, Debug)]
 pub struct Epoch(Duration);
 
@@ -29,17 +29,17 @@ impl Epoch {
         if time == Time::NEVER { time } else { time + self.0 }
     }
 
-    /// What was before the broker's time began was at its beginning.
+    /// A time before the broker's time began becomes the time of its start.
     pub fn to_broker(self, time: Time) -> Time {
         if time == Time::NEVER { time } else { time - self.0 }
     }
 }
 
-/// A message that somebody still needs.
+/// A message that some recipient still needs.
 #[derive(Clone, Debug)]
 pub struct Kept {
     pub message: Portable,
-    /// Those who have not settled it.
+    /// The recipients that have not settled it.
     pub open: Vec<Recipient>,
 }
 
@@ -51,12 +51,12 @@ pub struct Store {
     pub received: BTreeSet<(SessionNumber, PacketIdentifier)>,
     pub deliveries: BTreeMap<(SessionNumber, PacketIdentifier), StoredDelivery>,
     pub retained: BTreeMap<String, Portable>,
-    /// Sessions that have ended and left something to other members of Shared Subscriptions.
+    /// Ended sessions that have left something to other members of Shared Subscriptions.
     pub former: BTreeSet<SessionNumber>,
 }
 
 impl Store {
-    /// Makes a batch durable at this moment of the world, and looks at everything.
+    /// Makes a batch durable at this moment of the world, and checks everything.
     pub fn apply(&mut self, batch: &Batch, world: Time) {
         self.write(batch, world);
         self.check();
@@ -144,7 +144,7 @@ impl Store {
         }
     }
 
-    /// Asserts that what belongs to somebody belongs to somebody who is there.
+    /// Asserts that every record belongs to a session that exists.
     fn check(&self) {
         let owners = self.subscriptions.keys().map(|(session, _)| session);
         let owners = owners.chain(self.received.iter().map(|(session, _)| session));
@@ -155,14 +155,14 @@ impl Store {
         }
         for ((session, identifier), delivery) in &self.deliveries {
             let needs = |kept: &Kept| kept.open.iter().any(|recipient| recipient.session == *session);
-            // What a former session has begun is removed together with all that it has left.
+            // Deliveries that a former session has begun are removed together with everything it has left.
             let is_there =
                 self.former.contains(session) || self.messages.get(&delivery.message).is_some_and(needs);
             assert!(is_there || delivery.is_released, "{identifier} of {session:?} has no message");
         }
     }
 
-    /// The answers to fetches in one, in the time of a broker: each message once.
+    /// The answers to all fetches in one, in the time of a broker: each message once.
     pub fn read(&self, fetches: &[Fetch], epoch: Epoch) -> Pages {
         let mut pages = Pages::default();
         let mut places = BTreeMap::new();
@@ -191,7 +191,7 @@ impl Store {
         Some(StoredCopy { number, message, form })
     }
 
-    /// Everything, for a broker that starts, in an order that the seam allows; what nobody needs any more is
+    /// Everything, for a broker that starts, in an order that the interface allows. What is no longer needed is
     /// forgotten.
     pub fn restore(&mut self, epoch: Epoch, now: Time, chance: &mut Chance) -> (NextNumbers, Vec<Restored>) {
         let next = self.next_numbers();
@@ -220,7 +220,8 @@ impl Store {
         (next, restored)
     }
 
-    /// Forgets what nobody gets: because nobody is there, or because it has expired and was not begun.
+    /// Forgets messages without a recipient: because its session has ended, or because they expired before delivery
+    /// began.
     fn forget_needless(&mut self, now: Time) {
         let Self { sessions, messages, deliveries, retained, former, .. } = self;
         messages.retain(|number, kept| {
@@ -241,7 +242,7 @@ impl Store {
         retained.retain(|_, message| !message.publication().is_expired(now));
     }
 
-    /// What may come in any order.
+    /// The records that may come in any order.
     fn unordered(&self, epoch: Epoch) -> Vec<Restored> {
         let received = self.received.iter();
         let mut unordered: Vec<Restored> =
@@ -254,7 +255,7 @@ impl Store {
         unordered
     }
 
-    /// What may not: deliveries in the order of their messages, then what waits.
+    /// The records whose order matters: deliveries in the order of their messages, then queued messages.
     fn ordered(&self, epoch: Epoch) -> Vec<Restored> {
         let mut deliveries: Vec<(SessionNumber, StoredDelivery)> =
             self.deliveries.iter().map(|(&(session, _), delivery)| (session, *delivery)).collect();
@@ -406,7 +407,7 @@ mod tests {
         kept.is_some_and(|kept| kept.open.iter().any(|recipient| recipient.session == session))
     }
 
-    /// Something that may happen next to what the store holds.
+    /// A random record that may follow what the store holds.
     fn drawn(store: &Store, next: u64, chance: &mut Chance) -> Record {
         let name = chance.between(1, SESSIONS);
         let owner = SessionNumber(number(name));
@@ -477,7 +478,7 @@ mod tests {
             let told: Vec<String> = restored.iter().map(tell).collect();
             let (sessions, rest) = told.split_at(2);
             assert!(sessions.iter().all(|told| told.starts_with("session")), "{told:?}");
-            // The fourth has expired for the one who has not been sent it, the fifth was for somebody unknown.
+            // The fourth has expired for the recipient that has not been sent it, the fifth was for an unknown one.
             assert_eq!(rest, ["released 8", "delivery 7 of 4", "3 for 2", "4 for 1", "6 for 1"]);
         }
     }

@@ -1,6 +1,6 @@
-//! Large volumes, where the oracle would be too slow: many filters, many sessions, sparse retained topics, large
-//! groups, mass departures. Each client counts what it gets, the budget of work is checked after every turn, and the
-//! count of memory is held against the allocator's.
+//! Large volumes, for which the oracle would be too slow: many filters, many sessions, sparse retained topics, large
+//! groups, mass departures. Each client counts what it receives, the work budget is checked after every turn, and the
+//! memory count is compared with the allocator's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,17 +22,17 @@ use crate::device::{Device, Draft, DraftWill, Greeting};
 use crate::ledger::Ledger;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V5;
-/// Connections that are closed in one turn, and timers that are taken, as by a server.
+/// Connections closed and timers handled in one turn, as by a server.
 const CLOSED_PER_TURN: usize = 256;
 const TIMERS_PER_TURN: usize = 1_024;
-/// Bytes that are read of a connection at once.
+/// Bytes read from a connection at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Filters of one SUBSCRIBE or UNSUBSCRIBE.
 const FILTERS_PER_PACKET: usize = 2_000;
-/// The memory is counted once in so many turns, and whenever the broker is at rest.
+/// The memory is compared once in this many turns, and whenever the broker is idle.
 const TURNS_BETWEEN_COUNTS: usize = 32;
 
-/// A client, with what it has got.
+/// A client, with what it has received.
 struct Client {
     device: Device,
     up: VecDeque<u8>,
@@ -58,7 +58,7 @@ struct Volume {
     published: u64,
 }
 
-/// Runs one seed; gives how many messages were delivered.
+/// Runs one seed; returns the number of messages delivered.
 pub fn run(seed: u64, is_told: bool) -> u64 {
     let limits = Limits::default();
     let mut ledger = Ledger::begin();
@@ -95,7 +95,7 @@ impl Volume {
         self.chance.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce])
     }
 
-    /// Every subscriber gets every message once and in order. Some leave Wills behind, which one client waits for.
+    /// Every subscriber gets every message once and in order. Some leave Wills, which one client waits for.
     fn many_recipients(&mut self) -> u64 {
         let count = self.between(300, 6_000);
         let watcher = self.connect("watcher".to_owned(), false);
@@ -210,14 +210,14 @@ impl Volume {
         self.publish(publisher, "t/a", messages - messages / 2, false);
         self.settle();
         let staying = members.iter().skip(leaving).flat_map(|id| self.clients[id].got.iter());
-        // What one who has left did not acknowledge may have come to another one, too.
+        // A message that a departed member did not acknowledge may have reached another one as well.
         let got: BTreeSet<u64> = self.got_by_departed.iter().chain(staying).copied().collect();
         assert_eq!(self.clients[&publisher].answered, messages, "each is answered");
-        assert_eq!(got.len() as u64, messages, "somebody got each");
+        assert_eq!(got.len() as u64, messages, "each reached some member");
         messages
     }
 
-    /// All leave at once, one way or the other, and the broker is as empty as it was.
+    /// All clients leave at once, in one way or another, and the broker is as empty as at the start.
     fn depart(&mut self) {
         let clients: Vec<ConnectionId> = self.clients.keys().copied().collect();
         for id in clients {
@@ -231,7 +231,7 @@ impl Volume {
             }
         }
         self.settle();
-        // That a peak is over is noticed in one turn, and it is remembered for a while.
+        // The end of a peak is noticed in one turn, and the peak is remembered for some time.
         for _ in 0..2 {
             self.now = self.now + Duration::from_seconds(60);
             self.turn();
@@ -279,7 +279,7 @@ impl Volume {
         }
     }
 
-    /// Publishes messages that are numbered one after the other.
+    /// Publishes messages with consecutive numbers.
     fn publish(&mut self, id: ConnectionId, topic: &str, count: u64, retain: bool) {
         for _ in 0..count {
             self.published += 1;
@@ -318,7 +318,7 @@ impl Volume {
                 self.check_count();
             }
         }
-        panic!("the broker never comes to rest");
+        panic!("the broker never becomes idle");
     }
 
     fn check_count(&mut self) {
@@ -367,7 +367,7 @@ impl Volume {
         self.now = self.now + Duration::from_milliseconds(u64::from(self.chance.percent(5)));
     }
 
-    /// The broker reads some of what a client has sent.
+    /// The broker reads some of a client's bytes.
     fn hear(&mut self, id: ConnectionId) {
         let Self { broker, ledger, clients, now, .. } = self;
         let client = clients.get_mut(&id).expect("it is connected");
@@ -395,7 +395,7 @@ impl Volume {
 }
 
 impl Client {
-    /// Takes what has come, and answers.
+    /// Processes received bytes, and answers.
     fn understand(&mut self) {
         let down = std::mem::take(&mut self.down);
         let mut rest = down.as_slice();
@@ -432,7 +432,7 @@ impl Client {
     }
 }
 
-/// One of many different filters that all match the topic of fourteen levels `b`, and an empty one.
+/// One of many different filters that all match the topic of fourteen levels `b` and an empty one.
 fn overlapping(number: usize) -> String {
     let level = |level: usize| if number >> (level + 1) & 1 == 0 { "b" } else { "+" };
     format!("{}/", (0..14).map(level).collect::<Vec<_>>().join("/"))

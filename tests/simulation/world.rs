@@ -1,4 +1,4 @@
-//! The core with everything around it: links that chop, delay, stall and are cut, devices at their far ends, a clock
+//! The core with everything around it: links that split, delay, stall and are cut, devices at their far ends, a clock
 //! that is moved, and the oracle that watches.
 
 use std::cell::RefCell;
@@ -20,10 +20,10 @@ use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::store::Epoch;
 
-/// What is due in one call of the clock; small, so that the rest has to be remembered.
+/// How many timers one call of the clock handles; few, so that the rest has to be remembered.
 const TICK_BUDGET: usize = 2;
 
-/// Decides at once or later, by chance.
+/// Decides at once or later, at random.
 struct Gate {
     chance: Chance,
     /// How many decisions come later, in percent.
@@ -54,17 +54,17 @@ impl AccessControl for Access {
     }
 }
 
-/// How the core comes to its answers, of which nothing may be seen outside.
+/// How the core finds its answers, which must make no difference outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Course {
-    /// The access control is asked about everything, and turns are as small as the seed wants them.
+    /// The access control is asked about everything, and turns are as small as the seed demands.
     Usual,
-    /// The same, but no turn is small: where turns end is a matter of what they do, and what waits for the next one a
-    /// matter of where they end.
+    /// The same, but no turn is small: where turns end depends on their work, and the work left for the next one
+    /// depends on where they end.
     Asked,
-    /// Clients that are accepted may do everything, so the short ways through the core are taken.
+    /// Clients that are accepted may do everything, so the fast paths through the core are taken.
     Short,
-    /// None of these is taken.
+    /// No fast path is taken.
     InFull,
 }
 
@@ -73,7 +73,7 @@ impl Course {
         matches!(self, Self::Usual | Self::Asked)
     }
 
-    /// The others are compared with one that is.
+    /// Whether this course is checked. The others are compared with one that is.
     const fn is_checked(self) -> bool {
         matches!(self, Self::Usual | Self::Short)
     }
@@ -81,24 +81,24 @@ impl Course {
 
 /// One connection, seen from the middle.
 struct Link {
-    /// The device at the far end; none if it has turned away.
+    /// The device at the far end; none if it no longer uses the connection.
     device: Option<usize>,
     up: VecDeque<u8>,
     down: VecDeque<u8>,
-    /// Bytes of whole packets that the core was given and has not worked off, or has only in part.
+    /// Bytes of whole packets that the core was given and has not processed, or only in part.
     given: usize,
     is_paused: bool,
-    /// The way down takes nothing.
+    /// Whether the way down takes nothing.
     is_stalled: bool,
-    /// What the way down takes before it would block.
+    /// The bytes that the way down takes before it blocks.
     allowance: usize,
-    /// It has blocked, and the core has not been told that it takes bytes again.
+    /// Whether it has blocked, and the core has not been told that it takes bytes again.
     is_blocked: bool,
-    /// The broker sends nothing more once its outbox is empty.
+    /// Whether the broker sends nothing more once its outbox is empty.
     is_closing: bool,
-    /// The core has forgotten it; only the way down is left.
+    /// Whether the core has forgotten it, so that only the way down is left.
     is_closed: bool,
-    /// The core wants to know whether the peer has said anything, which has arrived.
+    /// Whether the core wants to know if the peer has sent anything that has arrived.
     is_suspect: bool,
 }
 
@@ -140,18 +140,18 @@ pub struct World {
     pub devices: Vec<Device>,
     pub oracle: Oracle,
     pub trace: Trace,
-    /// What was written to each connection, by the broker that has accepted it.
+    /// The bytes written to each connection, with the broker that accepted it.
     pub heard: BTreeMap<(u64, ConnectionId), Vec<u8>>,
     course: Course,
     gate: Rc<RefCell<Gate>>,
     links: BTreeMap<ConnectionId, Link>,
-    /// No more faults.
+    /// Whether faults have ended.
     pub is_calm: bool,
     /// Numbers the payloads.
     pub drafts: u64,
     pub disk: Option<Disk>,
     pub epoch: Epoch,
-    /// What the broker draws its numbers from; another one after each crash.
+    /// The seed of the broker's numbers; another one after each crash.
     pub generation: u64,
 }
 
@@ -190,7 +190,7 @@ impl World {
         world
     }
 
-    /// One more broker, with the decisions of the same gate.
+    /// Starts another broker, with the decisions of the same gate.
     pub fn begin_broker(&self, clock: Time) -> Broker {
         let access = Access { gate: Rc::clone(&self.gate), is_asked: self.course.is_asked() };
         begin(&self.plan, Box::new(access), self.course, self.generation, clock)
@@ -201,7 +201,7 @@ impl World {
         self.epoch.to_broker(self.now)
     }
 
-    /// Calls the core and tells the oracle what came of it; `told` says what happened beside packets.
+    /// Calls the core and tells the oracle the result; `told` reports events other than packets.
     pub fn call<R>(
         &mut self,
         id: Option<ConnectionId>,
@@ -229,7 +229,7 @@ impl World {
         tell_unfinished(&self.broker, &mut self.oracle);
     }
 
-    /// A device opens a connection and greets; an older one of it is left to itself.
+    /// A device opens a connection and sends CONNECT; an older connection of it is abandoned.
     pub fn connect(&mut self, device: usize, greeting: &Greeting) {
         let accepted = self.broker.accept(Peer::Local, ListenerId::default(), self.clock());
         let Some(id) = accepted else { return };
@@ -255,14 +255,14 @@ impl World {
         self.send(id, packet);
     }
 
-    /// The device no longer cares for this connection.
+    /// The device abandons this connection.
     fn turn_away(&mut self, id: ConnectionId) {
         if let Some(link) = self.links.get_mut(&id) {
             link.device = None;
         }
     }
 
-    /// A device sends a packet on its way.
+    /// A device sends a packet.
     pub fn send(&mut self, id: ConnectionId, packet: Vec<u8>) {
         if let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_closed) {
             link.up.extend(&packet);
@@ -274,7 +274,7 @@ impl World {
         self.links.keys().copied().collect()
     }
 
-    /// Gives the core some of the bytes that wait on the way up.
+    /// Gives the core some of the bytes that are on the way up.
     pub fn deliver_up(&mut self, id: ConnectionId) {
         let is_chopped = !self.is_calm && self.chance.percent(self.plan.chop);
         let Some(link) = self.links.get_mut(&id) else { return };
@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// Lets the device have some of the bytes that wait on the way down, and its answers go.
+    /// Gives the device some of the bytes that are on the way down, and sends its answers.
     pub fn deliver_down(&mut self, id: ConnectionId) {
         let is_chopped = !self.is_calm && self.chance.percent(self.plan.chop);
         let refusals = if self.is_calm { 0 } else { self.plan.refusals };
@@ -317,7 +317,7 @@ impl World {
         self.finish(id);
     }
 
-    /// The broker has said its last word and the device has heard it: it closes.
+    /// Closes the connection once the broker has sent its last bytes and the device has received them.
     fn finish(&mut self, id: ConnectionId) {
         let Some(link) = self.links.get(&id) else { return };
         if !link.down.is_empty() || !(link.is_closed || (link.is_closing && !self.broker.has_output(id))) {
@@ -326,7 +326,7 @@ impl World {
         self.hang_up(id);
     }
 
-    /// The connection ends for the device and for the broker.
+    /// Ends the connection for the device and for the broker.
     pub fn hang_up(&mut self, id: ConnectionId) {
         let Some(link) = self.links.remove(&id) else { return };
         if let Some(device) = link.device {
@@ -337,7 +337,7 @@ impl World {
         }
     }
 
-    /// All connections are gone, and what was on its way.
+    /// Drops all connections and all bytes on their way.
     pub fn lose_links(&mut self) {
         for link in std::mem::take(&mut self.links).into_values() {
             if let Some(device) = link.device {
@@ -358,7 +358,7 @@ impl World {
         }
     }
 
-    /// The way down takes bytes again: some, or as many as come.
+    /// The way down takes bytes again: some, or any number.
     pub fn unstall(&mut self, id: ConnectionId) {
         let is_throttled = !self.is_calm && self.chance.percent(self.plan.throttle);
         let allowance = self.chance.between(1, 400);
@@ -371,7 +371,7 @@ impl World {
         }
     }
 
-    /// Takes one of the decisions that are awaited, or all.
+    /// Makes one of the pending decisions, or all.
     pub fn decide(&mut self, all: bool) {
         loop {
             let waiting: Vec<ConnectionId> = self.gate.borrow().waiting.iter().copied().collect();
@@ -388,7 +388,7 @@ impl World {
         }
     }
 
-    /// Time passes, from one deadline of the core to the next.
+    /// Lets time pass, from one deadline of the core to the next.
     pub fn pass(&mut self, milliseconds: u64) {
         let end = self.now + Duration::from_milliseconds(milliseconds);
         while let Some(next) = self.next_event().filter(|&next| next <= end) {
@@ -401,11 +401,11 @@ impl World {
         self.settle();
     }
 
-    /// Time passes in which the broker is held up, as it learns afterwards.
+    /// Lets time pass in which the broker is held up, which it learns afterwards.
     pub fn hold_up(&mut self, milliseconds: u64) {
         let time = Duration::from_milliseconds(milliseconds);
         self.now = self.now + time;
-        // As long as it was held up, but not for more than five seconds.
+        // As long as it was held up, but at most five seconds.
         self.oracle.respite = self.now + time.min(Duration::from_seconds(5));
         let clock = self.clock();
         self.broker.held_up(time, clock);
@@ -424,7 +424,7 @@ impl World {
         deadline.into_iter().chain(done).chain(batch).min()
     }
 
-    /// Time passes in the core, which goes on with what waits: turn by turn, until all that is due has been done.
+    /// Lets time pass in the core, which continues pending work turn by turn until everything due is done.
     fn tick(&mut self) {
         let clock = self.clock();
         loop {
@@ -438,7 +438,7 @@ impl World {
         self.trace.note_number(self.now.milliseconds());
     }
 
-    /// One turn. The oracle is told of each part of it by itself, because their order matters.
+    /// Takes one turn. The oracle is told of each part separately, because their order matters.
     fn take_turn(&mut self, clock: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
         let Self { broker, oracle, plan, now, .. } = self;
@@ -484,7 +484,7 @@ impl World {
         effects.into_iter().for_each(|effect| self.obey(effect));
     }
 
-    /// Does what a server does, until nothing is left to do. With small turns the next thing often happens before that.
+    /// Does what a server does, until no work is left. With small turns, the next event often happens before that.
     pub fn settle(&mut self) {
         let is_cut_short = self.plan.has_small_turns && !self.is_calm && self.chance.percent(80);
         let rounds = if is_cut_short { self.chance.below(4) } else { 10_000 };
@@ -494,10 +494,10 @@ impl World {
                 return;
             }
         }
-        assert!(is_cut_short, "the broker never comes to rest");
+        assert!(is_cut_short, "the broker never becomes idle");
     }
 
-    /// One round of a server, and checks of everything before it. False if nothing was left to do.
+    /// One round of a server, after checks of everything. Returns false if there was no work.
     fn take_round(&mut self) -> bool {
         if self.course.is_checked() {
             self.broker.check_invariants();
@@ -517,7 +517,7 @@ impl World {
         true
     }
 
-    /// The budgets of work and of memory hold.
+    /// Checks the budgets of work and of memory.
     fn check_budgets(&mut self) {
         self.broker.check_memory();
         // A turn takes at least one share, which is more than a small budget.
@@ -525,7 +525,7 @@ impl World {
         assert!(taken <= most || self.plan.has_small_turns, "a turn took {taken} steps of {most}");
     }
 
-    /// Nothing is left to do, so nothing is missing.
+    /// Checks that nothing is missing, since no work is left.
     fn check_at_rest(&mut self) {
         self.oracle.rests();
         self.oracle.check_census(self.broker.census());
@@ -577,8 +577,8 @@ impl World {
         }
     }
 
-    /// Reads more from peers that seem to be silent, and has the broker judge those that have sent nothing more. False
-    /// if there are none.
+    /// Reads more from peers that seem to be silent, and lets the broker judge those that have sent nothing more.
+    /// Returns false if there are none.
     fn hear_suspects(&mut self) -> bool {
         let is_suspect =
             |(&id, link): (&ConnectionId, &Link)| (link.is_suspect && !link.is_closed).then_some(id);

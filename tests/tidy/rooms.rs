@@ -1,4 +1,4 @@
-//! Which room knows which, by the list of wings and the table of rooms in `src/lib.rs`.
+//! Which room may know which, by the list of wings and the table of rooms in `src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,19 +11,19 @@ const FIRST_FLOOR_OF_THE_WORLD: u32 = 4;
 /// Files and directories in `src`, at most.
 const ENTRIES_MAXIMUM: usize = 15;
 
-/// Stands in the table for all rooms of lower floors.
+/// In the table, stands for all rooms of lower floors.
 const BELOW: &str = "below";
 
 /// Marks a wing or a room that has no file yet.
 const TO_COME: &str = "(to come)";
 
-/// What `src` holds beside the wings.
+/// The entries of `src` that are not wings.
 const NO_WINGS: [&str; 2] = ["lib", "main"];
 
 /// The house as `src/lib.rs` describes it.
 #[derive(Debug)]
 pub struct House {
-    /// From the bottom up, without those to come.
+    /// From the bottom up, without future ones.
     pub wings: Vec<String>,
     pub rooms: Vec<Room>,
 }
@@ -33,12 +33,12 @@ pub struct House {
 pub struct Room {
     /// A number and perhaps a letter; both sort as text while there are fewer than ten floors.
     floor: String,
-    /// `wing::room`, or the wing alone where it is one room.
+    /// `wing::room`, or the wing alone if it is one room.
     pub name: String,
     to_come: bool,
     /// Whether it may know the rooms of all lower floors.
     knows_below: bool,
-    /// Which rooms it may know by name.
+    /// The rooms that it may know by name.
     knows: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl House {
         self.rooms.iter().find(|room| room.name == name)
     }
 
-    /// The name of the room that a file belongs to, by its path inside `src`; `None` for the page of a wing.
+    /// The name of the room that a file belongs to, by its path in `src`; `None` for the `mod.rs` of a wing.
     pub fn room_of(&self, path: &Path) -> Option<String> {
         let stem =
             |part: &Path| part.file_stem().expect("a part has a stem").to_str().expect("text").to_owned();
@@ -87,15 +87,15 @@ impl House {
         self.wings.iter().position(|other| other == wing).unwrap_or(self.wings.len())
     }
 
-    /// Floors decide, and the order of the wings: what one wing knows of another goes in one direction.
+    /// Floors decide, and so does the order of the wings: one wing may know another in one direction only.
     fn may_know(&self, room: &Room, other: &Room) -> bool {
         let is_named = room.name == other.name || room.knows.contains(&other.name);
         let is_below = room.knows_below && other.floor < room.floor;
         (is_named || is_below) && self.rank(other.wing()) <= self.rank(room.wing())
     }
 
-    /// What is wrong with the list and the table themselves. Floors rise from row to row, and what a row names stands
-    /// above it on the page; so what rooms know has no circle.
+    /// Returns what is wrong with the list and the table themselves. Floors rise from row to row, and a row names only
+    /// rooms above it in the table, so dependencies have no circle.
     pub fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for (row, room) in self.rooms.iter().enumerate() {
@@ -117,7 +117,7 @@ impl House {
         wrong
     }
 
-    /// Entries of `src` that the list of wings does not know, and wings without an entry.
+    /// Returns entries of `src` that are not in the list of wings, and wings without an entry.
     pub fn check_entries(&self, entries: &BTreeSet<String>) -> Vec<String> {
         let mut wrong = Vec::new();
         if entries.len() > ENTRIES_MAXIMUM {
@@ -133,7 +133,8 @@ impl House {
         wrong
     }
 
-    /// Files without a row, and rows whose mark does not fit the files. `found` holds the rooms that have files.
+    /// Returns files without a row, and rows whose mark does not fit the files. `found` holds the rooms that have
+    /// files.
     pub fn check_rows(&self, found: &BTreeSet<String>) -> Vec<String> {
         let mut wrong = Vec::new();
         for name in found.iter().filter(|name| self.room(name).is_none()) {
@@ -149,7 +150,7 @@ impl House {
         wrong
     }
 
-    /// What a file of `room` knows and may not know.
+    /// Returns the rooms that a file of `room` knows and may not know.
     pub fn check_floors(&self, room: &Room, text: &str) -> Vec<String> {
         let code = without_comments(text);
         let mut wrong = Vec::new();
@@ -170,7 +171,7 @@ impl House {
         wrong
     }
 
-    /// What follows `head::`, as names of rooms.
+    /// The rooms named after `head::`.
     fn names_known(&self, code: &str, head: &str) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         for first in names_after(code, head) {
@@ -205,7 +206,7 @@ fn unquote(cell: &str) -> String {
     name.unwrap_or_else(|| panic!("a room is written in backticks: {cell}")).to_owned()
 }
 
-/// The page of a wing says what it holds and names its rooms; it has nothing of its own.
+/// The `mod.rs` of a wing documents it and declares its rooms; it has no code of its own.
 pub fn check_page(text: &str) -> Vec<String> {
     let code = without_comments(text);
     let is_plain =
@@ -214,13 +215,13 @@ pub fn check_page(text: &str) -> Vec<String> {
     other.map(|line| format!("the page of a wing holds no code: {line}")).collect()
 }
 
-/// Whether a file is the one through which the rest of the house sees its room.
+/// Whether a file is the front of its room, which other rooms see.
 fn is_front(path: &Path, depth: usize) -> bool {
     path.components().count() == depth || (path.components().count() == depth + 1 && path.ends_with("mod.rs"))
 }
 
-/// Paths that reach another room without naming `crate`, where no floor could be read from them. `room` tells the depth
-/// at which `super` leaves it.
+/// Finds paths that reach another room without naming `crate`, which would hide the floor. The depth of `room` is
+/// where `super` leaves it.
 pub fn check_hidden_paths(room: &Room, path: &Path, text: &str) -> Vec<String> {
     let code = without_comments(text);
     let depth = room.name.split("::").count();
@@ -233,12 +234,12 @@ pub fn check_hidden_paths(room: &Room, path: &Path, text: &str) -> Vec<String> {
     }
 }
 
-/// Which files of one directory know which others of it, the directory's own page aside.
+/// Which files of one directory know which others of it, apart from the directory's `mod.rs`.
 #[derive(Debug, Default)]
 pub struct Neighbours(BTreeMap<String, BTreeSet<String>>);
 
 impl Neighbours {
-    /// Reads what the file `name` of a directory knows of the others there, `directory` being its path in the crate.
+    /// Reads which other files of a directory the file `name` knows; `directory` is its path in the crate.
     pub fn add(&mut self, directory: &str, name: &str, text: &str) {
         let comments_gone = without_comments(text);
         let code = without_tests(&comments_gone);
@@ -247,8 +248,8 @@ impl Neighbours {
         known.extend(names_after(code, directory));
     }
 
-    /// Files that know each other, over how many others it may be: those that are left after all that know none of the
-    /// rest were taken away, again and again, and those that none of the rest knows.
+    /// Files that know each other, directly or through others: those that are left after repeatedly removing all files
+    /// that know none of the rest, and all that none of the rest knows.
     pub fn circle(&self) -> BTreeSet<String> {
         let mut left: BTreeSet<String> = self.0.keys().cloned().collect();
         loop {
@@ -266,7 +267,7 @@ impl Neighbours {
     }
 }
 
-/// Names of the outside world: the poller, sockets, files, threads, clocks and randomness. Tests may use them.
+/// Finds names of the outside world: the poller, sockets, files, threads, clocks and randomness. Tests may use them.
 pub fn check_world(text: &str) -> Vec<String> {
     let comments_gone = without_comments(text);
     let code = without_tests(&comments_gone);
@@ -283,7 +284,7 @@ pub fn check_world(text: &str) -> Vec<String> {
     wrong
 }
 
-/// Three wings of five rooms, the sample of the tests below.
+/// Three wings of five rooms, the sample for the tests below.
 const SAMPLE: &str = "\
 //! - `ground`: a
 //! - `hall`: b

@@ -1,4 +1,4 @@
-//! How large files, functions and structs may be. Like the rest, it reads lines, as `cargo fmt` leaves them.
+//! Limits on the sizes of files, functions and structs. Like the rest, it reads lines as `cargo fmt` leaves them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,13 +9,13 @@ use crate::words::without_comments;
 const FILE_LINES_MAXIMUM: usize = 600;
 /// The longest function, in lines from its `fn` to its closing brace.
 const FUNCTION_LINES_MAXIMUM: usize = 60;
-/// Fields of a struct of the core, at most.
+/// The most fields of a struct of the core.
 const FIELDS_MAXIMUM: usize = 15;
 
-/// Structs of the core that are plain settings: a list of values of which each stands for itself.
+/// Structs of the core that are plain settings: lists of independent values.
 const PLAIN_SETTINGS: [&str; 1] = ["core/limits.rs: struct Limits"];
 
-/// What is too large in a file of `src`, by its path there: where that is, and how large it is.
+/// Finds what is too large in a file of `src`, given its path there: its place, and its size.
 pub fn too_large(path: &Path, text: &str) -> BTreeMap<String, String> {
     let path = path.display().to_string();
     let mut found = BTreeMap::new();
@@ -43,7 +43,7 @@ pub fn too_large(path: &Path, text: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// The name that follows a keyword, if the line begins with it and what may stand before it.
+/// The name that follows a keyword, if the line begins with that and what may precede it.
 fn name_after<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     let mut words = line.split_whitespace();
     let may_precede = |word: &&str| {
@@ -56,8 +56,8 @@ fn name_after<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     rest.split(|character: char| !character.is_alphanumeric() && character != '_').next()
 }
 
-/// The lines of the item that begins with the first line: up to the brace that closes it, which is indented as that
-/// line is, or to a semicolon where there is no body.
+/// The lines of the item that begins with the first line: up to the closing brace with the same indentation, or to a
+/// semicolon if it has no body.
 fn block<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let first = indent(lines[0]);
@@ -67,7 +67,7 @@ fn block<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
     &lines[..=end]
 }
 
-/// How many fields a struct has.
+/// The number of fields of a struct.
 fn fields(lines: &[&str]) -> usize {
     let step = lines[0].len() - lines[0].trim_start().len() + 4;
     let is_field = |line: &&&str| {
@@ -85,7 +85,7 @@ fn fields(lines: &[&str]) -> usize {
     lines.iter().filter(is_field).count()
 }
 
-/// A function whose body has so many lines.
+/// A function whose body has this many lines.
 #[cfg(test)]
 fn function(head: &str, lines: usize) -> String {
     format!("{head} {{\n{}}}\n", "    f();\n".repeat(lines))

@@ -1,4 +1,4 @@
-//! What no text of the house may contain.
+//! Things that no text of the repository may contain.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::words::{has_word, without_comments};
 /// The longest file, in lines.
 const LINES_MAXIMUM: usize = 800;
 
-/// What no text of the house may contain, whatever its language.
+/// Returns what is wrong in a text, whatever its language.
 pub fn check_text(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let count = text.lines().count();
@@ -32,7 +32,7 @@ pub fn check_text(text: &str) -> Vec<String> {
     wrong
 }
 
-/// What no Rust source of the house may contain, but for its one file of lines that the compiler can not check.
+/// Returns what is wrong in a Rust source; one file may have lines that the compiler does not check.
 pub fn check_rust(text: &str, may_be_unchecked: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for (index, line) in without_comments(text).lines().enumerate() {
@@ -51,25 +51,25 @@ pub fn check_rust(text: &str, may_be_unchecked: bool) -> Vec<String> {
     wrong
 }
 
-/// Lines of the one file that is not checked by the compiler: no more than the linker has to be told.
+/// Checks the lines of that file which the compiler does not check: no more than the linker needs.
 pub fn check_unchecked(text: &str) -> Vec<String> {
     let code = without_comments(text);
     let found: Vec<&str> = code.lines().filter(|line| line.contains(UNSAFE)).map(str::trim).collect();
     if found == UNCHECKED { vec![] } else { vec![format!("what the compiler does not check: {found:?}")] }
 }
 
-/// Every source says first what it is about.
+/// Every source begins with its documentation.
 pub fn check_documentation(text: &str) -> Vec<String> {
     if text.starts_with("//! ") { vec![] } else { vec!["begins with no `//!` documentation".to_owned()] }
 }
 
-// These words are put together here so that this file does not contain what it looks for.
+// These words are concatenated here so that this file does not contain what it looks for.
 const LEFTOVER_WORDS: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
 const LEFTOVER_MACROS: [&str; 3] = [concat!("dbg", "!"), concat!("todo", "!"), concat!("unimplemented", "!")];
 const UNSAFE: &str = concat!("un", "safe");
 const UNSAFE_LINT: &str = concat!("un", "safe_code");
-/// The one file that may have lines which the compiler does not check, by its path inside `src`, and these lines.
+/// The one file that may have lines which the compiler does not check, by its path in `src`, and these lines.
 pub const UNCHECKED_FILE: &str = "base/foreign.rs";
 const UNCHECKED: [&str; 3] = [
     concat!("#![allow(un", "safe_code)]"),
@@ -79,7 +79,7 @@ const UNCHECKED: [&str; 3] = [
 const GETTER: &str = concat!("fn ", "get_");
 const HOMES: [&str; 3] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
 
-/// Finds links to headings and files that there are not.
+/// Finds links to headings and files that do not exist.
 pub fn check_links(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
     let anchor = |heading: &str| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
     let headings: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
@@ -96,14 +96,14 @@ pub fn check_links(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
     links.filter_map(wrong).collect()
 }
 
-/// The rows of the walk of a PUBLISH: a file of `src`, and the functions that the row names, the first one being there.
+/// The rows of the walk of a PUBLISH: a file of `src`, and the first function that the row names.
 pub fn walk_of(text: &str) -> Vec<(&str, &str)> {
     let rows = text.lines().skip_while(|line| !line.starts_with("| file | function |")).skip(2);
     let cells = rows.map_while(|row| row.strip_prefix("| `")?.split_once("` | `"));
     cells.filter_map(|(file, rest)| Some((file, rest.split_once('`')?.0))).collect()
 }
 
-/// Steps of the walk that name a function which is not in its file.
+/// Finds steps of the walk that name a function which is not in its file.
 pub fn check_walk(walk: &[(&str, &str)], source: impl Fn(&str) -> String) -> Vec<String> {
     let is_there = |file: &str, function: &str| {
         let code = source(file);

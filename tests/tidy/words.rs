@@ -1,15 +1,15 @@
-//! Reading sources by words, not by grammar: it is meant to catch slips, not somebody who wants to deceive it.
+//! Reads sources by words, not by grammar: it is meant to catch slips, not deliberate deception.
 
 use std::collections::BTreeSet;
 
-/// The text with comments blanked; lines keep their numbers. A `//` inside of a literal ends its line too.
+/// The text with comments blanked; lines keep their numbers. A `//` inside a literal ends its line as well.
 pub fn without_comments(text: &str) -> String {
     text.lines()
         .map(|line| line.split("//").next().unwrap_or_default())
         .fold(String::new(), |code, line| code + line + "\n")
 }
 
-/// What stands before the module of tests, which is the last thing in a file.
+/// The code before the test module, which is the last item in a file.
 pub fn without_tests(code: &str) -> &str {
     code.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
 }
@@ -25,7 +25,7 @@ pub fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// The names that follow `head::` directly, those of a group in braces included. A star is a name, too.
+/// The names that follow `head::` directly, including those of a group in braces. A star is a name as well.
 pub fn names_after(code: &str, head: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let path = format!("{head}::");
@@ -43,7 +43,7 @@ pub fn names_after(code: &str, head: &str) -> BTreeSet<String> {
     names
 }
 
-/// The leading names of a group's members, `group` being the text after its opening brace.
+/// The leading names of a group's members; `group` is the text after its opening brace.
 fn names_of_group(group: &str) -> Vec<String> {
     let mut depth = 0;
     let mut members = vec![String::new()];

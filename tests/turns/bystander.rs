@@ -1,4 +1,4 @@
-//! A client that has nothing to do with an attack and counts how many turns the broker lets it wait.
+//! A client that takes no part in an attack and counts how many turns the broker lets it wait.
 
 use crate::server::{Peer, Server};
 use crate::wire::{Connect, PINGREQ, Publish, V5, subscribe};
@@ -6,7 +6,7 @@ use crate::wire::{Connect, PINGREQ, Publish, V5, subscribe};
 /// Its own topic, which no attack touches.
 const TOPIC: &str = "bystander/own";
 
-/// What it asks for, one after the other.
+/// Its requests, which follow one another.
 #[derive(Clone, Copy, Debug)]
 enum Request {
     Ping,
@@ -14,14 +14,14 @@ enum Request {
     Message(u8),
 }
 
-/// A healthy client beside an attack.
+/// A well-behaved client beside an attack.
 pub struct Bystander {
     peer: Peer,
-    /// What it waits for, and since which turn.
+    /// The request that it waits for, and since which turn.
     waiting: Option<(Request, usize)>,
     got: Vec<u8>,
     next: Request,
-    /// Turns in which an answer has to come.
+    /// The number of turns in which an answer has to come.
     allowed: usize,
     /// How often it was answered.
     answers: usize,
@@ -29,12 +29,12 @@ pub struct Bystander {
 }
 
 impl Bystander {
-    /// One that is to be answered within two turns each time.
+    /// A bystander that must be answered within two turns each time.
     pub fn new(server: &mut Server) -> Self {
         Self::patient(server, 2)
     }
 
-    /// One that is to be answered within so many turns each time.
+    /// A bystander that must be answered within `allowed` turns each time.
     pub fn patient(server: &mut Server, allowed: usize) -> Self {
         let connect = Connect::new(V5, "bystander").bytes();
         let subscribe = subscribe(V5, 1, &[], &[(TOPIC, 1)]);
@@ -43,7 +43,7 @@ impl Bystander {
         Self { peer, waiting: None, got: Vec::new(), next: Request::Ping, allowed, answers: 0, number: 0 }
     }
 
-    /// One turn, before which it asks unless it waits for an answer.
+    /// Takes one turn, and before it sends a request, unless the bystander waits for an answer.
     pub fn beside_a_turn(&mut self, server: &mut Server) {
         if self.waiting.is_none() {
             self.ask(server);
@@ -72,7 +72,7 @@ impl Bystander {
         self.waiting = Some((request, server.turns));
     }
 
-    /// Looks after a turn whether the answer has come; tells whether nothing is awaited any more.
+    /// Checks after a turn whether the answer has come; returns whether none is awaited any longer.
     pub fn look(&mut self, server: &mut Server) -> bool {
         self.got.extend(server.take(self.peer).into_iter().map(|packet| packet[0] >> 4));
         self.got.sort_unstable();
@@ -94,10 +94,10 @@ impl Bystander {
 
     /// Asserts that it waits for nothing.
     pub fn assert_rests(&self) {
-        assert!(self.waiting.is_none(), "the broker rests without having answered {:?}", self.waiting);
+        assert!(self.waiting.is_none(), "the broker is idle without having answered {:?}", self.waiting);
     }
 
-    /// Asserts that it was there often enough for its answers to prove something.
+    /// Asserts that it was answered often enough to prove something.
     pub fn assert_answered(&self, times: usize) {
         assert!(self.answers >= times, "the bystander was answered only {} times", self.answers);
     }

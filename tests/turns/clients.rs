@@ -3,17 +3,17 @@
 use crate::server::{Peer, Server};
 use crate::wire::{Connect, DISCONNECT, Publish, V5, subscribe};
 
-/// A client of 5.0 whose session ends with its connection.
+/// The CONNECT of a 5.0 client whose session ends with its connection.
 pub fn clean(name: &str) -> Vec<u8> {
     Connect::new(V5, name).bytes()
 }
 
-/// A client of 5.0 whose session outlives its connection.
+/// The CONNECT of a 5.0 client whose session outlives its connection.
 pub fn lasting(name: &str) -> Vec<u8> {
     Connect::new(V5, name).resume().expiry(3_600).bytes()
 }
 
-/// So many clients, each of which subscribes to this filter at this QoS.
+/// Connects `count` clients, each of which subscribes to this filter at this QoS.
 pub fn subscribers(server: &mut Server, count: usize, filter: &str, qos: u8) -> Vec<Peer> {
     let subscribe = subscribe(V5, 1, &[], &[(filter, qos)]);
     server.connect_all((0..count).map(|number| [clean(&format!("s{number}")), subscribe.clone()].concat()))
@@ -65,12 +65,12 @@ pub fn retain(server: &mut Server, topics: &[String]) {
     server.settle();
 }
 
-/// Asserts what a SUBACK or UNSUBACK of 5.0 says: how many codes, and that all of them are this one.
+/// Asserts that a SUBACK or UNSUBACK of 5.0 has this many codes, and that all of them are this one.
 pub fn assert_codes(packet: &[u8], first_byte: u8, count: usize, code: u8) {
     assert_eq!(packet[0], first_byte, "{:02x?}", &packet[..packet.len().min(16)]);
     // The length of the packet, the Packet Identifier and an empty property block come first.
     let codes = &packet[packet.len() - count..];
-    assert!(codes.iter().all(|&found| found == code), "one of the codes is another one");
+    assert!(codes.iter().all(|&found| found == code), "one of the codes is different");
     let (length, body) = crate::wire::cut_variable_byte_integer(&packet[1..]);
     assert_eq!((length, body.len()), (count + 3, count + 3));
 }

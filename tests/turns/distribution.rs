@@ -1,5 +1,5 @@
-//! A message that takes several turns, and what happens to it meanwhile: each sentence at the top of
-//! `src/core/broker/distribution.rs`. The budget is small here, so that a thousand recipients take some turns.
+//! A message whose distribution takes several turns, and what may happen during that: each rule at the top of
+//! `src/core/broker/distribution.rs`. The budget is small here, so that a thousand recipients take several turns.
 
 use std::collections::BTreeSet;
 
@@ -15,17 +15,17 @@ use crate::wire::{
 
 const STEPS: usize = 1_024;
 
-/// A message that is on its way to a thousand clients, and was taken by the first of them only.
+/// A message on its way to a thousand clients, of which only the first have received it.
 struct Midway {
     server: Server,
     others: Vec<Peer>,
-    /// Whose turn comes after that of all others.
+    /// The client whose turn comes after that of all others.
     last: Peer,
     publisher: Peer,
 }
 
 impl Midway {
-    /// Where these clients connect and subscribe, and this is published.
+    /// Connects and subscribes these clients, and publishes this message.
     fn with(mut server: Server, last: Vec<u8>, publisher: Vec<u8>, publish: &Publish) -> Self {
         let others = subscribers(&mut server, 1_000, "t", 1);
         let last = server.connect(last);
@@ -43,13 +43,13 @@ impl Midway {
         Self::with(server(), last, publisher, &message())
     }
 
-    /// Asserts that some have got it and others have not.
+    /// Asserts that some clients have received it and others have not.
     fn assert_midway(&self) {
         let [_, first, .., last, _, _] = self.others[..] else { panic!("there are others") };
         assert!(self.server.has_got_something(first) && !self.server.has_got_something(last));
     }
 
-    /// All the others have got exactly these messages.
+    /// Asserts that all the others have received exactly these messages.
     fn assert_others_got(&mut self, expected: &[&str]) {
         self.server.settle();
         for &peer in &self.others {
@@ -58,7 +58,7 @@ impl Midway {
         self.server.broker.check_invariants();
     }
 
-    /// Asserts that the message is still on its way, that so many copies of it come to these, and one to all others.
+    /// Asserts that the message is still on its way, that these clients get so many copies of it, and all others one.
     fn assert_goes_on(&mut self, copies: &[(Peer, usize)]) {
         self.assert_midway();
         for &(peer, count) in copies {
@@ -67,7 +67,7 @@ impl Midway {
         self.assert_others_got(&["one"]);
     }
 
-    /// What the last one gets in the end, beside answers.
+    /// The messages that a client gets in the end, without answers.
     fn messages_of(&mut self, peer: Peer) -> Vec<Received> {
         self.server.settle();
         let packets = self.server.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
@@ -87,7 +87,8 @@ fn subscribed(connect: Vec<u8>, qos: u8) -> Vec<u8> {
     [connect, subscribe(V5, 1, &[], &[("t", qos)])].concat()
 }
 
-/// "It is retained before they are looked up, so a subscription that is made meanwhile gets it as a retained message."
+/// It is retained before its recipients are looked up, so a subscription made in the meantime gets it as a retained
+/// message.
 #[test]
 fn a_subscription_that_is_made_meanwhile_gets_it_as_a_retained_message() {
     let mut midway = Midway::with(server(), subscribed(clean("last"), 1), clean("p"), &message().retain());
@@ -101,7 +102,7 @@ fn a_subscription_that_is_made_meanwhile_gets_it_as_a_retained_message() {
     midway.assert_others_got(&["one"]);
 }
 
-/// The same where it is not retained: its recipients are those who are found when it comes.
+/// If it is not retained, its recipients are those found when it comes.
 #[test]
 fn a_subscription_that_is_made_meanwhile_does_not_get_it_otherwise() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
@@ -110,7 +111,7 @@ fn a_subscription_that_is_made_meanwhile_does_not_get_it_otherwise() {
     midway.assert_goes_on(&[(late, 0)]);
 }
 
-/// "A client that unsubscribes afterwards still gets it."
+/// A client that unsubscribes during the distribution still gets it.
 #[test]
 fn one_that_unsubscribes_still_gets_it() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
@@ -123,9 +124,9 @@ fn one_that_unsubscribes_still_gets_it() {
     midway.assert_others_got(&["one"]);
 }
 
-/// "Or subscribes anew, on the terms of before."
+/// A client that subscribes again gets it on the former terms.
 #[test]
-fn one_that_subscribes_anew_gets_it_on_the_terms_of_before() {
+fn one_that_subscribes_again_gets_it_on_the_former_terms() {
     let identifier = |number: u8| vec![0x0B, number];
     let first = [clean("last"), subscribe(V5, 1, &identifier(5), &[("t", 1)])].concat();
     let mut midway = Midway::new(first, clean("p"));
@@ -139,7 +140,7 @@ fn one_that_subscribes_anew_gets_it_on_the_terms_of_before() {
     midway.assert_others_got(&["one"]);
 }
 
-/// "A client that loses its connection gets it as any absent client does."
+/// A client that loses its connection gets it like any disconnected client.
 #[test]
 fn one_that_loses_its_connection_gets_it_when_it_is_back() {
     let mut midway = Midway::new(subscribed(lasting("last"), 1), clean("p"));
@@ -152,7 +153,7 @@ fn one_that_loses_its_connection_gets_it_when_it_is_back() {
     assert_eq!((found.len(), found[0].dup), (1, false));
 }
 
-/// The same at QoS 0: an absent client does not get it.
+/// At QoS 0, a disconnected client does not get it.
 #[test]
 fn one_that_loses_its_connection_does_not_get_it_at_qos_0() {
     let mut midway = Midway::new(subscribed(lasting("last"), 0), clean("p"));
@@ -164,7 +165,7 @@ fn one_that_loses_its_connection_does_not_get_it_at_qos_0() {
     assert!(midway.messages_of(back).is_empty());
 }
 
-/// One whose client takes it over from another connection gets it there.
+/// A client whose session is taken over by a new connection gets it there.
 #[test]
 fn one_that_is_taken_over_gets_it_on_the_new_connection() {
     let mut midway = Midway::new(subscribed(lasting("last"), 1), clean("p"));
@@ -175,8 +176,8 @@ fn one_that_is_taken_over_gets_it_on_the_new_connection() {
     midway.assert_goes_on(&[(new, 1), (last, 0)]);
 }
 
-/// "One whose session ends does not get it", nor does a session in its place, even one of the same client with the same
-/// subscription.
+/// A client whose session ends does not get it, nor does a session in its place, even one of the same client with the
+/// same subscription.
 #[test]
 fn one_whose_session_ends_does_not_get_it() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
@@ -188,7 +189,7 @@ fn one_whose_session_ends_does_not_get_it() {
     midway.assert_goes_on(&[(last, 0), (again, 0)]);
 }
 
-/// A Clean Start ends a session, too.
+/// A Clean Start ends a session as well.
 #[test]
 fn one_that_starts_clean_does_not_get_it() {
     let mut midway = Midway::new(subscribed(lasting("last"), 1), clean("p"));
@@ -203,7 +204,7 @@ fn member(connect: Vec<u8>) -> Vec<u8> {
     [connect, subscribe(V5, 1, &[], &[("$share/g/t", 1)])].concat()
 }
 
-/// "A member of a Shared Subscription is chosen when its turn comes."
+/// A member of a Shared Subscription is chosen when the group's turn comes.
 #[test]
 fn a_member_is_chosen_when_the_turn_of_its_group_comes() {
     let mut midway = Midway::new(member(clean("last")), clean("p"));
@@ -226,7 +227,7 @@ fn a_group_that_all_have_left_gets_nothing() {
     midway.assert_goes_on(&[(last, 0)]);
 }
 
-/// "Its publisher is not read from until the last recipient has been served, and answered then."
+/// Its publisher is not read from, nor answered, until the last recipient has been served.
 #[test]
 fn its_publisher_is_read_and_answered_afterwards() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
@@ -249,7 +250,7 @@ fn its_publisher_is_read_and_answered_afterwards() {
     midway.assert_others_got(&["one", "two"]);
 }
 
-/// "If the publisher's connection ends, the rest goes on without it, before its Will."
+/// If the publisher's connection ends, the distribution goes on without it, before its Will.
 #[test]
 fn the_will_of_its_publisher_comes_after_it() {
     let will = Connect::new(V5, "p").will("t", b"will", 1, false, &[]).bytes();
@@ -262,7 +263,7 @@ fn the_will_of_its_publisher_comes_after_it() {
     midway.assert_others_got(&["one", "will"]);
 }
 
-/// The same where the Will is for others than the message, who could get it sooner.
+/// The same if the Will has other recipients than the message, which could get it sooner.
 #[test]
 fn a_small_will_comes_after_a_large_message() {
     let will = Connect::new(V5, "p").will("small", b"will", 1, false, &[]).bytes();
@@ -275,7 +276,7 @@ fn a_small_will_comes_after_a_large_message() {
     midway.assert_others_got(&["one"]);
 }
 
-/// "And a new connection of the same client is not read from until it is done." It is greeted at once.
+/// A new connection of the same client is not read from until the distribution is done. It gets its CONNACK at once.
 #[test]
 fn its_publisher_comes_back_and_waits() {
     for publisher in [clean("p"), lasting("p")] {
@@ -293,7 +294,7 @@ fn its_publisher_comes_back_and_waits() {
     }
 }
 
-/// The same where the connection is taken over, and with a Will on a Clean Start, which publishes it.
+/// The same if the connection is taken over, and with a Clean Start, which publishes the Will.
 #[test]
 fn its_publisher_is_taken_over_and_waits() {
     let publisher = Connect::new(V5, "p").will("t", b"will", 1, false, &[]).bytes();
@@ -307,7 +308,7 @@ fn its_publisher_is_taken_over_and_waits() {
     assert!(midway.server.is_closed(midway.publisher));
 }
 
-/// Other rules, by which one client may not have a topic and another one only at QoS 0.
+/// Other rules, which deny a topic to one client and allow it to another at QoS 0 only.
 struct Barring;
 
 impl AccessControl for Barring {
@@ -321,14 +322,14 @@ impl AccessControl for Barring {
     }
 }
 
-/// "When the access control is replaced, those who have not been served yet are judged by the new one."
+/// When the access control is replaced, the new one decides about recipients that have not been served yet.
 #[test]
 fn access_rules_are_replaced() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
     let now = midway.server.now();
     midway.server.broker.replace_access(Box::new(Barring), now);
     let last = midway.last;
-    assert!(midway.messages_of(last).is_empty(), "it may not have it any more");
+    assert!(midway.messages_of(last).is_empty(), "it is no longer allowed to have it");
     let others = midway.others.clone();
     let counts: Vec<usize> = others.iter().map(|&peer| midway.messages_of(peer).len()).collect();
     assert_eq!((counts[0], counts[998]), (1, 0), "the first one had it before");
@@ -337,7 +338,7 @@ fn access_rules_are_replaced() {
     midway.server.broker.check_invariants();
 }
 
-/// The QoS that other rules allow holds, too.
+/// The QoS that other rules allow applies as well.
 #[test]
 fn access_rules_lower_the_qos() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
@@ -347,7 +348,7 @@ fn access_rules_lower_the_qos() {
     assert_eq!(midway.messages_of(peer)[0].qos, 0);
 }
 
-/// "What the former one had refused stays refused."
+/// What the former access control has refused stays refused.
 #[test]
 fn access_rules_are_taken_away() {
     let limits = Limits { steps_per_turn: STEPS, ..Limits::default() };
@@ -362,7 +363,7 @@ fn access_rules_are_taken_away() {
     assert_eq!((counts[0], counts[1], counts[997], counts[998], counts[999]), (0, 1, 1, 0, 1));
 }
 
-/// A SUBSCRIBE that takes several turns: the new rules hold for the filters that have not been worked on.
+/// A SUBSCRIBE that takes several turns: the new rules apply to the filters that have not been processed.
 #[test]
 fn access_rules_are_replaced_in_the_midst_of_a_subscribe() {
     /// Grants or refuses all subscriptions.
@@ -398,7 +399,7 @@ fn access_rules_are_replaced_in_the_midst_of_a_subscribe() {
     }
 }
 
-/// The retained message changes while the former one is on its way: everybody gets both, in their order.
+/// The retained message changes while the former one is on its way: every client gets both, in order.
 #[test]
 fn the_retained_message_changes_meanwhile() {
     let mut midway = Midway::with(server(), subscribed(clean("last"), 1), clean("p"), &message().retain());
@@ -457,8 +458,8 @@ fn filters_come_and_go_while_they_are_looked_up() {
     server.broker.check_invariants();
 }
 
-/// More messages of clients that have left than may wait: the rest of some is dropped, and comes when their clients
-/// send them again.
+/// More messages of disconnected clients than may wait: the rest of some is dropped, and comes when their clients send
+/// them again.
 #[test]
 fn what_is_dropped_comes_when_it_is_sent_again() {
     let mut server = server();

@@ -1,4 +1,4 @@
-//! Sessions that end with very many messages.
+//! The ends of sessions with very many messages.
 
 use crate::bystander::Bystander;
 use crate::clients::{burst, lasting, publisher};
@@ -8,7 +8,7 @@ use crate::wire::{Connect, V5, subscribe};
 const QUEUED: usize = 60_000;
 const STORED: u16 = 20_000;
 
-/// A server in which a client that is away has very many messages queued.
+/// A server on which a disconnected client has very many messages queued.
 fn with_queue() -> Server {
     let mut server = Server::with_limits(|limits| {
         limits.queue_length = usize::MAX;
@@ -56,7 +56,7 @@ fn a_session_with_very_many_messages_expires() {
     server.broker.check_invariants();
 }
 
-/// All of it comes, once and in order, while others are served.
+/// All of them come, once and in order, while others are served.
 #[test]
 fn a_client_comes_back_for_very_many_messages() {
     let mut server = with_queue();
@@ -73,7 +73,7 @@ fn a_client_comes_back_for_very_many_messages() {
     server.broker.check_invariants();
 }
 
-/// The same where what waits is in a store, which forgets it, too.
+/// The same with the messages in a store, which forgets them as well.
 #[test]
 fn a_clean_start_over_very_many_stored_messages() {
     let mut server = Server::with_limits(|limits| {

@@ -23,7 +23,7 @@ fn a_burst_of_qos_1_for_very_many() {
     server.broker.check_invariants();
 }
 
-/// Each message may be as small as a packet can be: its bytes say nothing about its work.
+/// Each message may be as small as a packet can be: its size does not show how much work it takes.
 #[test]
 fn a_burst_of_empty_messages_for_very_many() {
     let mut server = Server::new();
@@ -39,7 +39,7 @@ fn a_burst_of_empty_messages_for_very_many() {
     server.broker.check_invariants();
 }
 
-/// The subscribers answer what they get, so that there is much to read, too.
+/// The subscribers answer what they get, so that there is much input as well.
 #[test]
 fn a_burst_beyond_the_windows_of_very_many() {
     let mut server = Server::with_limits(|limits| limits.in_flight = 8);
@@ -61,7 +61,7 @@ fn a_burst_beyond_the_windows_of_very_many() {
     server.broker.check_invariants();
 }
 
-/// More Wills at once than may wait without a connection, each for many.
+/// More Wills at once than may wait without a connection, each for many clients.
 #[test]
 fn wills_of_very_many_at_once() {
     const CLIENTS: usize = 1_500;
@@ -111,7 +111,7 @@ fn wills_for_very_many() {
     server.broker.check_invariants();
 }
 
-/// Very many who have all something to say at once have to share the turns, but none starves.
+/// Very many clients that all have input at once have to share the turns, but none starves.
 #[test]
 fn very_many_publish_at_once() {
     let mut server = Server::new();

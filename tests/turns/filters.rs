@@ -1,11 +1,11 @@
-//! Very many filters: of one client that overlap, in one packet, and of sessions that end.
+//! Very many filters: overlapping ones of one client, in one packet, and of sessions that end.
 
 use crate::bystander::Bystander;
 use crate::clients::{assert_codes, burst, clean, numbers, publisher, subscribe_all};
 use crate::server::Server;
 use crate::wire::{V5, unsubscribe};
 
-/// All filters of so many levels, each of which is a name or a wildcard.
+/// All filters of `levels` levels, each of which is a name or a wildcard.
 fn overlapping(levels: u32) -> Vec<String> {
     let filter = |bits: u32| {
         let levels = (0..levels).map(|level| if bits >> level & 1 == 1 { "+" } else { "a" });
@@ -14,7 +14,7 @@ fn overlapping(levels: u32) -> Vec<String> {
     (0..1 << levels).map(filter).collect()
 }
 
-/// Subscribes so many clients to 8,192 overlapping filters and publishes on two topics in turn.
+/// Subscribes `clients` clients to 8,192 overlapping filters and publishes to two topics in turn.
 fn publish_to_overlapping(clients: usize, messages: u16) {
     let filters = overlapping(13);
     let mut server = Server::new();
@@ -70,7 +70,7 @@ fn one_subscribe_of_two_megabytes_and_one_unsubscribe() {
     server.broker.check_invariants();
 }
 
-/// What is not there has to be looked for all the same.
+/// Filters that do not exist have to be searched for all the same.
 #[test]
 fn one_unsubscribe_of_100_000_unknown_filters() {
     let mut server = Server::new();
@@ -85,7 +85,7 @@ fn one_unsubscribe_of_100_000_unknown_filters() {
     server.broker.check_invariants();
 }
 
-/// Beyond the limit of a session filters are refused, and it does not matter how many.
+/// Beyond the limit of a session, filters are refused, however many there are.
 #[test]
 fn one_subscribe_beyond_the_limit() {
     let mut server = Server::with_limits(|limits| limits.subscriptions_per_session = 10);

@@ -9,11 +9,11 @@ use crate::wire::{DISCONNECT, Received, V5, received, subscribe};
 
 const FILTER: &str = "$share/g/t";
 
-/// How one who has much to do leaves a group.
+/// How a member with much to do leaves a group.
 enum Departure {
     /// Its connection ends; the session stays.
     Connection,
-    /// Its session ends, too.
+    /// Its session ends as well.
     Session,
     /// It unsubscribes and ends its session.
     Unsubscribed,
@@ -23,13 +23,13 @@ fn member(connect: Vec<u8>) -> Vec<u8> {
     [connect, subscribe(V5, 1, &[], &[(FILTER, 1)])].concat()
 }
 
-/// The messages among what a peer has got.
+/// The messages among the packets that a peer has received.
 fn messages(server: &mut Server, peer: Peer) -> Vec<Received> {
     let packets = server.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
     packets.map(|packet| received(V5, &packet)).collect()
 }
 
-/// One member has very many messages queued when the others come, and leaves.
+/// One member has very many messages queued when the others arrive, and leaves.
 fn depart(departure: &Departure) {
     const QUEUED: u16 = 8_000;
     let mut server = Server::with_limits(|limits| limits.burst_bytes = usize::MAX);
@@ -91,7 +91,7 @@ fn a_member_of_very_many_unsubscribes_and_leaves() {
     depart(&Departure::Unsubscribed);
 }
 
-/// Where no member has room all of them are looked at for each message. The budget is small so that fewer are needed.
+/// If no member has room, all of them are examined for each message. The budget is small, so that fewer are needed.
 #[test]
 fn none_of_very_many_members_has_room() {
     let mut server = Server::with_limits(|limits| {

@@ -1,6 +1,6 @@
-//! What one turn may cost: the core is driven in-process as the server's loop does, by attacks that ask for far more
+//! The cost of one turn: the core is driven in-process like by the server's loop, by attacks that ask for far more
 //! work than a turn has steps. No turn may exceed its budget, a client beside the attack is answered within two turns,
-//! and what was asked for is done in the end. Turns and steps are counted; no clock is looked at.
+//! and all the work is done in the end. Turns and steps are counted; no clock is used.
 
 mod bystander;
 mod clients;

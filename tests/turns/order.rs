@@ -1,11 +1,11 @@
-//! The order of messages for very many: of each publisher and topic, and of those that come again.
+//! The order of messages for very many clients: of each publisher and topic, and of repeated ones.
 
 use crate::bystander::Bystander;
 use crate::clients::{clean, lasting, subscribers};
 use crate::server::{Peer, Server};
 use crate::wire::{PINGREQ, Publish, V5, acknowledge};
 
-/// Messages of one publisher for topics in turn, which tell who sent them and in which order.
+/// Messages of one publisher for topics in turn, which show their publisher and their order.
 fn numbered(name: &str, topics: &[&str], qos: u8, count: u16) -> Vec<u8> {
     let publish = |number: u16| {
         let topic = topics[usize::from(number) % topics.len()];
@@ -21,7 +21,7 @@ fn texts_of(server: &mut Server, peer: Peer) -> Vec<String> {
     texts.map(|text| String::from_utf8(text).expect("text")).collect()
 }
 
-/// Two publishers at once, each for two topics: every subscriber gets the messages of each in their order.
+/// Two publishers at once, each for two topics: every subscriber gets the messages of each in order.
 fn two_publishers(qos: u8, clients: usize, count: u16) {
     let mut server = Server::new();
     let subscribers = subscribers(&mut server, clients, "t/+", qos);
@@ -31,7 +31,7 @@ fn two_publishers(qos: u8, clients: usize, count: u16) {
     let mut bystander = Bystander::patient(&mut server, 3);
     for (&publisher, name) in publishers.iter().zip(["a", "b"]) {
         let bytes = numbered(name, &["t/1", "t/2"], qos, count);
-        // In pieces, of which the second comes while the first is worked on.
+        // In two pieces, of which the second comes while the first is being processed.
         let (first, second) = bytes.split_at(bytes.len() / 3);
         server.send(publisher, first);
         server.turn();
@@ -64,7 +64,7 @@ fn two_publishers_at_qos_2() {
     two_publishers(2, 500, 20);
 }
 
-/// The client comes back in the midst of its QoS 2 message, again and again, and sends it again each time.
+/// The client returns during its QoS 2 message, again and again, and sends it again each time.
 #[test]
 fn a_qos_2_publisher_is_taken_over_in_the_middle() {
     let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048);
@@ -95,7 +95,7 @@ fn a_qos_2_publisher_is_taken_over_in_the_middle() {
     server.broker.check_invariants();
 }
 
-/// A message of one client does not wait for that of another which is for very many.
+/// A message of one client does not wait for that of another, which has very many recipients.
 #[test]
 fn a_small_message_passes_a_large_one() {
     let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048);

@@ -23,7 +23,7 @@ fn a_burst_for_very_many_kept_subscribers() {
     server.broker.check_invariants();
 }
 
-/// Absent clients come back for what was kept for them, all at once.
+/// Disconnected clients return for their stored messages, all at once.
 #[test]
 fn very_many_come_back_for_what_was_kept() {
     let mut server = Server::new().keeping();
@@ -55,8 +55,8 @@ fn very_many_come_back_for_what_was_kept() {
     server.broker.check_invariants();
 }
 
-/// "Receivers that are served in one go share a row of their own, and the answer waits for the batch of the last one.
-/// Only then is it noted that a QoS 2 message has come."
+/// Recipients that are served at once share a row of their own, and the answer waits for the batch of the last one.
+/// The receipt of a QoS 2 message is recorded only then.
 #[test]
 fn the_answer_waits_until_the_last_recipient_is_durable() {
     const CLIENTS: usize = 1_500;
@@ -93,7 +93,7 @@ fn the_answer_waits_until_the_last_recipient_is_durable() {
     server.broker.check_invariants();
 }
 
-/// The last of those who are served need nothing to be durable; the answer waits for the first ones all the same.
+/// The recipients served last need nothing to be durable; the answer waits for the first ones all the same.
 #[test]
 fn the_answer_waits_for_those_who_were_served_first() {
     let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).keeping();

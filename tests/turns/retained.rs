@@ -5,20 +5,20 @@ use crate::clients::{clean, retain, subscribe_all};
 use crate::server::{Peer, Server};
 use crate::wire::{Publish, V5, acknowledge, received, subscribe};
 
-/// Topics of four levels, of which one in 32 ends in `m`, in their order.
+/// Topics of four levels, in order, of which one in 32 ends in `m`.
 fn sparse_topics(count: usize) -> Vec<String> {
     let last = |number: usize| if number.is_multiple_of(32) { 'm' } else { 'n' };
     (0..count).map(|number| format!("a/{:03}/{number:06}/{}", number / 100, last(number))).collect()
 }
 
-/// Those of them that `a/+/+/m` matches.
+/// The topics that `a/+/+/m` matches.
 fn sparse_matches(topics: &[String]) -> Vec<String> {
     topics.iter().filter(|topic| topic.ends_with('m')).cloned().collect()
 }
 
 const SPARSE: &str = "a/+/+/m";
 
-/// The topics of all PUBLISH packets that a peer has got since the last time, and the other packets.
+/// The topics of all PUBLISH packets that a peer has received since the last call, and the other packets.
 fn take_topics(server: &mut Server, peer: Peer) -> (Vec<String>, Vec<Vec<u8>>) {
     let (messages, others): (Vec<_>, Vec<_>) =
         server.take(peer).into_iter().partition(|packet| packet[0] >> 4 == 3);
@@ -53,7 +53,7 @@ fn very_many_subscribe_to_many_retained_messages() {
     server.broker.check_invariants();
 }
 
-/// What a few of them get is far more than a turn's work.
+/// The messages for a few of them are far more than a turn's work.
 #[test]
 fn a_few_subscribe_to_very_many_retained_messages() {
     let topics: Vec<String> = (0..10_000).map(|number| format!("r/{number:05}")).collect();
@@ -73,7 +73,7 @@ fn a_few_subscribe_to_very_many_retained_messages() {
     server.broker.check_invariants();
 }
 
-/// So many clients acknowledge all that they have got in one write each, and so on until they have got all.
+/// Clients acknowledge everything they have received in one write each, and so on until they have received all.
 fn replay_acknowledged(clients: usize, topics: usize, turns_allowed: usize) {
     let topics = sparse_topics(topics);
     let matches = sparse_matches(&topics);
@@ -106,12 +106,12 @@ fn replay_acknowledged(clients: usize, topics: usize, turns_allowed: usize) {
         assert_eq!(found, matches, "each once and in order");
     }
     let turns = server.turns - before;
-    assert!(turns <= turns_allowed, "{turns} turns: the walks begin anew");
+    assert!(turns <= turns_allowed, "{turns} turns: the walks start from the beginning");
     server.broker.check_invariants();
 }
 
-/// To look at each topic takes two steps: 20,000 topics take three turns. Those that begin anew at each of the 625
-/// acknowledgements take 700.
+/// Examining a topic takes two steps: 20,000 topics take three turns. Walks that start from the beginning at each of
+/// the 625 acknowledgements take 700.
 #[test]
 fn an_acknowledged_replay_goes_on_where_it_was() {
     replay_acknowledged(1, 20_000, 40);
@@ -122,7 +122,7 @@ fn twenty_acknowledged_replays_go_on_where_they_were() {
     replay_acknowledged(20, 10_000, 120);
 }
 
-/// Each SUBSCRIBE to the same filter begins the retained messages anew.
+/// Each SUBSCRIBE to the same filter sends the retained messages from the beginning.
 #[test]
 fn very_many_subscribes_to_a_sparse_filter() {
     let topics = sparse_topics(5_000);
@@ -148,7 +148,7 @@ fn very_many_subscribes_to_a_sparse_filter() {
     server.broker.check_invariants();
 }
 
-/// Clients each of whose filters matches one of very many topics, so that all have to be looked at.
+/// Clients each of whose filters matches one of very many topics, so that all have to be examined.
 #[test]
 fn very_many_sparse_filters_of_many_clients() {
     let last =
@@ -174,7 +174,7 @@ fn very_many_sparse_filters_of_many_clients() {
     server.broker.check_invariants();
 }
 
-/// A client that publishes all the time gets its retained messages meanwhile.
+/// A client that publishes all the time gets its retained messages at the same time.
 #[test]
 fn retained_messages_do_not_starve_while_their_subscriber_publishes() {
     let topics: Vec<String> = (0..2_000).map(|number| format!("r/{number:05}")).collect();
@@ -197,7 +197,7 @@ fn retained_messages_do_not_starve_while_their_subscriber_publishes() {
     server.broker.check_invariants();
 }
 
-/// Topics that change while they are walked through: those that stay come once each.
+/// Topics that change during the walk over them: those that stay come once each.
 #[test]
 fn topics_come_and_go_while_they_are_sent() {
     let topics: Vec<String> = (0..5_000).map(|number| format!("r/{number:05}")).collect();

@@ -1,5 +1,5 @@
-//! A broker with virtual peers, driven turn by turn in the phases and within the bounds of the server's loop, so that a
-//! test can count what a turn costs and how many of them a client waits.
+//! A broker with virtual peers, driven turn by turn in the phases and within the bounds of the server's loop, so that
+//! a test can count the cost of a turn and how many turns a client waits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
@@ -33,9 +33,9 @@ const EVENTS_PER_TURN: usize = 1024;
 const TIMERS_PER_TURN: usize = 1024;
 const SUSPECTS_PER_TURN: usize = 256;
 
-/// How much time a turn takes here.
+/// The time that a turn takes here.
 const TURN: Duration = Duration::from_milliseconds(2);
-/// More turns than any case needs.
+/// More turns than any test needs.
 const TURNS_MAXIMUM: usize = 20_000;
 
 /// When a link is read next.
@@ -57,12 +57,12 @@ struct Link {
     input: Vec<u8>,
     taken: usize,
     reading: Reading,
-    /// What was written to the peer since the test looked.
+    /// Bytes written to the peer since the test last took them.
     output: Vec<u8>,
-    /// Whether the peer acknowledges what it gets, and how much of the output it has looked at for that.
+    /// Whether the peer acknowledges what it receives, and how much of the output it has examined for that.
     acknowledges: bool,
     seen: usize,
-    /// The socket takes no bytes.
+    /// Whether the socket takes no bytes.
     is_stalled: bool,
     is_closing: bool,
     is_closed: bool,
@@ -71,12 +71,12 @@ struct Link {
 /// The broker and the loop around it.
 pub struct Server {
     pub broker: Broker,
-    /// Turns so far.
+    /// The number of turns so far.
     pub turns: usize,
     pub budget: usize,
     now: Time,
     links: BTreeMap<Peer, Link>,
-    /// Peers that have sent something since they were read.
+    /// Peers that have sent something since they were last read.
     events: VecDeque<Peer>,
     again: VecDeque<Peer>,
     writing: VecDeque<Peer>,
@@ -93,7 +93,7 @@ pub struct Server {
 struct Keeping {
     store: Store,
     batch: Option<Batch>,
-    /// Nothing becomes durable.
+    /// Whether nothing becomes durable.
     is_stuck: bool,
 }
 
@@ -102,8 +102,8 @@ impl Server {
         Self::with(Limits::default(), AllowAll)
     }
 
-    /// With a quarter of the usual budget: what is in the hundreds of thousands on a machine is in the tens of
-    /// thousands here.
+    /// A server with a quarter of the usual budget: tests need tens of thousands of items here for hundreds of
+    /// thousands on a real machine.
     pub fn with_small_budget() -> Self {
         Self::with_limits(|limits| limits.steps_per_turn /= 4)
     }
@@ -132,7 +132,7 @@ impl Server {
         }
     }
 
-    /// The same where sessions that outlive their connections are kept in a store.
+    /// The same server with a store for sessions that outlive their connections.
     pub fn keeping(mut self) -> Self {
         let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
         let pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
@@ -141,7 +141,7 @@ impl Server {
         self
     }
 
-    /// A new Network Connection on which this is sent.
+    /// Opens a Network Connection and sends these bytes on it.
     pub fn open(&mut self, connect: impl AsRef<[u8]>) -> Peer {
         let connect = connect.as_ref();
         let peer = self.open_silently(level_of(connect));
@@ -149,7 +149,7 @@ impl Server {
         peer
     }
 
-    /// A new Network Connection on which nothing is sent.
+    /// Opens a Network Connection on which nothing is sent.
     pub fn open_silently(&mut self, level: u8) -> Peer {
         let address = Address::Internet(([127, 0, 0, 1], 50_000).into());
         let peer = self.broker.accept(address, ListenerId::default(), self.now).expect("there is room");
@@ -169,7 +169,7 @@ impl Server {
         peer
     }
 
-    /// Clients that connect, followed by what each of them sends at once. The CONNACKs have been taken and checked.
+    /// Connects clients, each with a CONNECT and what it sends at once after it. The CONNACKs are taken and checked.
     pub fn connect_all(&mut self, connects: impl IntoIterator<Item = Vec<u8>>) -> Vec<Peer> {
         let peers: Vec<Peer> = connects.into_iter().map(|connect| self.open(connect)).collect();
         self.settle();
@@ -180,19 +180,19 @@ impl Server {
         peers
     }
 
-    /// One client.
+    /// Connects one client.
     pub fn connect(&mut self, connect: Vec<u8>) -> Peer {
         self.connect_all([connect])[0]
     }
 
-    /// The peer acknowledges at once what it gets from now on.
+    /// Makes the peers acknowledge at once everything they receive from now on.
     pub fn acknowledge_all(&mut self, peers: &[Peer]) {
         for peer in peers {
             self.link(*peer).acknowledges = true;
         }
     }
 
-    /// The peer sends bytes, which are read in the next turn at the earliest.
+    /// Sends bytes of the peer, which are read in the next turn at the earliest.
     pub fn send(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
         let link = self.link(peer);
         assert!(!link.is_closed, "the broker has closed this connection");
@@ -200,17 +200,17 @@ impl Server {
         self.events.push_back(peer);
     }
 
-    /// The same, and the poller does not tell of it.
+    /// The same, without a report of the poller.
     pub fn send_untold(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
         self.link(peer).input.extend_from_slice(bytes.as_ref());
     }
 
-    /// The connection of the peer breaks, and the broker is told at once.
+    /// Breaks the connection of the peer, and tells the broker at once.
     pub fn cut(&mut self, peer: Peer) {
         self.dead.push_back(peer);
     }
 
-    /// The socket of the peer takes no bytes, or takes them again.
+    /// Stops the socket of the peer from taking bytes, or lets it take them again.
     pub fn stall(&mut self, peer: Peer, is_stalled: bool) {
         self.link(peer).is_stalled = is_stalled;
         if !is_stalled {
@@ -223,12 +223,12 @@ impl Server {
         self.links[&peer].is_closed
     }
 
-    /// Whether the peer has got anything since the last time.
+    /// Whether the peer has received anything since the last call.
     pub fn has_got_something(&self, peer: Peer) -> bool {
         !self.links[&peer].output.is_empty()
     }
 
-    /// What the peer has got since the last time, cut into packets.
+    /// The bytes that the peer has received since the last call, cut into packets.
     pub fn take(&mut self, peer: Peer) -> Vec<Vec<u8>> {
         let link = self.link(peer);
         let bytes = std::mem::take(&mut link.output);
@@ -236,7 +236,7 @@ impl Server {
         packets(&bytes).map(<[u8]>::to_vec).collect()
     }
 
-    /// The messages that the peer has got since the last time. Nothing else may have come.
+    /// The messages that the peer has received since the last call. Nothing else may have come.
     pub fn take_messages(&mut self, peer: Peer) -> Vec<Received> {
         let level = self.link(peer).level;
         self.take(peer).iter().map(|packet| received(level, packet)).collect()
@@ -248,12 +248,12 @@ impl Server {
         texts.map(|message| String::from_utf8(message.payload).expect("payloads are text here")).collect()
     }
 
-    /// The store makes nothing durable from now on, or does so again.
+    /// Stops the store from making anything durable, or lets it do so again.
     pub fn stick_store(&mut self, is_stuck: bool) {
         self.keeping.as_mut().expect("a server that keeps").is_stuck = is_stuck;
     }
 
-    /// What is durable.
+    /// The durable state.
     pub fn store(&self) -> &Store {
         &self.keeping.as_ref().expect("a server that keeps").store
     }
@@ -263,24 +263,24 @@ impl Server {
         self.now
     }
 
-    /// So much time passes before the next turn.
+    /// Lets time pass before the next turn.
     pub fn skip(&mut self, time: Duration) {
         self.now = self.now + time;
         self.turn();
     }
 
-    /// The loop is held up for so long, and knows it.
+    /// Holds up the loop, which knows it.
     pub fn hold_up(&mut self, time: Duration) {
         self.now = self.now + time;
         self.broker.held_up(time, self.now);
     }
 
-    /// So much time passes before what is done next.
+    /// Lets time pass before the next call.
     pub fn skip_quietly(&mut self, time: Duration) {
         self.now = self.now + time;
     }
 
-    /// Time passes, in turns.
+    /// Lets time pass, in turns.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -291,21 +291,21 @@ impl Server {
         }
     }
 
-    /// Turns until nothing is left to be done.
+    /// Takes turns until no work is left.
     pub fn settle(&mut self) {
         let last = self.turns + TURNS_MAXIMUM;
         while self.is_busy() {
-            assert!(self.turns < last, "the broker does not come to rest");
+            assert!(self.turns < last, "the broker does not become idle");
             self.turn();
         }
     }
 
-    /// The same, while a bystander asks for something all the time.
+    /// The same, while a bystander sends requests all the time.
     pub fn settle_beside(&mut self, bystander: &mut Bystander) {
         let last = self.turns + TURNS_MAXIMUM;
         bystander.beside_a_turn(self);
         while self.is_busy() {
-            assert!(self.turns < last, "the broker does not come to rest");
+            assert!(self.turns < last, "the broker does not become idle");
             bystander.beside_a_turn(self);
         }
         bystander.assert_rests();
@@ -326,7 +326,7 @@ impl Server {
         is_waiting || is_keeping || is_due || self.broker.has_work()
     }
 
-    /// One turn of the loop.
+    /// Takes one turn of the loop.
     pub fn turn(&mut self) {
         self.turns += 1;
         self.now = self.now + TURN;
@@ -400,7 +400,7 @@ impl Server {
         }
     }
 
-    /// Reads peers that seem to be silent until nothing is left; then that is judged.
+    /// Reads peers that seem to be silent until nothing is left; then their silence is judged.
     fn read_suspects(&mut self) {
         for _ in 0..self.suspects.len().min(SUSPECTS_PER_TURN) {
             if !self.broker.takes_input() {
@@ -451,7 +451,7 @@ impl Server {
         }
     }
 
-    /// Writes to those who were read in this turn.
+    /// Writes to the peers that were read in this turn.
     fn answer(&mut self) {
         for peer in std::mem::take(&mut self.answered) {
             if self.broker.has_output(peer) {
@@ -473,7 +473,7 @@ impl Server {
         }
     }
 
-    /// Writes to one peer; tells how many bytes it took.
+    /// Writes to one peer; returns how many bytes it took.
     fn write_one(&mut self, peer: Peer) -> usize {
         let Self { broker, links, now, .. } = self;
         let link = links.get_mut(&peer).expect("a peer that was opened");
@@ -492,7 +492,7 @@ impl Server {
         written
     }
 
-    /// The peer answers what it has got, if it does so.
+    /// Answers what the peer has received, if it acknowledges.
     fn acknowledge(&mut self, peer: Peer) {
         let link = self.link(peer);
         if !link.acknowledges {
@@ -516,7 +516,7 @@ impl Server {
         }
     }
 
-    /// A connection that the broker has closed is gone once everything is written.
+    /// Removes a connection that the broker has closed, once everything is written.
     fn finish(&mut self, peer: Peer) {
         if self.links[&peer].is_closing && !self.broker.has_output(peer) {
             self.dead.push_back(peer);
@@ -537,7 +537,7 @@ impl Server {
         }
     }
 
-    /// What was handed over to the store in an earlier turn is durable.
+    /// Makes durable what was handed over to the store in an earlier turn.
     fn exchange(&mut self) {
         self.take_kept();
         while let Some(peer) = self.broker.next_answered() {
@@ -590,7 +590,7 @@ impl std::io::Write for Stalled {
     }
 }
 
-/// The packets that these bytes consist of.
+/// The packets in these bytes.
 pub fn packets(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         if rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Work that comes from elsewhere than packets of the moment: timers, resumed connections, and what waits beside a
+//! Work that does not come from the packets just received: timers, resumed connections, and work that waits beside a
 //! flood.
 
 use brooklet::base::time::Duration;
@@ -14,7 +14,8 @@ fn texts_of(server: &mut Server, peer: Peer) -> Vec<String> {
     texts.map(|text| String::from_utf8(text).expect("text")).collect()
 }
 
-/// What very many clients have not acknowledged is due to be sent again at the same time, to each only the oldest.
+/// Messages that very many clients have not acknowledged are due to be sent again at the same time, to each only the
+/// oldest.
 #[test]
 fn very_many_messages_are_sent_again() {
     let mut server = Server::new();
@@ -70,7 +71,7 @@ fn a_member_of_very_many_groups_comes_and_goes() {
     server.broker.check_invariants();
 }
 
-/// Very many connections that were not read, because their clients did not read, go on at the same time.
+/// Very many connections that were not read, because their clients did not read, continue at the same time.
 #[test]
 fn very_many_go_on_to_be_read() {
     let mut server = Server::new();
@@ -91,7 +92,7 @@ fn very_many_go_on_to_be_read() {
     server.broker.check_invariants();
 }
 
-/// Packets for very many that wait for a turn with room for them get one, however much others send.
+/// Packets for very many subscribers that wait for a turn with room for them get one, however much others send.
 #[test]
 fn a_run_for_very_many_does_not_starve_beside_floods() {
     let mut server = Server::new();
@@ -122,7 +123,7 @@ fn a_run_for_very_many_does_not_starve_beside_floods() {
     server.broker.check_invariants();
 }
 
-/// Figures that the broker tells of itself, for very many.
+/// Statistics that the broker publishes, for very many subscribers.
 #[test]
 fn very_many_listen_to_what_the_broker_tells_of_itself() {
     let mut server = Server::new();
@@ -147,7 +148,7 @@ fn very_many_listen_to_what_the_broker_tells_of_itself() {
     server.broker.check_invariants();
 }
 
-/// All that was in flight to very many is sent again when they come back.
+/// Everything in flight to very many clients is sent again when they return.
 #[test]
 fn very_many_come_back_for_what_they_have_not_acknowledged() {
     let mut server = Server::new();

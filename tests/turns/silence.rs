@@ -1,4 +1,4 @@
-//! Time that is over for peers whose words lie unread, because the broker has not looked: they count before the silence
+//! Timeouts of peers whose input is unread, because the broker has not looked: the input counts before the silence
 //! does, however many peers there are and however little of a turn is left for them.
 
 use brooklet::base::time::Duration;
@@ -10,7 +10,7 @@ use crate::server::{Peer, Server};
 use crate::wire::{Connect, PINGREQ, PINGRESP, Publish, V5, received, subscribe};
 
 const MANY: usize = 3_000;
-/// Turns that it takes to read so many, and more.
+/// More turns than it takes to read so many peers.
 const TURNS: usize = 400;
 
 /// A client that may be silent for six seconds.
@@ -26,7 +26,7 @@ fn take_turns(server: &mut Server, count: usize) {
     (0..count).for_each(|_| server.turn());
 }
 
-/// Those that have sent something are answered, and the others are closed.
+/// Asserts that peers that have sent something are answered, and that the others are closed.
 fn assert_heard(server: &mut Server, spoken: &[Peer], silent: &[Peer]) {
     take_turns(server, TURNS);
     server.settle();
@@ -42,7 +42,7 @@ fn assert_heard(server: &mut Server, spoken: &[Peer], silent: &[Peer]) {
 
 /// All timers are due at once, and far more is unread than fits into a turn.
 #[test]
-fn what_lies_unread_counts_before_the_silence_of_keep_alive() {
+fn unread_input_counts_before_the_silence_of_keep_alive() {
     let mut server = Server::new();
     let clients = connect_many(&mut server);
     for &client in &clients[..MANY / 2] {
@@ -52,9 +52,9 @@ fn what_lies_unread_counts_before_the_silence_of_keep_alive() {
     assert_heard(&mut server, &clients[..MANY / 2], &clients[MANY / 2..]);
 }
 
-/// The poller does not speak of them: it was interrupted.
+/// The poller does not report them: it was interrupted.
 #[test]
-fn what_the_poller_has_not_told_of_counts_too() {
+fn input_that_the_poller_has_not_reported_counts() {
     let mut server = Server::new();
     let clients = connect_many(&mut server);
     for &client in &clients {
@@ -64,9 +64,9 @@ fn what_the_poller_has_not_told_of_counts_too() {
     assert_heard(&mut server, &clients, &[]);
 }
 
-/// Others use up what a turn has for input.
+/// Others use up the input share of each turn.
 #[test]
-fn what_waits_for_its_turn_counts_too() {
+fn input_that_waits_for_its_turn_counts() {
     let mut server = Server::with_small_budget();
     subscribers(&mut server, 200, "busy", 0);
     let clients = server.connect_all((0..300).map(|number| with_keep_alive(&format!("c{number}"))));
@@ -83,9 +83,9 @@ fn what_waits_for_its_turn_counts_too() {
     assert_heard(&mut server, &clients, &[]);
 }
 
-/// The time for a CONNECT, and that for the end after the broker's last word.
+/// The time for a CONNECT, and the time to close after the broker's last packet.
 #[test]
-fn what_lies_unread_counts_before_other_silence() {
+fn unread_input_counts_before_other_silence() {
     let mut server = Server::new();
     let limits = Limits::default();
     let greeting: Vec<Peer> = (0..MANY).map(|_| server.open_silently(V5)).collect();
@@ -104,8 +104,8 @@ fn what_lies_unread_counts_before_other_silence() {
     server.broker.check_invariants();
 }
 
-/// A packet that has come in part makes progress by what is unread. What was sent before the broker was held up is not
-/// measured by the time that this took.
+/// An incomplete packet makes progress by its unread bytes. Bytes sent before the broker was held up are not measured
+/// by the time that this took.
 #[test]
 fn a_large_packet_gets_on_while_the_broker_is_held_up() {
     let mut server = Server::new();
@@ -129,7 +129,7 @@ fn a_large_packet_gets_on_while_the_broker_is_held_up() {
     assert_eq!(received(V5, packets.last().expect("the message")).payload.len(), 200_000);
 }
 
-/// A peer whose greeting takes several rounds has time for the next one when the broker is back.
+/// A peer whose handshake takes several rounds has time for the next one when the broker continues.
 #[test]
 fn a_peer_that_waits_for_an_answer_has_time_to_go_on_when_the_broker_is_back() {
     let mut server = Server::new();
@@ -170,7 +170,7 @@ fn a_peer_whose_connect_waits_for_the_broker_is_not_silent() {
     assert_eq!(server.take(peer)[0][0], 0x20);
 }
 
-/// A client that waits to be accepted finds its session and its Will as they were.
+/// A client that waits to be accepted finds its session and its Will unchanged.
 #[test]
 fn a_client_that_waits_to_be_accepted_is_not_too_late() {
     let mut server = Server::new();
@@ -189,7 +189,7 @@ fn a_client_that_waits_to_be_accepted_is_not_too_late() {
     assert!(server.take(observer).is_empty(), "and its Will is not due");
 }
 
-/// A machine that is always too slow ends connections at last.
+/// On a machine that is always too slow, connections are closed eventually.
 #[test]
 fn timers_do_not_stand_still_for_ever() {
     let mut server = Server::new();

@@ -1,5 +1,4 @@
-//! Clients that do what a test's preparation needs: they connect, subscribe, publish with QoS 1, acknowledge, and
-//! count.
+//! Clients for the preparation of a test: they connect, subscribe, publish with QoS 1, acknowledge, and count.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ const CONNECTING_MAXIMUM: usize = 64;
 /// Messages with QoS above 0 that a publisher sends ahead of their acknowledgements.
 pub const IN_FLIGHT_MAXIMUM: u16 = 500;
 
-/// What has come so far, in all connections.
+/// What has come so far, on all connections.
 #[derive(Debug)]
 pub struct Agent {
     version: Version,
@@ -63,7 +62,7 @@ impl Agent {
         self.receive_maximum.min(IN_FLIGHT_MAXIMUM)
     }
 
-    /// Opens so many connections, whose numbers begin with `first`.
+    /// Opens this many connections, whose numbers begin with `first`.
     pub fn connect(
         &mut self,
         network: &mut Network,
@@ -96,7 +95,7 @@ impl Agent {
         self.wait(network, "a SUBACK", |agent| agent.subacks > before)
     }
 
-    /// Subscribes so many clients, whose numbers begin with `first`, to one filter each, without waiting in between.
+    /// Subscribes this many clients, whose numbers begin with `first`, to one filter each, without waiting in between.
     pub fn subscribe_each(
         &mut self,
         network: &mut Network,
@@ -116,7 +115,7 @@ impl Agent {
         self.wait(network, "a SUBACK", |agent| agent.subacks == before + count)
     }
 
-    /// Publishes with QoS 1 what `encode` makes of a number and a Packet Identifier, and waits for the
+    /// Publishes messages with QoS 1, encoded by `encode` from a number and a Packet Identifier, and waits for the
     /// acknowledgements.
     pub fn publish(
         &mut self,
@@ -138,7 +137,7 @@ impl Agent {
         self.wait(network, "a PUBACK", |agent| agent.pubacks == before + count)
     }
 
-    /// Turns until `is_done`.
+    /// Takes turns until `is_done`.
     pub fn wait(
         &mut self,
         network: &mut Network,
@@ -155,7 +154,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Takes what comes for a while.
+    /// Handles what comes for some time.
     pub fn idle(&mut self, network: &mut Network, time: Duration) -> Result<(), Fault> {
         let end = Instant::now() + time;
         while let Some(rest) = end.checked_duration_since(Instant::now()) {

@@ -1,4 +1,4 @@
-//! The brokers that are compared: how they are started, and what the system says of their processes.
+//! The brokers that are compared: how they are started, and what the system reports about their processes.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::packets::Fault;
 
 /// How long a broker may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-/// Where what is made for a run goes.
+/// The directory for files of a run.
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
 const MOSQUITTO: Configuration = Configuration {
@@ -49,7 +49,7 @@ dynamic_filters = true
     without_limits: "",
 };
 
-/// What brooklet needs to be told where flags do not say it.
+/// What brooklet needs to be configured beyond its flags.
 const BROOKLET: Configuration = Configuration {
     text: "\
 listener {port} 127.0.0.1
@@ -60,7 +60,7 @@ log_type error
     without_limits: BROOKLET_ON_DISK.without_limits,
 };
 
-/// The same where memory alone will not do.
+/// The same where it has to persist.
 const BROOKLET_ON_DISK: Configuration = Configuration {
     text: "\
 listener {port} 127.0.0.1
@@ -92,19 +92,19 @@ log_type error
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration {
     pub text: &'static str,
-    /// What is added where the broker's own limits are not what is measured, so that they do not make it drop
-    /// what the others deliver.
+    /// Added where the broker's own limits are not measured, so that they do not make it drop messages that the others
+    /// deliver.
     pub without_limits: &'static str,
 }
 
-/// Whether a broker keeps the limits that it has by itself.
+/// Whether a broker keeps its default limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnLimits {
     Kept,
     Lifted,
 }
 
-/// Where a broker keeps what it keeps.
+/// Where a broker stores its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
     Memory,
@@ -112,14 +112,14 @@ pub enum Storage {
     Disk,
 }
 
-/// What a broker can do.
+/// The abilities of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ability {
     /// Relays QoS 0 and 1 on exact topics.
     Relay,
     /// MQTT 3.1.1.
     V311,
-    /// MQTT 5.0, too.
+    /// MQTT 5.0 as well.
     V5,
 }
 
@@ -127,18 +127,18 @@ pub enum Ability {
 #[derive(Clone, Debug)]
 pub struct Broker {
     pub name: String,
-    /// For the shell; `{port}` and `{configuration}` stand for what they say.
+    /// For the shell; `{port}` and `{configuration}` are replaced.
     pub command: String,
     pub configuration: Option<Configuration>,
-    /// The same where a configuration in mosquitto's words tells it more, if it reads one.
+    /// The same with a configuration in mosquitto's format, if it reads one.
     pub configured: Option<(String, Configuration)>,
-    /// The same where it is to keep what it acknowledges on disk, if it can.
+    /// The same where it is to persist what it acknowledges, if it can.
     pub on_disk: Option<(String, Configuration)>,
     pub ability: Ability,
 }
 
 impl Broker {
-    /// The broker that `entry` stands for: a name that is known here, or `NAME=COMMAND`.
+    /// The broker that `entry` stands for: a known name, or `NAME=COMMAND`.
     pub fn parse(entry: &str) -> Result<Self, Fault> {
         match entry.split_once('=') {
             Some((name, command)) => Self::of_command(name.trim(), command.trim()),
@@ -146,7 +146,7 @@ impl Broker {
         }
     }
 
-    /// A broker that is given its port, or a configuration in mosquitto's words.
+    /// A broker that is given its port, or a configuration in mosquitto's format.
     fn of_command(name: &str, command: &str) -> Result<Self, Fault> {
         let is_configured = command.contains("{configuration}");
         if !is_configured && !command.contains("{port}") {
@@ -162,7 +162,7 @@ impl Broker {
         })
     }
 
-    /// All brokers known here that are installed.
+    /// All known brokers that are installed.
     pub fn installed() -> Result<Vec<Self>, Fault> {
         let names = ["brooklet", "floor", "mosquitto", "rumqttd"];
         let mut brokers = Vec::new();
@@ -204,8 +204,8 @@ impl Broker {
         Ok(Some(Self { name: name.to_owned(), command, configuration, configured, on_disk, ability }))
     }
 
-    /// Starts it on a free port and waits until it takes connections. It runs on the given processor, if any, and is
-    /// told `lines` beyond what every broker of its kind is told.
+    /// Starts it on a free port and waits until it accepts connections. It runs on the given processor, if any, and is
+    /// configured with `lines` in addition to those of every broker of its kind.
     pub fn start(
         &self,
         processor: Option<usize>,
@@ -221,7 +221,7 @@ impl Broker {
         self.spawn(shell, port)
     }
 
-    /// Starts it without a shell in between, so that the time until it takes connections is its own.
+    /// Starts it without a shell in between, so that the time until it accepts connections is its own.
     pub fn start_alone(&self) -> Result<Process, Fault> {
         let port = free_port()?;
         let command = self.command_for(port, OwnLimits::Kept, Storage::Memory, "")?;
@@ -232,7 +232,7 @@ impl Broker {
         self.spawn(command, port)
     }
 
-    /// The command line for a port; a configuration is written for it.
+    /// The command line for a port; writes its configuration.
     fn command_for(
         &self,
         port: u16,
@@ -280,7 +280,7 @@ impl Broker {
     }
 }
 
-/// A fault with the last thing that the broker wrote to its log, if it wrote anything.
+/// A fault with the last line of the broker's log, if there is one.
 fn with_last_line(fault: Fault, log: &str) -> Fault {
     let text = fs::read_to_string(log).unwrap_or_default();
     match text.lines().last() {
@@ -289,7 +289,7 @@ fn with_last_line(fault: Fault, log: &str) -> Fault {
     }
 }
 
-/// A directory for what a broker of this name keeps, without what an earlier one has kept.
+/// A directory for the state of a broker with this name, without the state of an earlier one.
 fn fresh_directory(name: &str) -> Result<String, Fault> {
     let path = format!("{SCRATCH}/{name}-data");
     let _ = fs::remove_dir_all(&path);
@@ -297,21 +297,21 @@ fn fresh_directory(name: &str) -> Result<String, Fault> {
     Ok(path)
 }
 
-/// A broker that runs, until it is dropped.
+/// A running broker, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Process {
     command: Command,
     child: Child,
     pub port: u16,
-    /// From when it was started until it took a connection.
+    /// From its start until it accepted a connection.
     pub started_in: Duration,
 }
 
-/// Bytes of a process in memory.
+/// Resident memory of a process, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub resident: f64,
-    /// Of these, what is written to and shared with nobody.
+    /// The part of it that is dirty and private.
     pub private_dirty: f64,
 }
 
@@ -328,12 +328,12 @@ impl Process {
             std::thread::sleep(Duration::from_micros(100));
         }
         self.started_in = start.elapsed();
-        // The broker is to be done with this first connection before anything is measured.
+        // The broker must be done with this first connection before anything is measured.
         std::thread::sleep(Duration::from_millis(50));
         Ok(())
     }
 
-    /// Asks it to end, and starts it again once it has. The moment at which it was started.
+    /// Asks it to end, and starts it again once it has. Returns the moment of the start.
     pub fn restart(&mut self) -> Result<Instant, Fault> {
         let identifier = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", "TERM", &identifier]).status();
@@ -351,12 +351,12 @@ impl Process {
         number_in(&format!("/proc/{}/io", self.child.id()), "write_bytes:")
     }
 
-    /// Time that all its threads have had a processor.
+    /// Processor time of all its threads.
     pub fn processor_time(&self) -> Result<Duration, Fault> {
         processor_time(&format!("/proc/{}/task", self.child.id()))
     }
 
-    /// What it holds in memory.
+    /// Its memory.
     pub fn memory(&self) -> Result<Memory, Fault> {
         let directory = format!("/proc/{}", self.child.id());
         Ok(Memory {
@@ -374,12 +374,12 @@ impl Drop for Process {
     }
 }
 
-/// Time that all threads of this process have had a processor.
+/// Processor time of all threads of this process.
 pub fn own_processor_time() -> Result<Duration, Fault> {
     processor_time("/proc/self/task")
 }
 
-/// The kernel counts a thread's time in nanoseconds, other than in `stat`, where it counts clock ticks.
+/// The kernel counts a thread's time in nanoseconds here, other than in `stat`, where it counts clock ticks.
 fn processor_time(tasks: &str) -> Result<Duration, Fault> {
     let threads = fs::read_dir(tasks).map_err(|error| format!("can not read {tasks}: {error}"))?;
     let mut sum = 0;
@@ -406,7 +406,7 @@ fn free_port() -> Result<u16, Fault> {
     port.map_err(|error| format!("no free port: {error}"))
 }
 
-/// The path of a program; some live where only administrators look.
+/// The path of a program; some are in directories for administrators only.
 pub fn find_program(name: &str) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
     let directories = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);

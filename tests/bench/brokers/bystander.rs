@@ -1,7 +1,7 @@
-//! A healthy client beside an attack: how long its round trips take, and how long they take without the attack.
+//! A well-behaved client during an attack: how long its round trips take, and how long they take without the attack.
 //!
-//! Each kind of round trip has a connection and a thread of its own, so that one that waits does not hide another. The
-//! attack runs in a thread that lets these go first wherever both want the processor.
+//! Each kind of round trip has a connection and a thread of its own, so that a waiting one does not hide another. The
+//! attack runs in a thread that yields to these wherever both want the processor.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -16,25 +16,25 @@ use crate::packets::{self, Connect, Fault, Packet, Version};
 use crate::scenarios::{Effort, Figure, Kind, Outcome, percentiles};
 use crate::tally::Tally;
 
-/// From the beginning of one round trip to that of the next one.
+/// From the start of one round trip to that of the next one.
 const PACE: Duration = Duration::from_millis(2);
 /// Round trips before those that count.
 const WARM_UP: usize = 50;
-/// How long the broker may take to be done with what was prepared.
+/// How long the broker may take to finish the preparation.
 const SETTLING: Duration = Duration::from_millis(500);
-/// How long a bystander waits before it looks whether the measuring has ended.
+/// How long a bystander waits before it checks whether the measurement has ended.
 const GLANCE: Duration = Duration::from_millis(20);
-/// How long a bystander waits for what makes it ready.
+/// How long a bystander waits to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a bystander sends and waits for.
+/// A round trip of a bystander.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// PINGREQ and PINGRESP.
     Ping,
     /// A message of QoS 0 to itself.
     ToItself,
-    /// A message of QoS 1 for a session whose client is away, and its PUBACK.
+    /// A message of QoS 1 for a session of a disconnected client, and its PUBACK.
     Stored,
 }
 
@@ -124,7 +124,7 @@ fn longest(mut round_trips: Vec<u64>) -> Result<Vec<f64>, Fault> {
     Ok(vec![longest / 1e3, near / 1e3])
 }
 
-/// Lets the bystanders measure while `meanwhile` runs. Their round trips in nanoseconds.
+/// Lets the bystanders measure while `meanwhile` runs. Returns their round trips in nanoseconds.
 fn watch<T>(
     bystanders: &mut [Bystander],
     meanwhile: impl FnOnce() -> T,
@@ -143,8 +143,8 @@ fn watch<T>(
     })
 }
 
-/// Gives this thread the least claim to the processor, where there is a program that does so; without, the attack's own
-/// work can delay the measuring.
+/// Gives this thread the lowest priority, if there is a program that does so; without it, the attack's own work can
+/// delay the measurement.
 fn step_back() {
     let Ok(path) = std::fs::read_link("/proc/thread-self") else { return };
     let Some(thread) = path.file_name() else { return };
@@ -154,11 +154,11 @@ fn step_back() {
     let _ = renice.status();
 }
 
-/// A client that does one thing, again and again.
+/// A client that makes one kind of round trip repeatedly.
 struct Bystander {
     probe: Probe,
     stream: TcpStream,
-    /// What has come of the next packet.
+    /// The part of the next packet that has come.
     came: Vec<u8>,
     request: Vec<u8>,
 }
@@ -193,7 +193,7 @@ impl Bystander {
         self.ask(&packets::subscribe(Version::V311, qos, &filters), packets::SUBACK)
     }
 
-    /// Sends a packet and waits for one of that type.
+    /// Sends a packet and waits for one of this type.
     fn ask(&mut self, packet: &[u8], answer: u8) -> Result<(), Fault> {
         self.send(packet)?;
         let end = Instant::now() + PATIENCE;
@@ -212,9 +212,9 @@ impl Bystander {
         Ok(())
     }
 
-    /// Makes round trips until it is over, and tells how long each took in nanoseconds. What is not answered at the end
-    /// counts with what it has taken so far. Requests that were due while one waited were not sent; they count as if
-    /// they had been answered with it.
+    /// Makes round trips until it is over, and returns how long each took in nanoseconds. An unanswered one at the end
+    /// counts with the time so far. Requests that were due while one waited were not sent; they count as if they had
+    /// been answered with it.
     fn measure(&mut self, is_over: &AtomicBool) -> Result<Vec<u64>, Fault> {
         let is_over = || is_over.load(Ordering::Relaxed);
         let request = self.request.clone();
@@ -238,7 +238,7 @@ impl Bystander {
         self.stream.write_all(packet).map_err(|error| format!("a bystander can not write: {error}"))
     }
 
-    /// Reads until a packet of that type has come, or until it is over; tells which.
+    /// Reads until a packet of this type has come, which returns true, or until it is over.
     fn wait_for(&mut self, answer: u8, is_over: impl Fn() -> bool) -> Result<bool, Fault> {
         let mut buffer = [0; 4096];
         loop {

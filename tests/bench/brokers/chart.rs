@@ -1,5 +1,5 @@
-//! What was found, as a picture: for each scenario a group of bars, one for each broker. Each group has its
-//! own scale; rows that differ only in how much there is of something share one, so that growth can be seen.
+//! The results as a chart: for each scenario a group of bars, one for each broker. Each group has its own scale; rows
+//! that differ only in a quantity share one, so that growth can be seen.
 
 use std::fmt::Write as _;
 
@@ -53,8 +53,8 @@ pub fn svg(report: &Report) -> String {
     )
 }
 
-/// The longest bar of the rows that differ from this one in how many connections or subscriptions there are; other
-/// rows stand alone.
+/// The longest bar of the rows that differ from this one in the number of connections or subscriptions; other rows
+/// stand alone.
 fn longest_of_series(report: &Report, name: &str) -> f64 {
     let series = |name: &str| {
         let is_growth = name.ends_with(" connections") || name.ends_with(" subscriptions");
@@ -84,7 +84,7 @@ fn legend(body: &mut String, report: &Report) {
     }
 }
 
-/// The name of a row, without the unit that the title tells.
+/// The name of a row, without the unit that the title states.
 fn label(name: &str) -> String {
     let name = name.replace(", broker CPU µs per message", "").replace(", CPU µs", "");
     escaped(&name.replace(": CPU µs a cycle", ""))

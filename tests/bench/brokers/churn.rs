@@ -1,4 +1,4 @@
-//! Clients that come and go.
+//! Clients that connect and disconnect.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::packets::{self, Connect, Fault, Packet, Version, publish, subscribe};
 
 /// Clients at a time.
 const AT_A_TIME: usize = 64;
-/// The system runs out of ports if connections come and go for too long.
+/// The system runs out of ports if connections are opened and closed for too long.
 const CYCLES_MAXIMUM: usize = 12_000;
 
 /// What a client does between CONNECT and DISCONNECT.
@@ -16,7 +16,7 @@ const CYCLES_MAXIMUM: usize = 12_000;
 pub enum Cycle {
     /// Nothing.
     Connect,
-    /// It subscribes to a topic of its own with QoS 1, publishes there with QoS 1, and receives that.
+    /// It subscribes to a topic of its own with QoS 1, publishes there with QoS 1, and receives the message.
     Publish,
 }
 
@@ -77,16 +77,16 @@ impl Clients {
     }
 }
 
-/// What a stretch of cycles took.
+/// The result of a stretch of cycles.
 #[derive(Clone, Copy, Debug)]
 pub struct Churned {
     pub cycles: usize,
     pub time: Duration,
-    /// The broker's.
+    /// That of the broker.
     pub processor_time: Duration,
 }
 
-/// Cycles for so long, from a fixed number of clients at a time, each connection new and each session clean.
+/// Runs cycles for this time, with a fixed number of clients at a time, each connection new and each session clean.
 pub fn churn(
     process: &Process,
     network: &mut Network,

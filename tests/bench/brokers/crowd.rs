@@ -1,4 +1,4 @@
-//! Clients and subscriptions that are merely there, to see what they cost those who are busy.
+//! Idle clients and subscriptions, to measure what they cost the busy ones.
 
 use crate::agent::Agent;
 use crate::network::Network;
@@ -11,10 +11,10 @@ const FILTERS_PER_PACKET: usize = 100;
 /// Devices that no filter of a crowd names.
 const FIRST_OTHER_DEVICE: usize = 90_000_000;
 
-/// Covers every [`topic`].
+/// Matches every [`topic`].
 pub const EVERY_TOPIC: &str = "site/+/line/+/device/+/temperature";
 
-/// Of a hundred filters 80 are exact, 15 have a `+` and 5 end with `#`; no two are alike.
+/// Of a hundred filters, 80 are exact, 15 have a `+` and 5 end with `#`; no two are the same.
 fn filter(number: usize) -> String {
     let (site, line) = (number % 40, number % 1_000);
     match number * 37 % 100 {
@@ -24,7 +24,7 @@ fn filter(number: usize) -> String {
     }
 }
 
-/// A topic that a search comes to along the same levels as the filters of a crowd, none of which covers it.
+/// A topic whose lookup visits the same levels as the filters of a crowd, none of which matches it.
 pub fn topic(number: usize) -> String {
     let device = FIRST_OTHER_DEVICE + number;
     format!("site/{}/line/{}/device/{device}/temperature", number % 40, number % 1_000)
@@ -45,7 +45,7 @@ impl Crowd {
         Ok(Self { agent, first })
     }
 
-    /// Makes so many subscriptions.
+    /// Makes this many subscriptions.
     pub fn subscribe(&mut self, network: &mut Network, count: usize) -> Result<(), Fault> {
         let mut filters = Vec::with_capacity(FILTERS_PER_PACKET);
         for (packet, start) in (0..count).step_by(FILTERS_PER_PACKET).enumerate() {
@@ -57,7 +57,7 @@ impl Crowd {
     }
 }
 
-/// Connects so many clients, whose numbers begin with `first`; each subscribes to a topic of its own.
+/// Connects this many clients, whose numbers begin with `first`; each subscribes to a topic of its own.
 pub fn connect_idle(network: &mut Network, first: usize, count: usize) -> Result<(), Fault> {
     let mut agent = Agent::new(Version::V311);
     agent.connect(network, first, count, true)?;

@@ -1,5 +1,5 @@
-//! Brokers that keep on disk what they acknowledge: what that costs, what it does to messages that are not kept, how
-//! much of it stays in memory, and how soon it is there after a start.
+//! Brokers that persist what they acknowledge: what that costs, what it does to messages that are not persisted, how
+//! much of it stays in memory, and how soon it is available after a start.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::scenarios::{Effort, Figure, Kind, Outcome, grouped, microseconds, per
 
 /// Bytes of a payload.
 const PAYLOAD: usize = 256;
-/// What a start finds.
+/// Retained messages that a start finds.
 const RETAINED: usize = 100_000;
 const SESSIONS: usize = 10_000;
 /// Messages a second of QoS 0.
@@ -21,18 +21,18 @@ const RATE: u32 = 1_000;
 /// Messages of QoS 1 that are outstanding beside those of QoS 0.
 const BESIDE: usize = 256;
 
-/// What is done with a broker that keeps things on disk.
+/// A scenario with a broker that persists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durable {
-    /// From one client to another one whose session is kept, with so many messages outstanding.
+    /// From one client to another one with a persistent session, with this many messages outstanding.
     Relay(usize),
-    /// To a client that is away.
+    /// To a disconnected client.
     Queue,
     /// Messages of QoS 0, which wait for no disk, alone and beside such a relay.
     Beside,
     /// A start with many retained messages and sessions.
     Start,
-    /// So many messages to a client that is away.
+    /// This many messages to a disconnected client.
     Backlog(usize),
 }
 
@@ -49,13 +49,13 @@ const fn relay(outstanding: usize) -> Flow {
     }
 }
 
-/// Pairs take their topics from their clients' numbers, so that they do not hear the relay.
+/// Pairs derive their topics from their clients' numbers, so that they do not receive the relay's messages.
 const fn lively() -> Flow {
     Flow { qos: 0, payload: 64, pattern: Pattern::Pairs, window: None, is_kept: false, ..relay(0) }
 }
 
 impl Durable {
-    /// Measures a broker that has just been started and keeps nothing yet.
+    /// Measures a broker that has just been started and stores nothing yet.
     pub fn run(
         self,
         name: &str,
@@ -88,7 +88,7 @@ fn run_relay(
     Ok(Outcome { figures, tally: load.tally() })
 }
 
-/// What the broker and the generator have used up so far.
+/// The resources used by the broker and the generator so far.
 struct Spent {
     processor: Duration,
     own: Duration,
@@ -104,7 +104,7 @@ impl Spent {
         })
     }
 
-    /// What was used up since, for each of so many messages.
+    /// The resources used since, for each of this many messages.
     fn figures(
         self,
         name: &str,
@@ -128,7 +128,7 @@ impl Spent {
     }
 }
 
-/// Client 0 has a kept session and is away; client 1 publishes.
+/// Client 0 has a persistent session and is disconnected; client 1 publishes.
 fn prepare_absent(network: &mut Network) -> Result<Agent, Fault> {
     let mut agent = Agent::new(Version::V311);
     agent.connect(network, 0, 1, false)?;
@@ -161,7 +161,7 @@ fn run_queue(name: &str, process: &Process, network: &mut Network, effort: Effor
     Ok(Outcome { figures, tally })
 }
 
-/// A relay of the same size to a session that is not kept shows what of it is the disk's doing.
+/// A relay of the same size to a session that is not persistent shows which part is due to the disk.
 fn run_beside(network: &mut Network, effort: Effort) -> Result<Outcome, Fault> {
     let mut load = Load::prepare(lively(), network, 0)?;
     let mut fleeting = Load::prepare(Flow { is_kept: false, ..relay(BESIDE) }, network, 2)?;

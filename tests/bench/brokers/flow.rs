@@ -1,5 +1,5 @@
-//! Messages from publishers to subscribers. In a closed loop the publishers go on as their messages arrive, so that
-//! the broker always has something to do and never more than so much; in an open loop they send when it is time,
+//! Messages from publishers to subscribers. In a closed loop, the publishers continue as their messages arrive, so
+//! that the broker always has work, but never more than a certain amount; in an open loop, they send at given times,
 //! whatever the broker does.
 
 use std::time::{Duration, Instant};
@@ -13,22 +13,21 @@ use crate::tally::{Ledger, SharedLedger, Tally};
 pub const OUTSTANDING_MESSAGES: usize = 16_384;
 /// Bytes of payload that a closed loop keeps outstanding.
 pub const OUTSTANDING_BYTES: usize = 1024 * 1024;
-/// After so long without any progress, what is outstanding counts as lost and the publishers go on.
+/// After this time without any progress, outstanding messages count as lost and the publishers continue.
 const GIVE_UP: Duration = Duration::from_secs(2);
-/// Times that a publisher stops for lost messages before the measurement is given up.
+/// How often a publisher stops for lost messages before the measurement is given up.
 const GIVE_UPS_MAXIMUM: usize = 3;
 
-/// Who hears whom.
+/// Who receives whose messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// All publish to one topic, to which all subscribe.
+    /// All clients publish to one topic, to which all subscribe.
     OneTopic,
     /// Each publisher has a topic and a subscriber of its own.
     Pairs,
-    /// Each publisher goes round so many topics, which one wildcard of each subscriber covers.
+    /// Each publisher cycles through this many topics, which one wildcard of each subscriber matches.
     Wildcard { topics: usize },
-    /// As `Wildcard`, but with topics that begin as those of [`crate::crowd`] do, and none of which it
-    /// covers.
+    /// As `Wildcard`, but with topics that begin like those of [`crate::crowd`], none of which it matches.
     AmongSites { topics: usize },
     /// As `OneTopic`, but the subscribers share one subscription.
     Shared,
@@ -44,10 +43,10 @@ pub struct Flow {
     pub publishers: usize,
     pub subscribers: usize,
     pub pattern: Pattern,
-    /// Deliveries that a closed loop keeps outstanding, all publishers together; without, as many as keep a broker
+    /// Deliveries that a closed loop keeps outstanding, all publishers together; without it, as many as keep a broker
     /// busy.
     pub window: Option<usize>,
-    /// The subscribers' sessions outlive their connections.
+    /// Whether the subscribers' sessions outlive their connections.
     pub is_kept: bool,
 }
 
@@ -93,7 +92,7 @@ impl Flow {
         }
     }
 
-    /// Whether that subscriber receives that stream.
+    /// Whether this subscriber receives this stream.
     const fn hears(&self, subscriber: usize, stream: usize) -> bool {
         !matches!(self.pattern, Pattern::Pairs) || subscriber == stream
     }
@@ -133,7 +132,7 @@ enum Ledgers {
     Shared(SharedLedger),
 }
 
-/// What a stretch of load did.
+/// The result of a stretch of load.
 #[derive(Clone, Copy, Debug)]
 pub struct Stretch {
     pub deliveries: u64,
@@ -141,7 +140,7 @@ pub struct Stretch {
     pub time: Duration,
 }
 
-/// A load in motion. The subscribers are its first clients, the publishers those behind them.
+/// A running load. The subscribers are its first clients, followed by the publishers.
 #[derive(Debug)]
 pub struct Load {
     flow: Flow,
@@ -152,12 +151,12 @@ pub struct Load {
     deliveries: u64,
     in_flight_maximum: usize,
     start: Instant,
-    /// Nanoseconds from when a message was to be sent until it came; where they are wanted.
+    /// Nanoseconds from when a message was to be sent until it came, if they are wanted.
     latencies: Option<Vec<u64>>,
 }
 
 impl Load {
-    /// Connects and subscribes everybody; the clients' numbers begin with `first`, and so do those of pairs.
+    /// Connects and subscribes all clients; their numbers begin with `first`, and so do those of pairs.
     pub fn prepare(flow: Flow, network: &mut Network, first: usize) -> Result<Self, Fault> {
         let mut agent = Agent::new(flow.version);
         agent.connect(network, first, flow.subscribers, !flow.is_kept)?;
@@ -199,7 +198,7 @@ impl Load {
         })
     }
 
-    /// A closed loop for so long, until everything has come.
+    /// Runs a closed loop for this time, until everything has come.
     pub fn run(&mut self, network: &mut Network, time: Duration) -> Result<Stretch, Fault> {
         let (start, before) = (Instant::now(), self.deliveries);
         let mut progress = Progress::new(start);
@@ -220,7 +219,7 @@ impl Load {
         let share = i64::try_from(self.flow.share()).expect("it is small");
         let in_flight = i64::try_from(self.in_flight_maximum).expect("it is small");
         let most = if self.flow.qos == 0 { share } else { share.min(in_flight) };
-        // One block is on its way while the next is made. A publisher that sent one message for each that arrived
+        // One block is on its way while the next is built. A publisher that sent one message for each that arrived
         // would make the broker's turns needlessly short.
         let block = (most / 2).max(1);
         for publisher in &mut self.publishers {
@@ -239,9 +238,9 @@ impl Load {
         }
     }
 
-    /// An open loop: so many messages a second for so long, all publishers together and one after the other, each
-    /// at its time. Nothing sleeps meanwhile, since no timer of the system is exact enough. A `rival` keeps its own
-    /// closed loop going beside it.
+    /// Runs an open loop: this many messages a second for this time, all publishers together and in rotation, each
+    /// message at its time. It does not sleep, since no timer of the system is exact enough. A `rival` keeps its own
+    /// closed loop running beside it.
     pub fn run_paced(
         &mut self,
         mut rival: Option<&mut Self>,
@@ -312,7 +311,7 @@ impl Load {
         }
     }
 
-    /// What went wrong since the beginning.
+    /// The faults since the beginning.
     pub fn tally(&self) -> Tally {
         let topics = self.flow.topics();
         let sent = |stream: usize| self.publishers[stream / topics].sent[stream % topics];
@@ -403,7 +402,7 @@ impl Receive for Load {
     }
 }
 
-/// A load and perhaps a rival, whose clients come behind those of the load.
+/// A load and perhaps a rival, whose clients follow those of the load.
 struct Both<'a> {
     load: &'a mut Load,
     rival: Option<&'a mut Load>,
@@ -419,7 +418,7 @@ impl Receive for Both<'_> {
     }
 }
 
-/// Whether anything happens.
+/// Whether there is any progress.
 #[derive(Debug)]
 struct Progress {
     deliveries: u64,

@@ -1,4 +1,4 @@
-//! The scenarios about memory, as figures of a report.
+//! The memory scenarios, as figures of a report.
 
 use crate::broker::{Memory, Process};
 use crate::memory;
@@ -7,19 +7,19 @@ use crate::packets::Fault;
 use crate::scenarios::{Effort, Figure, Kind, Outcome, grouped};
 use crate::tally::Tally;
 
-/// What a broker holds.
+/// The state that a broker holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Nothing yet.
     Nothing,
-    /// So many connections that do nothing, without and with a subscription.
+    /// This many idle connections, without and with a subscription.
     Connections(usize),
     Subscriptions(usize),
     Retained(usize),
     Offline(usize),
-    /// What a stalled subscriber does not take.
+    /// Messages that a stalled subscriber does not take.
     Stalled,
-    /// What slow readers of large messages have still to take.
+    /// Large messages that slow readers have still to take.
     MixedSpeed,
 }
 
@@ -36,7 +36,7 @@ impl Held {
             Self::Nothing => {
                 let Memory { resident, private_dirty } = process.memory()?;
                 let figures = vec![
-                    // Pages of files may be shared and can go at any time; so what counts is the rest.
+                    // Pages of files may be shared and can go at any time, so the rest is what counts.
                     Figure {
                         row: "private and dirty at start (resident in all), KiB".to_owned(),
                         kind: Kind::Kibibytes,

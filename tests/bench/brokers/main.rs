@@ -1,14 +1,13 @@
-//! Compares MQTT brokers: the processor time they need for a message, the messages they deliver in a second, how
-//! long these take, the memory for what is kept, and whether all messages arrive once and in order.
+//! Compares MQTT brokers: the processor time they need per message, the messages they deliver in a second, the latency
+//! of these, the memory for stored state, and whether all messages arrive once and in order.
 //!
-//! Each broker runs on one processor and the load generator on another, one thread that sends packets made
-//! beforehand and reads whatever comes. The brokers take turns within each scenario, and each is started anew for
-//! each run, so that whatever else the machine does hits all of them alike. The figure to compare is processor
-//! time, which says the same on a busy machine; `floor`, which relays and does nothing else, shows how much of it
-//! is the kernel's.
+//! Each broker runs on one processor and the load generator on another, one thread that sends packets built in advance
+//! and reads whatever comes. The brokers take turns within each scenario, and each is started anew for each run, so
+//! that other work of the machine affects all of them alike. The figure to compare is processor time, which is the
+//! same on a busy machine; `floor`, which only relays bytes, shows which part of it is the kernel's.
 //!
-//! `make bench` runs it; `--help` lists what can be asked for, and every flag with a value may stand in the
-//! environment instead: `make bench SCENARIOS="1:1;fan-out" REPEAT=5`.
+//! `make bench` runs it; `--help` lists the options, and every flag with a value may be set in the environment
+//! instead: `make bench SCENARIOS="1:1;fan-out" REPEAT=5`.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and files")]
 
@@ -39,7 +38,7 @@ use report::Report;
 use scenarios::{Kind, Outcome, Scenario};
 use settings::{Command, Settings};
 
-/// Says that this process has been started by itself, with its processors; empty without any.
+/// Marks a process that was started by this program itself, with its processors; empty without any.
 const PINNED: &str = "BROKERS_BENCH_PROCESSORS";
 
 fn main() -> ExitCode {
@@ -57,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Replaces this process by one with as many descriptors as it may have, on a processor of its own.
+/// Replaces this process by one with the maximum number of descriptors, on a processor of its own.
 fn start_again(arguments: Vec<String>) -> Result<(), Fault> {
     let own_path = std::env::current_exe().map_err(|error| format!("where am I: {error}"))?;
     let allowed = processors();
@@ -77,7 +76,7 @@ fn start_again(arguments: Vec<String>) -> Result<(), Fault> {
     Err(format!("can not start again: {error}"))
 }
 
-/// Processors that this process may use.
+/// The processors that this process may use.
 fn processors() -> Vec<usize> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
@@ -96,12 +95,12 @@ fn start(arguments: &[String], processors: &str) -> Result<(), Fault> {
         Command::Print(text) => text,
         Command::Run(settings) => run(&settings)?,
     };
-    // Whoever closes the pipe early has read enough.
+    // A reader that closes the pipe early has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }
 
-/// Runs everything, writes the picture and gives the report.
+/// Runs everything, writes the chart and returns the report.
 fn run(settings: &Settings) -> Result<String, Fault> {
     let mut report = Report::new(settings);
     for scenario in &settings.scenarios {
@@ -140,7 +139,7 @@ fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
     }
 }
 
-/// Shows whoever waits how it goes.
+/// Shows the progress.
 fn tell(scenario: &Scenario, broker: &str, outcome: &Outcome) {
     let figures: Vec<String> = outcome
         .figures

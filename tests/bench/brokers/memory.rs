@@ -1,4 +1,4 @@
-//! What a broker keeps, and how much memory that takes.
+//! The state that a broker stores, and how much memory that takes.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use crate::network::Network;
 use crate::packets::{Fault, Template, Version, publish};
 use crate::tally::Tally;
 
-/// Messages that wait for one client; many brokers take no more by default.
+/// Messages queued for one client; many brokers accept no more by default.
 const QUEUED_PER_CLIENT: usize = 1_000;
-/// Bytes of the payload of what is kept.
+/// Bytes of the payload of stored messages.
 const PAYLOAD_BYTES: usize = 64;
 /// Messages of the flood beside a stalled subscriber, in each of its two halves.
 const FLOOD_MESSAGES: usize = 100_000;
 const FLOOD_PAYLOAD_BYTES: usize = 1024;
-/// Messages of the flood that the healthy subscribers may be behind.
+/// Messages of the flood that the other subscribers may lag.
 const FLOOD_WINDOW: usize = 256;
 const HEALTHY_SUBSCRIBERS: usize = 3;
 
-/// Messages from one publisher to many readers, some of which are slow, and how far the quick ones may be behind.
+/// Messages from one publisher to many readers, some of which are slow, and how far the fast ones may lag.
 const MIXED_MESSAGES: usize = 400;
 const MIXED_PAYLOAD_BYTES: usize = 16 * 1024;
 const MIXED_WINDOW: usize = 4;
@@ -38,7 +38,7 @@ fn settled(agent: &mut Agent, network: &mut Network, process: &Process) -> Resul
     process.memory()
 }
 
-/// What was added, for each of so many.
+/// The increase, divided by `count`.
 fn each(before: Memory, after: Memory, count: usize) -> Memory {
     Memory {
         resident: (after.resident - before.resident) / count as f64,
@@ -54,7 +54,7 @@ pub fn connections_maximum() -> usize {
     soft.unwrap_or(1024).saturating_sub(OTHER_DESCRIPTORS)
 }
 
-/// Connections that do nothing: memory of each, without and with one subscription.
+/// Idle connections: memory of each, without and with one subscription.
 pub fn idle(process: &Process, network: &mut Network, count: usize) -> Result<[Memory; 2], Fault> {
     let mut agent = Agent::new(Version::V311);
     let empty = settled(&mut agent, network, process)?;
@@ -67,7 +67,7 @@ pub fn idle(process: &Process, network: &mut Network, count: usize) -> Result<[M
     Ok([each(empty, connected, count), each(empty, subscribed, count)])
 }
 
-/// Memory of each of so many subscriptions.
+/// Memory of each of this many subscriptions.
 pub fn subscriptions(process: &Process, network: &mut Network, count: usize) -> Result<Memory, Fault> {
     let mut crowd = Crowd::connect(network, 0)?;
     let before = settled(&mut crowd.agent, network, process)?;
@@ -76,7 +76,7 @@ pub fn subscriptions(process: &Process, network: &mut Network, count: usize) -> 
     Ok(each(before, after, count))
 }
 
-/// Memory of each of so many retained messages. They are asked for afterwards; what does not come is lost.
+/// Memory of each of this many retained messages. They are requested afterwards; what does not come is lost.
 pub fn retained(process: &Process, network: &mut Network, count: usize) -> Result<(Memory, Tally), Fault> {
     let mut agent = Agent::new(Version::V311);
     agent.connect(network, 0, 2, true)?;
@@ -91,8 +91,8 @@ pub fn retained(process: &Process, network: &mut Network, count: usize) -> Resul
     Ok((each(before, after, count), tally))
 }
 
-/// Memory of each of so many messages that wait for clients which are away. The clients come back afterwards;
-/// what they do not receive is lost.
+/// Memory of each of this many messages queued for disconnected clients. The clients return afterwards; what they do
+/// not receive is lost.
 pub fn offline(process: &Process, network: &mut Network, count: usize) -> Result<(Memory, Tally), Fault> {
     let mut agent = Agent::new(Version::V311);
     let clients = count.div_ceil(QUEUED_PER_CLIENT);
@@ -121,7 +121,7 @@ fn append_publish(out: &mut Vec<u8>, flags: u8, topic: &str, identifier: u16) {
     out.extend_from_slice(&packet);
 }
 
-/// Waits for so many deliveries, as long as some come.
+/// Waits for this many deliveries, as long as some come.
 pub fn receive(agent: &mut Agent, network: &mut Network, count: usize) -> Result<Tally, Fault> {
     let mut quiet_since = Instant::now();
     while agent.deliveries < count && quiet_since.elapsed() < Duration::from_secs(2) {
@@ -131,7 +131,7 @@ pub fn receive(agent: &mut Agent, network: &mut Network, count: usize) -> Result
             quiet_since = Instant::now();
         }
     }
-    // What comes now is too much.
+    // Anything that comes now is too much.
     agent.idle(network, Duration::from_millis(50))?;
     Ok(Tally {
         lost: count.saturating_sub(agent.deliveries) as u64,
@@ -140,8 +140,8 @@ pub fn receive(agent: &mut Agent, network: &mut Network, count: usize) -> Result
     })
 }
 
-/// By how much the broker's memory grows when one subscriber of several takes nothing any more, while a flood
-/// goes on. The first half of the flood shows what it takes without. What the healthy ones miss is lost.
+/// The growth of the broker's memory when one subscriber of several stops reading during a flood. The first half of
+/// the flood shows the growth without that. What the other subscribers miss is lost.
 pub fn stalled(process: &Process, network: &mut Network) -> Result<(Memory, Tally), Fault> {
     let mut agent = Agent::new(Version::V311);
     agent.connect(network, 0, HEALTHY_SUBSCRIBERS + 2, true)?;
@@ -158,7 +158,7 @@ pub fn stalled(process: &Process, network: &mut Network) -> Result<(Memory, Tall
     Ok((each(before, process.memory()?, 1), tally))
 }
 
-/// Publishes as the healthy subscribers receive.
+/// Publishes as fast as the other subscribers receive.
 fn flood(agent: &mut Agent, network: &mut Network, message: &Template) -> Result<Tally, Fault> {
     let publisher = HEALTHY_SUBSCRIBERS + 1;
     let before = agent.deliveries;
@@ -174,9 +174,9 @@ fn flood(agent: &mut Agent, network: &mut Network, message: &Template) -> Result
     receive(agent, network, count)
 }
 
-/// By how much the broker's memory grows at most while one publisher sends large messages to a thousand
-/// subscribers, a hundred of which read slowly. The publisher waits for the quick ones alone; what they miss is
-/// lost. The time is that from the first message until the quick ones have the last.
+/// The greatest growth of the broker's memory while one publisher sends large messages to a thousand subscribers, a
+/// hundred of which read slowly. The publisher waits only for the fast ones; what they miss is lost. The time is that
+/// from the first message until the fast ones have the last.
 pub fn mixed_speed(process: &Process, network: &mut Network) -> Result<(Memory, Duration, Tally), Fault> {
     let mut agent = Agent::new(Version::V311);
     agent.connect(network, 0, QUICK_READERS + SLOW_READERS + 1, true)?;

@@ -1,5 +1,5 @@
-//! The clients' side of the connections: one poller, one buffer to read into, and for each client the bytes it
-//! has still to send.
+//! The clients' side of the connections: one poller, one buffer to read into, and for each client the bytes it has
+//! still to send.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,17 +13,17 @@ use crate::packets::{Fault, Packet};
 const READ_BYTES: usize = 256 * 1024;
 const EVENTS_PER_TURN: usize = 1024;
 
-/// What is to become of a connection after a packet.
+/// What happens to a connection after a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     GoOn,
-    /// Send what is there and close.
+    /// Send what is queued and close.
     Close,
 }
 
-/// Who takes what the broker sends.
+/// Receives what the broker sends.
 pub trait Receive {
-    /// A packet for the client of that number; what is appended to `out` is sent.
+    /// Handles a packet for the client with this number; bytes appended to `out` are sent.
     fn packet(&mut self, client: usize, packet: Packet<'_>, out: &mut Vec<u8>) -> Result<Then, Fault>;
 }
 
@@ -31,7 +31,7 @@ pub trait Receive {
 struct Client {
     stream: TcpStream,
     out: Vec<u8>,
-    /// Bytes of `out` that have left.
+    /// Bytes of `out` that have been sent.
     written: usize,
     /// The beginning of a packet whose end has not come.
     kept: Vec<u8>,
@@ -51,7 +51,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Connections go to that port of the IPv4 loopback.
+    /// Connects to this port of the IPv4 loopback.
     pub fn new(port: u16) -> Result<Self, Fault> {
         Ok(Self {
             poll: Poll::new().map_err(|error| format!("no poller: {error}"))?,
@@ -63,8 +63,7 @@ impl Network {
         })
     }
 
-    /// Opens a connection, sends `bytes` there and tells the client's number, the lowest of a place that is free
-    /// from `from` on.
+    /// Opens a connection, sends `bytes` on it and returns the client's number, the lowest free one from `from` on.
     pub fn open(&mut self, from: usize, bytes: &[u8]) -> Result<usize, Fault> {
         let place = (from..self.clients.len()).find(|&place| self.clients[place].is_none());
         let number = place.unwrap_or_else(|| self.clients.len().max(from));
@@ -90,7 +89,7 @@ impl Network {
         Ok(number)
     }
 
-    /// On the loopback a connection stands as soon as it is asked for, so waiting for it costs nothing.
+    /// On the loopback, a connection is established as soon as it is requested, so waiting for it costs nothing.
     fn connect(&self) -> io::Result<TcpStream> {
         let stream = std::net::TcpStream::connect(self.address)?;
         stream.set_nonblocking(true)?;
@@ -98,7 +97,7 @@ impl Network {
         Ok(TcpStream::from_std(stream))
     }
 
-    /// Connections that stand.
+    /// Whether a connection is open.
     pub fn is_open(&self, client: usize) -> bool {
         self.clients.get(client).is_some_and(Option::is_some)
     }
@@ -108,7 +107,7 @@ impl Network {
         self.clients[client] = None;
     }
 
-    /// Whether the client takes what the broker sends. It does not read what came before it reads again.
+    /// Stops a client from reading until it is told to read again.
     pub fn stall(&mut self, client: usize) {
         if let Some(client) = &mut self.clients[client] {
             client.is_stalled = true;
@@ -123,7 +122,7 @@ impl Network {
         }
     }
 
-    /// Appends to what a client has to send, which leaves with the next turn.
+    /// Appends to the bytes that a client sends in the next turn.
     #[inline]
     pub fn send(&mut self, number: usize, append: impl FnOnce(&mut Vec<u8>)) {
         let Some(client) = &mut self.clients[number] else { return };
@@ -134,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Writes what is to be sent, waits for something to happen, at most so long, and takes what came.
+    /// Writes queued bytes, waits for events, at most for this time, and handles what came.
     pub fn turn(&mut self, wait: Duration, receiver: &mut impl Receive) -> Result<(), Fault> {
         self.flush()?;
         match self.poll.poll(&mut self.events, Some(wait)) {
@@ -187,13 +186,13 @@ impl Client {
         Ok(())
     }
 
-    /// Reads until the socket is empty, or the receiver wants to close.
+    /// Reads until the socket is empty, or the receiver closes the connection.
     fn read(&mut self, number: usize, buffer: &mut [u8], receiver: &mut impl Receive) -> Result<(), Fault> {
         while !self.is_closing && self.read_once(number, buffer, receiver)? {}
         Ok(())
     }
 
-    /// Reads once and tells whether there may be more.
+    /// Reads once and returns whether there may be more.
     fn read_once(
         &mut self,
         number: usize,

@@ -1,10 +1,10 @@
-//! MQTT packets as bytes, as far as a load needs them. Written for this purpose and not taken from the broker, so
-//! that a mistake of the broker's codec does not hide in its own measurement.
+//! MQTT packets as bytes, as far as a load needs them. They are written for this purpose and do not use the broker's
+//! codec, so that a fault of the codec does not hide in its own measurement.
 
-/// Why a measurement ended without a figure.
+/// Why a measurement ended without a result.
 pub type Fault = String;
 
-/// Which protocol the clients speak.
+/// The protocol version of the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// MQTT 3.1.1.
@@ -28,11 +28,11 @@ const SESSION_EXPIRY_INTERVAL: u8 = 0x11;
 const MESSAGE_EXPIRY_INTERVAL: u8 = 0x02;
 const KEEP_ALIVE: u16 = 1_200;
 
-/// Bytes of a stamp, the beginning of each payload.
+/// Bytes of a stamp, which begins each payload.
 pub const STAMP_BYTES: usize = 16;
 
-/// What the beginning of a payload says: of which stream the message is, its number there, and when it was to be
-/// sent, in nanoseconds since the measurement began.
+/// The beginning of a payload: the stream that the message belongs to, its number there, and when it was to be sent,
+/// in nanoseconds since the measurement began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub stream: u32,
@@ -44,7 +44,7 @@ pub struct Stamp {
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
     pub first: u8,
-    /// Behind the fixed header.
+    /// After the fixed header.
     pub body: &'a [u8],
 }
 
@@ -115,7 +115,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Whether an acknowledgement says yes; one of 3.1.1 always does.
+    /// Whether an acknowledgement reports success; one of 3.1.1 always does.
     #[inline]
     pub fn succeeded(&self) -> Result<(), Fault> {
         match self.body.get(2) {
@@ -197,7 +197,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// `payload` is a length in bytes, at least that of a stamp.
+    /// Creates a template; `payload` is a length in bytes, at least that of a stamp.
     pub fn new(version: Version, qos: u8, topic: &str, payload: usize, stream: usize) -> Self {
         Self::with_flags(version, qos << 1, topic, payload, stream)
     }
@@ -233,7 +233,7 @@ impl Template {
     }
 }
 
-/// Who connects and for how long the session is to last.
+/// A CONNECT.
 #[derive(Clone, Debug)]
 pub struct Connect {
     pub version: Version,
@@ -318,7 +318,7 @@ pub fn expiring_publish(topic: &str, seconds: u32, identifier: u16, payload: &[u
     packet(0x32, &body)
 }
 
-/// One of the packets that are nothing but a Packet Identifier.
+/// Appends a packet that consists of a Packet Identifier only.
 #[inline]
 pub fn acknowledge(out: &mut Vec<u8>, kind: u8, identifier: u16) {
     let [high, low] = identifier.to_be_bytes();

@@ -1,4 +1,4 @@
-//! What was found, as Markdown.
+//! The results, as Markdown.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::scenarios::{Figure, Kind, Outcome, grouped};
 use crate::settings::Settings;
 use crate::tally::Tally;
 
-/// Shown where a broker can not do a scenario.
+/// Shown where a broker cannot run a scenario.
 const NOTHING: &str = "–";
 
 /// One row of the report.
@@ -40,7 +40,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Everything that was found.
+/// All results.
 #[derive(Debug)]
 pub struct Report {
     /// The machine's load average before anything was measured.
@@ -112,7 +112,7 @@ impl Report {
         text
     }
 
-    /// Rows of a kind, if there are any, under a head whose first column is the scenario.
+    /// The rows of a kind, if there are any, under a head whose first column is the scenario.
     fn table(&self, head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
@@ -129,7 +129,7 @@ impl Report {
         self.rows.iter().filter(move |row| kinds.contains(&row.kind))
     }
 
-    /// The brokers to which the first one is compared.
+    /// The brokers with which the first one is compared.
     fn references(&self) -> Vec<usize> {
         let names = ["floor", "mosquitto"];
         (1..self.brokers.len()).filter(|&broker| names.contains(&&*self.brokers[broker])).collect()
@@ -323,7 +323,7 @@ fn cell(text: Option<String>) -> String {
     text.unwrap_or_else(|| NOTHING.to_owned())
 }
 
-/// Three digits that say something.
+/// Formats a number with three significant digits.
 pub fn digits(value: f64) -> String {
     match value {
         value if value < 1.0 => format!("{value:.3}"),
@@ -341,7 +341,7 @@ fn thousands(value: f64) -> String {
     }
 }
 
-/// A command without where its files are on this machine.
+/// A command without the directories of its files.
 fn without_directories(command: &str) -> String {
     let words = command.split(' ').map(|word| word.rsplit('/').next().unwrap_or_default());
     words.collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! What is measured, by name.
+//! The scenarios, by name.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::tally::Tally;
 use Pattern::{AmongSites, OneTopic, Pairs, Shared, Wildcard};
 use Version::{V5, V311};
 
-/// How long a load lasts, and whether what is kept is kept small.
+/// How long a load lasts, and whether stored state is kept small.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub time: Duration,
@@ -26,21 +26,21 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// As many as there are to be, or fewer for a quick run.
+    /// The full number, or fewer for a quick run.
     pub const fn count(self, count: usize) -> usize {
         if self.is_quick { count / 5 } else { count }
     }
 }
 
-/// What kind of numbers a row of a report holds.
+/// The kind of numbers in a row of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The broker's processor time for each message in µs; messages a second; the generator's processor time for
-    /// each message in µs.
+    /// The broker's processor time per message in µs; messages a second; the generator's processor time per message in
+    /// µs.
     Processor,
     /// p50, p99, p99.9 and the maximum, in µs.
     Latency,
-    /// Bytes resident, and those of them that are private and written to.
+    /// Resident bytes, and those of them that are private and dirty.
     Bytes,
     /// The same in KiB.
     Kibibytes,
@@ -48,8 +48,8 @@ pub enum Kind {
     Milliseconds,
     /// Bytes written to the device for each message.
     Written,
-    /// Milliseconds of a healthy client's round trips: the longest and p99.9 during an attack, the same without it;
-    /// how long the attack took, infinite if it was not over when the measuring ended.
+    /// Milliseconds of a well-behaved client's round trips: the longest and p99.9 during an attack, the same without
+    /// it; how long the attack took, infinite if it was not over when the measurement ended.
     Bystander,
 }
 
@@ -61,7 +61,7 @@ pub struct Figure {
     pub values: Vec<f64>,
 }
 
-/// What one run of a scenario found.
+/// The result of one run of a scenario.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub figures: Vec<Figure>,
@@ -75,15 +75,15 @@ enum Work {
     Open(Flow, u32),
     /// The same beside a publisher that sends as fast as its messages arrive.
     Beside(Flow, u32),
-    /// A load among so many connections in all.
+    /// A load among this many connections in all.
     AmongConnections(Flow, usize),
-    /// A load among so many subscriptions.
+    /// A load among this many subscriptions.
     AmongSubscriptions(Flow, usize),
     Churn(Cycle),
     Held(Held),
-    /// With a broker that keeps on disk what it acknowledges.
+    /// With a broker that persists what it acknowledges.
     Durable(Durable),
-    /// What an attack does to a client that has no part in it.
+    /// The effect of an attack on a client that has no part in it.
     Bystander(Attack),
 }
 
@@ -122,7 +122,7 @@ const fn paced(pairs: usize, rate: u32) -> Work {
     Work::Open(plain(V311, 0, 64, Pairs, pairs, pairs), rate)
 }
 
-/// What one greedy pair does to another one at a modest rate.
+/// The effect of one greedy pair on another one at a modest rate.
 const fn beside(rate: u32) -> Work {
     Work::Beside(plain(V311, 0, 64, Pairs, 1, 1), rate)
 }
@@ -146,7 +146,7 @@ const fn further(name: &'static str, work: Work) -> Scenario {
     Scenario { name, is_central: false, work }
 }
 
-/// The names avoid the parts of names by which README.md chooses other scenarios.
+/// The names avoid the parts of names by which README.md selects other scenarios.
 const fn attack(name: &'static str, attack: Attack) -> Scenario {
     further(name, Work::Bystander(attack))
 }
@@ -225,7 +225,7 @@ pub const ALL: [Scenario; 66] = [
 ];
 
 impl Scenario {
-    /// What a broker must be able to do.
+    /// The ability that a broker needs.
     pub const fn needs(&self) -> Ability {
         match self.work {
             Work::Closed(flow) | Work::Open(flow, _) | Work::Beside(flow, _) => {
@@ -241,7 +241,7 @@ impl Scenario {
         }
     }
 
-    /// Whether a broker of that ability can do it.
+    /// Whether a broker of this ability can run it.
     fn is_within(&self, ability: Ability) -> bool {
         let speaks_5 = match self.work {
             Work::Closed(flow) | Work::Open(flow, _) => flow.version == V5,
@@ -250,12 +250,12 @@ impl Scenario {
         ability >= self.needs() && !(speaks_5 && ability == Ability::V311)
     }
 
-    /// Whether the way a broker starts is part of what is measured.
+    /// Whether the way a broker starts is part of the measurement.
     pub const fn is_about_the_start(&self) -> bool {
         matches!(self.work, Work::Held(Held::Nothing))
     }
 
-    /// Where the broker is to keep what it keeps.
+    /// Where the broker is to store its state.
     pub const fn storage(&self) -> Storage {
         match self.work {
             Work::Durable(_) => Storage::Disk,
@@ -264,7 +264,7 @@ impl Scenario {
         }
     }
 
-    /// What the broker is to be told beyond that, in mosquitto's words.
+    /// Further configuration of the broker, in mosquitto's format.
     pub const fn lines(&self) -> &'static str {
         match self.work {
             Work::Bystander(attack) => attack.lines(),
@@ -272,14 +272,14 @@ impl Scenario {
         }
     }
 
-    /// Whether a broker can do it.
+    /// Whether a broker can run it.
     pub fn is_for(&self, broker: &Broker) -> bool {
         let is_told = self.lines().is_empty() || broker.configured.is_some();
         let is_stored = self.storage() == Storage::Memory || broker.on_disk.is_some();
         self.is_within(broker.ability) && is_told && is_stored
     }
 
-    /// Whether a broker's own limits are part of what is measured.
+    /// Whether a broker's own limits are part of the measurement.
     pub const fn own_limits(&self) -> OwnLimits {
         match self.work {
             Work::Held(Held::Stalled | Held::MixedSpeed) | Work::Bystander(_) => OwnLimits::Kept,
@@ -355,7 +355,7 @@ impl Scenario {
             return Err("nothing was delivered".to_owned());
         }
         let count = stretch.deliveries as f64;
-        // The generator looks at the clock all the time, so its own processor time says nothing here.
+        // The generator polls the clock all the time, so its own processor time is meaningless here.
         let values = vec![microseconds(broker) / count, count / stretch.time.as_secs_f64(), f64::NAN];
         let latency = Figure {
             row: self.name.split(", broker").next().unwrap_or_default().to_owned(),

@@ -1,4 +1,4 @@
-//! What the command line and the environment ask for.
+//! The settings of the command line and the environment.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use crate::broker::Broker;
 use crate::packets::Fault;
 use crate::scenarios::{ALL, Effort, Scenario};
 
-/// How one run of this program is to be done.
+/// The settings of one run of this program.
 #[derive(Debug)]
 pub struct Settings {
     pub brokers: Vec<Broker>,
     pub scenarios: Vec<Scenario>,
     pub repetitions: usize,
     pub effort: Effort,
-    /// Where the picture goes.
+    /// The path of the chart.
     pub svg: String,
     /// The broker's processor and that of this program.
     pub processors: Option<(usize, usize)>,
 }
 
-/// What is to be done.
+/// What to do.
 #[derive(Debug)]
 pub enum Command {
     Print(String),
     Run(Settings),
 }
 
-/// Flags with a value; in capitals, each is a variable of the environment, too.
+/// Flags with a value; in capitals, each is an environment variable as well.
 const VALUES: [(&str, &str, &str); 5] = [
     (
         "brokers",
@@ -53,7 +53,7 @@ fn options() -> Options {
     options
 }
 
-/// What the arguments say, without the program's name, and where they say nothing, the environment.
+/// The settings from the arguments, without the program's name, and from the environment where they are absent.
 pub fn parse(arguments: &[String], processors: Option<(usize, usize)>) -> Result<Command, Fault> {
     let options = options();
     let matches = options.parse(arguments).map_err(|error| error.to_string())?;
@@ -85,7 +85,7 @@ pub fn parse(arguments: &[String], processors: Option<(usize, usize)>) -> Result
     }))
 }
 
-/// The arguments with what the environment says added, for a shell may change the environment.
+/// The arguments, with those of the environment added, since a shell may change the environment.
 pub fn with_environment(mut arguments: Vec<String>) -> Vec<String> {
     for (name, ..) in VALUES {
         let flag = format!("--{name}");
@@ -106,7 +106,7 @@ fn number<T: std::str::FromStr>(matches: &Matches, name: &str) -> Result<Option<
     text.parse().map(Some).map_err(|_| format!("--{name} is a number, and {text} is none"))
 }
 
-/// Those whose name holds one of the given parts; without any, all that belong to this run.
+/// The scenarios whose names contain one of the given parts; without any, all that belong to this run.
 fn scenarios(parts: Option<&str>, is_quick: bool) -> Result<Vec<Scenario>, Fault> {
     let chosen: Vec<Scenario> = match parts {
         None => ALL.into_iter().filter(|scenario| scenario.is_central || !is_quick).collect(),

@@ -1,8 +1,8 @@
-//! Which messages were lost, came twice or came in another order than they were sent.
+//! Counts messages that were lost, duplicated or reordered.
 
 use std::ops::{AddAssign, Range};
 
-/// Messages that did not come as they should, all streams together.
+/// Messages with a fault, in all streams together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub lost: u64,
@@ -24,13 +24,13 @@ impl AddAssign for Tally {
     }
 }
 
-/// What one subscriber has received of each stream. A stream is what one publisher sends to one topic, numbered
-/// from zero without a gap.
+/// The messages that one subscriber has received of each stream. A stream is what one publisher sends to one topic,
+/// numbered from zero without gaps.
 #[derive(Debug)]
 pub struct Ledger {
-    /// The number that comes next, for each stream.
+    /// The next expected number of each stream.
     next: Vec<u32>,
-    /// Numbers that were jumped over, with their streams.
+    /// Numbers that were skipped, with their streams.
     missing: Vec<(usize, Range<u32>)>,
     duplicated: u64,
     reordered: u64,
@@ -41,8 +41,8 @@ impl Ledger {
         Self { next: vec![0; streams], missing: Vec::new(), duplicated: 0, reordered: 0 }
     }
 
-    /// Takes the message of that number, and tells how many messages are settled by it: itself, and those that
-    /// it shows to be missing.
+    /// Takes the message with this number, and returns how many messages are settled by it: itself, and those that are
+    /// known to be missing now.
     #[inline]
     pub fn receive(&mut self, stream: usize, number: u32) -> u32 {
         let next = &mut self.next[stream];
@@ -74,7 +74,7 @@ impl Ledger {
         0
     }
 
-    /// What went wrong, if so many messages were sent to this subscriber on each stream.
+    /// The faults, if this many messages were sent to this subscriber on each stream.
     pub fn tally(&self, sent: impl Fn(usize) -> u32) -> Tally {
         let inside: u64 = self.missing.iter().map(|(_, range)| u64::from(range.end - range.start)).sum();
         let tail: u64 = self
@@ -87,13 +87,13 @@ impl Ledger {
     }
 }
 
-/// What the members of a Shared Subscription have received: each message goes to one of them, and each of them
-/// sees a stream's numbers rise.
+/// The messages that the members of a Shared Subscription have received: each message goes to one of them, and each
+/// member sees the numbers of a stream rise.
 #[derive(Debug)]
 pub struct SharedLedger {
-    /// For each stream a bit for each number that came.
+    /// For each stream, a bit for each number that came.
     seen: Vec<Vec<u64>>,
-    /// For each member and stream, the number behind the highest that came.
+    /// For each member and stream, the number after the highest that came.
     next: Vec<Vec<u32>>,
     duplicated: u64,
     reordered: u64,
@@ -131,7 +131,7 @@ impl SharedLedger {
         1
     }
 
-    /// What went wrong, if so many messages were sent on each stream.
+    /// The faults, if this many messages were sent on each stream.
     pub fn tally(&self, sent: impl Fn(usize) -> u32) -> Tally {
         let lost = self.seen.iter().enumerate().map(|(stream, seen)| {
             let came: u64 = seen.iter().map(|word| u64::from(word.count_ones())).sum();

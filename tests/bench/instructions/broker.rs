@@ -1,4 +1,4 @@
-//! A broker under callgrind, which counts the instructions of its threads, those of the kernel left out.
+//! A broker under callgrind, which counts the instructions of its threads, without those of the kernel.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,19 +10,19 @@ use crate::packets::Fault;
 use crate::patience::Patience;
 use crate::setup::Setup;
 
-/// The broker is idle if it has not run for so long.
+/// The broker is idle if it has not run for this time.
 const IDLE: Duration = Duration::from_millis(1);
 
-/// How many instructions a broker's threads took.
+/// The number of instructions of a broker's threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
     /// The thread with the loop.
     pub serving: u64,
-    /// The others: the storage thread, where there is one.
+    /// The others: the storage thread, if there is one.
     pub others: u64,
 }
 
-/// A broker that runs, until it is dropped.
+/// A running broker, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Broker {
     child: Child,
@@ -32,7 +32,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts the program and waits until it takes connections.
+    /// Starts the program and waits until it accepts connections.
     pub fn start(program: &str, setup: Setup) -> Result<Self, Fault> {
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
         let directory = setup.directory();
@@ -65,7 +65,7 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Stops it in the midst of whatever it does, so that it finds all at once what is sent until it goes on.
+    /// Stops it wherever it is, so that it finds everything that is sent until it continues at once.
     pub fn stop(&self) -> Result<(), Fault> {
         self.signal("STOP")?;
         let patience = Patience::new("the broker to stop");
@@ -94,7 +94,7 @@ impl Broker {
         }
     }
 
-    /// Ends it and tells how many instructions its threads took from its start on.
+    /// Ends it and returns how many instructions its threads took since its start.
     pub fn end(mut self) -> Result<Counts, Fault> {
         self.signal("TERM")?;
         let status = self.child.wait().map_err(|error| format!("the broker does not end: {error}"))?;
@@ -107,7 +107,7 @@ impl Broker {
         Ok(Counts { serving, others: others.iter().sum() })
     }
 
-    /// How many instructions the thread with this number took, the one with the loop being the first. `None` if there
+    /// The number of instructions of the thread with this number; the one with the loop is the first. `None` if there
     /// was no such thread.
     fn count_of(&self, thread: usize) -> Option<Result<u64, Fault>> {
         let text = fs::read_to_string(format!("{}-{thread:02}", self.counts.display())).ok()?;
@@ -133,7 +133,7 @@ impl Broker {
         let mut threads = Threads { states: String::new(), ran: String::new() };
         for thread in entries.flatten() {
             let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
-            // The state follows the name, which stands in parentheses and may hold any character.
+            // The state follows the name, which is in parentheses and may contain any character.
             threads.states.extend(read("stat").rsplit(") ").next().and_then(|rest| rest.chars().next()));
             threads.ran += &read("schedstat");
         }
@@ -149,7 +149,7 @@ impl Drop for Broker {
     }
 }
 
-/// What the kernel says of a broker's threads.
+/// What the kernel reports about a broker's threads.
 #[derive(Debug, PartialEq, Eq)]
 struct Threads {
     /// A letter for each: R runs or could, S waits, T is stopped.

@@ -1,5 +1,5 @@
-//! Clients and broker take turns: the clients send while the broker is stopped, and read once it is idle. So the broker
-//! is given the same bytes in the same pieces in each run, however fast either of them is.
+//! Clients and broker take turns: the clients send while the broker is stopped, and read once it is idle. So the
+//! broker is given the same bytes in the same pieces in each run, however fast either of them is.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -22,9 +22,9 @@ const PAYLOAD: usize = 64;
 struct Client {
     stream: TcpStream,
     tls: Option<ClientConnection>,
-    /// What it is to send.
+    /// The bytes to send.
     out: Vec<u8>,
-    /// What has come and is not a whole packet.
+    /// Received bytes that are not a whole packet.
     kept: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ impl Client {
         !self.out.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Writes what the socket takes.
+    /// Writes what the socket accepts.
     fn write(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             while !self.out.is_empty() {
@@ -67,7 +67,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads what is there.
+    /// Reads what is available.
     fn read(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
             self.stream.read_to_end(&mut self.kept)?;
@@ -81,12 +81,12 @@ impl Client {
     }
 }
 
-/// What would wait is no error.
+/// An operation that would block is not an error.
 fn unless_blocked(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) })
 }
 
-/// What has come so far, all clients together.
+/// What has come so far, for all clients together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     connacks: usize,
@@ -94,11 +94,11 @@ struct Seen {
     deliveries: usize,
     /// Messages with QoS 2 that the broker has released.
     releases: usize,
-    /// Messages of publishers that are acknowledged for good.
+    /// Messages of publishers whose exchange is complete.
     completions: usize,
 }
 
-/// Who publishes, to its topics in turn.
+/// A publisher, which publishes to its topics in turn.
 struct Publisher {
     templates: Vec<Template>,
     next: usize,
@@ -177,7 +177,7 @@ impl<'a> Clients<'a> {
         self.take_turns()
     }
 
-    /// Goes on until all that is expected has come, and all that answers it has been taken.
+    /// Takes turns until everything expected has come, and all answers to it have been taken.
     fn take_turns(&mut self) -> Result<(), Fault> {
         let patience = Patience::new("the broker's answers");
         while self.seen != self.expected || self.clients.iter().any(Client::has_output) {
@@ -216,7 +216,7 @@ impl<'a> Clients<'a> {
 }
 
 impl Seen {
-    /// Takes a packet, and appends what answers it to `out`.
+    /// Handles a packet, and appends the answers to `out`.
     fn take(&mut self, packet: Packet<'_>, qos: u8, out: &mut Vec<u8>) -> Result<(), Fault> {
         match packet.kind() {
             packets::CONNACK => {

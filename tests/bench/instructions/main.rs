@@ -1,9 +1,9 @@
-//! Counts the broker's instructions for each delivered message with callgrind, and holds those of a plain broker
-//! against the table in `tests/bench/instructions.txt`.
+//! Counts the broker's instructions per delivered message with callgrind, and compares those of a plain broker with
+//! the table in `tests/bench/instructions.txt`.
 //!
-//! The count of a short run is taken from that of a long one, so what the start, the connections and the end need is in
-//! neither. `make instructions` runs it. `SCENARIOS` in the environment holds parts of scenarios' names, separated by
-//! `;`, `QUICK=1` leaves everything but the plain broker out, and `BROKER` is the path of another binary to count.
+//! The count of a short run is subtracted from that of a long one, so the start, the connections and the end are not
+//! included. `make instructions` runs it. `SCENARIOS` in the environment has parts of scenario names, separated by
+//! `;`, `QUICK=1` leaves out everything but the plain broker, and `BROKER` is the path of another binary to count.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and files")]
 
@@ -26,7 +26,7 @@ use scenarios::{ALL, Scenario};
 use setup::Setup;
 
 const BASELINE: &str = include_str!("../instructions.txt");
-/// The columns that are held to the baseline.
+/// The columns that are compared with the baseline.
 const HELD: [&str; 2] = ["plain", "persistence"];
 /// How much more than in the baseline a message may take there, in percent.
 const MORE_MAXIMUM: f64 = 2.0;
@@ -82,7 +82,7 @@ fn change(scenario: &str, column: &str, count: f64) -> f64 {
     baseline(scenario, column).map_or(f64::INFINITY, |baseline| 100.0 * (count / baseline - 1.0))
 }
 
-/// The ways to set a broker up that are named; all, if none is.
+/// The named setups; all, if none is named.
 fn chosen_setups() -> Result<Vec<Setup>, Fault> {
     let is_quick = variable("QUICK").is_some_and(|value| value != "0");
     let Some(names) = variable("SETUPS") else {
@@ -99,7 +99,7 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The scenarios whose name holds one of the given parts; all, without any.
+/// The scenarios whose names contain one of the given parts; all, without any.
 fn chosen(parts: Option<&str>) -> Result<Vec<Scenario>, Fault> {
     let is_meant = |scenario: &Scenario| {
         let name = scenario.name.to_lowercase();
@@ -113,7 +113,7 @@ fn chosen(parts: Option<&str>) -> Result<Vec<Scenario>, Fault> {
     Ok(scenarios)
 }
 
-/// What a message took when the baseline was counted.
+/// The count of a message in the baseline.
 fn baseline(scenario: &str, column: &str) -> Option<f64> {
     let mut rows = BASELINE.lines().filter(|line| line.starts_with('|'));
     let cells = |line: &'static str| line.split('|').map(str::trim).collect::<Vec<_>>();
@@ -122,7 +122,7 @@ fn baseline(scenario: &str, column: &str) -> Option<f64> {
     row.get(place)?.parse().ok()
 }
 
-/// What the loop takes for each message, and what the other threads take.
+/// The instructions of the loop for each message, and those of the other threads.
 fn instructions_per_message(program: &str, scenario: &Scenario, setup: Setup) -> Result<[f64; 2], Fault> {
     let count = |rounds| {
         count_instructions(program, scenario, setup, rounds)
@@ -135,7 +135,7 @@ fn instructions_per_message(program: &str, scenario: &Scenario, setup: Setup) ->
     Ok([each(short.serving, long.serving), each(short.others, long.others)])
 }
 
-/// All that a broker takes from its start until its end, with so many rounds of the load in between.
+/// All instructions of a broker from its start until its end, with this many rounds of the load in between.
 fn count_instructions(
     program: &str,
     scenario: &Scenario,

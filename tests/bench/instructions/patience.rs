@@ -1,10 +1,10 @@
-//! Waiting that comes to an end.
+//! Waiting with a time limit.
 
 use std::time::{Duration, Instant};
 
 use crate::packets::Fault;
 
-/// How long the broker may take for one step. It runs some fifty times slower than by itself.
+/// How long the broker may take for one step. It runs some fifty times slower than normally.
 const LONGEST: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -15,7 +15,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// `what` is waited for.
+    /// Starts to wait for `what`.
     pub fn new(what: &'static str) -> Self {
         Self { what, end: Instant::now() + LONGEST }
     }

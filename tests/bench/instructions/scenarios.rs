@@ -1,17 +1,17 @@
-//! What is counted, by name.
+//! The scenarios, by name.
 
-/// Who hears whom.
+/// Who receives whose messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// All publish to one topic, to which all subscribe.
+    /// All clients publish to one topic, to which all subscribe.
     OneTopic,
     /// Each publisher has a topic and a subscriber of its own.
     Pairs,
-    /// The publisher goes round so many topics, which one wildcard covers.
+    /// The publisher cycles through this many topics, which one wildcard matches.
     Topics(usize),
 }
 
-/// A load in rounds: each publisher sends a burst, and the next round begins when everything of it has come and is
+/// A load in rounds: each publisher sends a burst, and the next round begins when all of it has come and is
 /// acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -33,7 +33,7 @@ const fn one_to_one(name: &'static str, qos: u8) -> Scenario {
     Scenario { name, qos, pattern, publishers: 1, subscribers: 1, burst: 400, warm_up: 2, rounds: 50 }
 }
 
-/// Rounds with many clients. A message of QoS 0 takes so little that more are needed to see a change.
+/// Rounds with many clients. A message of QoS 0 takes so few instructions that more are needed to see a change.
 const fn crowd(name: &'static str, qos: u8) -> Scenario {
     Scenario { rounds: if qos == 0 { 100 } else { 10 }, ..one_to_one(name, qos) }
 }

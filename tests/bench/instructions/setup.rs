@@ -1,4 +1,4 @@
-//! The ways in which a broker is set up, and the files that each needs.
+//! The setups of a broker, and the files that each needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use crate::packets::Fault;
 /// The only user, and the password.
 pub const USER: (&str, &str) = ("bench", "secret");
 
-/// How a broker is set up. Each differs from `Plain` in one thing.
+/// A setup of a broker. Each differs from `Plain` in one aspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setup {
     Plain,
-    /// Users have passwords, and rules say what they may do.
+    /// Users have passwords, and rules define what they may do.
     Acl,
-    /// What is acknowledged is on disk, and the subscribers' sessions are kept.
+    /// What is acknowledged is on disk, and the subscribers' sessions are persistent.
     Persistence,
     Tls,
 }
@@ -37,7 +37,7 @@ impl Setup {
         }
     }
 
-    /// What is told of it: what the loop takes and, where that has a part in each message, the storage thread.
+    /// The reported columns: the loop and, if it has a part in each message, the storage thread.
     pub const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &["plain"],
@@ -47,12 +47,12 @@ impl Setup {
         }
     }
 
-    /// Where all its files are.
+    /// The directory of all its files.
     pub fn directory(self) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("instructions-{}", self.name()))
     }
 
-    /// Makes its files anew and gives the path of the configuration. Nothing in it happens by the clock.
+    /// Creates its files and returns the path of the configuration. Nothing in it happens by the clock.
     pub fn configure(self, port: u16) -> Result<PathBuf, Fault> {
         let directory = self.directory();
         let _ = fs::remove_dir_all(&directory);
@@ -63,7 +63,7 @@ impl Setup {
             Self::Plain => String::new(),
             Self::Acl => {
                 let (name, password) = USER;
-                // A password costs as little as it can, for there is one for each client.
+                // A password costs as little as possible, since there is one for each client.
                 run(
                     &directory,
                     env!("CARGO_BIN_EXE_brooklet"),

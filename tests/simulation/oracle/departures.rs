@@ -1,4 +1,4 @@
-//! Connections and sessions that end, and their Wills.
+//! The ends of connections and sessions, and their Wills.
 
 use brooklet::base::time::{Duration, Time};
 use brooklet::core::broker::Effect;
@@ -29,7 +29,7 @@ impl Oracle {
         Will { publication, delay, due: Time::NEVER, tried_again: Time::ZERO }
     }
 
-    /// The core wants this connection to end. If that is news, there must be a reason.
+    /// The core ends this connection. If the oracle does not expect that, there must be a reason.
     pub fn ends(&mut self, effect: Effect) {
         let (Effect::Close(id) | Effect::Drop(id)) = effect else { return };
         let has_room = self.has_room();
@@ -68,7 +68,7 @@ impl Oracle {
         }
     }
 
-    /// The connection is gone.
+    /// The connection has closed.
     pub fn closed(&mut self, id: ConnectionId) {
         if self.lines.get(&id).is_some_and(|line| line.serves().is_some()) {
             self.depart(id, false);
@@ -76,8 +76,8 @@ impl Oracle {
         self.lines.remove(&id);
     }
 
-    /// Time has passed: Wills are due, then sessions are over; first for these clients, in this order. `has_will` tells
-    /// of a client whether the broker has still its session, and that its Will: then its turn has not come.
+    /// Time has passed: Wills become due, then sessions end; first those of the clients in `first`, in this order.
+    /// `has_will` returns whether the broker still has a client's session and its Will: then its turn has not come.
     pub fn pass(&mut self, first: &[String], has_will: impl Fn(&str) -> Option<bool>) {
         let clients: Vec<String> = first.iter().chain(self.sessions.keys()).cloned().collect();
         for client in clients {
@@ -95,7 +95,7 @@ impl Oracle {
         }
     }
 
-    /// Everything that is due in time has been done.
+    /// Checks that everything due has been done in time.
     pub fn check_passed(&mut self) {
         self.note_waiting_wills();
         if self.now < self.respite {
@@ -108,7 +108,7 @@ impl Oracle {
         }
     }
 
-    /// Wills that are due and lack room are tried again a little later, though there may be room sooner.
+    /// Wills that are due and lack space are tried again a little later, even if there is space sooner.
     fn note_waiting_wills(&mut self) {
         let lacks_room = |will: &Will| will.due <= self.now && self.lacks_room_for_will(&will.publication);
         let waiting: Vec<String> = self
@@ -126,7 +126,7 @@ impl Oracle {
         }
     }
 
-    /// A client loses its connection.
+    /// Ends the connection of a client.
     pub(super) fn depart(&mut self, id: ConnectionId, is_normal: bool) {
         let line = self.lines.get_mut(&id).expect("it is open");
         let client = line.client.clone().expect("it serves a client");
@@ -140,7 +140,8 @@ impl Oracle {
         let lifetime = Duration::from_seconds(u64::from(session.expiry));
         session.ends = if session.expiry == u32::MAX { Time::NEVER } else { now + lifetime };
         for copy in &mut session.pending {
-            // What was in the outbox is gone: it comes again, as a repeat. Or it was too large and is done.
+            // The contents of the outbox are lost: they come again, as a repeat. Or the copy was too large and is
+            // done.
             copy.may_be_repeat = true;
             copy.is_optional |= copy.length(version) > maximum;
         }
@@ -178,7 +179,7 @@ impl Oracle {
         self.publish(publication, false, false);
     }
 
-    /// The session is over; a Will that is still to come comes now.
+    /// Ends the session; its Will is published now, if it has one.
     pub(super) fn end_session(&mut self, client: &str) {
         let session = self.session(client);
         let is_kept = session.is_kept;
@@ -203,7 +204,7 @@ impl Oracle {
         self.forward(client, is_kept);
     }
 
-    /// Ends a membership; tells whether there was one.
+    /// Ends a membership; returns whether there was one.
     pub(super) fn leave(&mut self, client: &str, key: &(String, String)) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
         let was_there = group.members.remove(client).is_some();
@@ -215,10 +216,10 @@ impl Oracle {
         was_there
     }
 
-    /// What a group's messages become when a session that could have them is over: those that wait or are not
-    /// acknowledged at QoS 1 go to others; a QoS 2 delivery once begun is nobody else's [MQTT-4.8.2-5].
+    /// Handles the messages of groups after the end of a session that could have them: those that are queued, or not
+    /// acknowledged at QoS 1, go to other members; a QoS 2 delivery that has begun goes to no one else [MQTT-4.8.2-5].
     fn forward(&mut self, client: &str, is_kept: bool) {
-        // In the memory of a session that is not kept: another one may have no room for it.
+        // It is in the memory of a session that is not persisted, and another member may have no room for it.
         let is_droppable = !is_kept && !self.has_room();
         let Self { shared, groups, .. } = self;
         for shared in shared.iter_mut().filter(|shared| shared.candidates.contains_key(client)) {

@@ -1,7 +1,7 @@
-//! What is durable, and so what the broker may say: once an answer leaves, no crash may take back what it promises.
+//! What is durable, and so what the broker may promise: once an answer is sent, no crash may revoke it.
 //!
-//! What happens goes into batches, and a crash leaves what there was when a batch was closed. So the oracle keeps its
-//! own state as it was then, for the last batch that is durable and for the one that is with the store.
+//! Events go into batches, and a crash leaves the state at the time when a batch was closed. So the oracle keeps its
+//! own state of that time, for the last durable batch and for the one that the store is writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,13 +14,13 @@ use super::state::{
     Answer, Copy, Debt, Flight, Group, Key, Publication, Replay, Session, Shared, Source, Subject, Terms,
 };
 
-/// What was retained for a topic, one after the other, since it was last written down; never empty.
+/// The retained messages of a topic, in order, since it was last persisted; never empty.
 pub(super) type History = BTreeMap<String, Vec<Option<Rc<Publication>>>>;
 
-/// What a batch leaves behind.
+/// The state that a batch leaves.
 #[derive(Clone, Default)]
 pub(super) struct Snapshot {
-    /// The last number that was given.
+    /// The last number that was assigned.
     pub(super) numbers: u64,
     pub(super) sessions: BTreeMap<String, Session>,
     pub(super) groups: BTreeMap<(String, String), Group>,
@@ -43,7 +43,7 @@ impl Snapshot {
         }
     }
 
-    /// A copy was seen on the wire that was on its way there when the snapshot was taken.
+    /// Notes that a copy was seen on the wire that was on its way there when the snapshot was taken.
     fn note_sent(&mut self, client: &str, number: u64, greeting: Option<u64>, sent: &Sent<'_>) {
         let Some(session) = self.sessions.get_mut(client).filter(|session| session.number == number) else {
             return;
@@ -85,29 +85,29 @@ pub(super) struct Sent<'a> {
 /// The batches, as far as they matter.
 #[derive(Default)]
 pub(super) struct Durable {
-    /// Whether the broker waits with its promises.
+    /// Whether the broker withholds its promises until they are durable.
     holds: bool,
-    /// How many batches were closed.
+    /// The number of closed batches.
     open: u64,
     pub(super) last: Snapshot,
-    /// What the batch with the store will leave.
+    /// The state that the batch with the store will leave.
     closed: Option<Snapshot>,
 }
 
 impl Durable {
-    /// How many batches are durable.
+    /// The number of durable batches.
     const fn count(&self) -> u64 {
         if self.closed.is_some() { self.open - 1 } else { self.open }
     }
 
-    /// The batch with the store is lost, the others go on; this is what is durable.
+    /// Drops the batch with the store; the others continue. `last` is the durable state.
     pub(super) fn begin_anew(self, last: Snapshot) -> Self {
         Self { last, closed: None, ..self }
     }
 }
 
 impl Oracle {
-    /// From now on there is a store.
+    /// From now on, there is a store.
     pub fn begin_durability(&mut self, holds: bool) {
         self.durable = Some(Durable { holds, ..Durable::default() });
     }
@@ -125,7 +125,7 @@ impl Oracle {
         snapshot
     }
 
-    /// The batch that has gathered goes to the store. Where there is no room, what is retained at QoS 0 stays behind.
+    /// Closes the current batch, which goes to the store. Without space, messages retained at QoS 0 are left out.
     pub fn batch_is_closed(&mut self, has_room: bool) {
         let promised = std::mem::take(&mut self.promised);
         for (topic, history) in &mut self.history {
@@ -144,17 +144,17 @@ impl Oracle {
         durable.last = durable.closed.take().expect("a batch is with the store");
     }
 
-    /// The number of the batch that takes what happens now.
+    /// The number of the batch that records what happens now.
     pub(super) fn batch(&self) -> u64 {
         self.durable.as_ref().map_or(0, |durable| durable.open + 1)
     }
 
-    /// Whether what went into a batch is durable, or there is nobody to make it so.
+    /// Whether a batch is durable, or there is no store.
     pub(super) fn is_durable(&self, batch: u64) -> bool {
         self.durable.as_ref().is_none_or(|durable| batch <= durable.count())
     }
 
-    /// What is retained for a topic has changed.
+    /// Notes that the retained message of a topic has changed.
     pub(super) fn note_retained(&mut self, topic: &str, publication: Option<Rc<Publication>>) {
         if self.durable.is_some() {
             if publication.as_ref().is_none_or(|publication| publication.qos > QoS::AtMostOnce) {
@@ -164,7 +164,7 @@ impl Oracle {
         }
     }
 
-    /// A copy of QoS 1 or 2 was sent for the first time.
+    /// Notes that a copy of QoS 1 or 2 was sent for the first time.
     pub(super) fn note_sent(&mut self, client: &str, sent: &Sent<'_>) {
         let Some(durable) = &mut self.durable else { return };
         let session = &self.sessions[client];
@@ -174,17 +174,17 @@ impl Oracle {
             && sent.copy.source == Source::Own
         {
             let is_durable = sent.copy.publication.number <= durable.last.numbers;
-            assert!(is_durable, "a QoS 2 message for {client} may come twice: {:?}", sent.copy);
+            assert!(is_durable, "a QoS 2 message for {client} may be delivered twice: {:?}", sent.copy);
         }
         let number = session.number;
-        // That a client was there may be unknown after a crash, if its CONNACK has not waited for the disk.
+        // The client's presence may be unknown after a crash, if its CONNACK has not waited for the disk.
         let line = session.connection.and_then(|id| self.lines.get(&id));
         let greeting = line.filter(|line| line.is_loose).map(|_| session.greeting);
         durable.last.note_sent(client, number, greeting, sent);
         durable.closed.iter_mut().for_each(|snapshot| snapshot.note_sent(client, number, greeting, sent));
     }
 
-    /// A PUBREL is sent: the message must not come again.
+    /// Checks a PUBREL that is sent: the message must not be sent again.
     pub(super) fn check_released(&self, client: &str, identifier: u16) {
         let (Some(durable), Some(session)) = (&self.durable, self.sessions.get(client)) else { return };
         if !durable.holds || !session.is_kept || !session.in_flight.contains_key(&identifier) {
@@ -195,8 +195,8 @@ impl Oracle {
         assert!(is_durable, "PUBREL {identifier} to {client}, and the message may come again");
     }
 
-    /// A client learns what became of its QoS 2 message, which went into this batch. So the outcome is certain from now
-    /// on, also after a crash that leaves the batch.
+    /// Notes that a client learns the outcome of its QoS 2 message, which went into this batch. So the outcome is
+    /// certain from now on, even after a crash that leaves the batch.
     pub(super) fn end_uncertainty(&mut self, id: ConnectionId, answer: &Acknowledgement<'_>, batch: u64) {
         let Some(client) = self.lines[&id].client.as_deref() else { return };
         let Some(session) = self.sessions.get_mut(client).filter(|session| session.connection == Some(id))
@@ -215,7 +215,7 @@ impl Oracle {
         }
     }
 
-    /// An answer leaves: a crash must not be able to take back what it says.
+    /// Checks an answer that is sent: a crash must not be able to revoke it.
     pub(super) fn check_promise(&self, id: ConnectionId, debt: &Debt) {
         let Some(durable) = self.durable.as_ref().filter(|durable| durable.holds) else { return };
         let Some(client) = self.lines[&id].serves() else { return };
@@ -262,7 +262,7 @@ impl Oracle {
         }
     }
 
-    /// Whoever published this message is told that it was taken over.
+    /// Checks what the publisher is told when its message is acknowledged.
     fn check_publication(&self, last: &Snapshot, number: u64, publisher: &str) {
         if number <= last.numbers && !last.open.contains(&number) {
             return;
@@ -286,7 +286,7 @@ impl Oracle {
         });
         let is_missing = lost.is_some_and(|shared| shared.publication.expires > self.now);
         assert!(!is_missing, "{publisher} is told that a group will get {lost:?}");
-        // It is retained before anybody gets it.
+        // A message is retained before it is delivered.
         let is_news = |kept: &&Rc<Publication>| kept.number == number && number > last.numbers;
         let retained = self.retained.values().find(is_news);
         assert!(retained.is_none(), "{publisher} is told that {retained:?} is retained");
@@ -294,7 +294,7 @@ impl Oracle {
 }
 
 impl Replay {
-    /// The retained message is on its way under its own Packet Identifier.
+    /// Notes that the retained message is on its way under its own Packet Identifier.
     fn note_sent(&mut self, copy: &Copy) {
         let owed = self.owed.get_mut(&copy.publication.topic);
         let is_it = |known: &Rc<Publication>| known.number == copy.publication.number;
@@ -305,7 +305,7 @@ impl Replay {
 }
 
 impl Session {
-    /// Whether the client's last connection took packets of this size.
+    /// Whether the client's last connection accepts packets of this size.
     pub(super) fn fits(&self, copy: &Copy) -> bool {
         copy.length(self.version) <= self.maximum_packet_size
     }

@@ -1,4 +1,4 @@
-//! What packets from clients do.
+//! The effects of packets from clients.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ pub(super) fn key_of(filter: TopicFilter<'_>) -> Key {
 }
 
 impl Oracle {
-    /// The core has worked off so many more packets of this connection.
+    /// The core has processed this many more packets of the connection.
     pub fn processed(&mut self, id: ConnectionId, count: u64) {
         for _ in 0..count {
-            let line = self.lines.get_mut(&id).expect("it does not go while packets are worked off");
+            let line = self.lines.get_mut(&id).expect("it stays open while packets are processed");
             let bytes = line.sent.pop_front().expect("the broker counts packets that were sent");
             line.last_heard = self.now;
             let Ok(Status::Complete(frame)) = frame(&bytes, usize::MAX) else {
@@ -38,12 +38,13 @@ impl Oracle {
         }
     }
 
-    /// How many bytes of whole packets the broker has not worked off.
+    /// The bytes of whole packets that the broker has not processed.
     pub fn backlog(&self, id: ConnectionId) -> usize {
         self.lines.get(&id).map_or(0, |line| line.sent.iter().map(Vec::len).sum())
     }
 
-    /// The broker reads from this connection or does not; when it begins again, the client's time begins anew.
+    /// The broker reads from this connection, or has stopped; when it starts again, the client's Keep Alive starts
+    /// anew.
     pub fn paused(&mut self, id: ConnectionId, is_paused: bool) {
         if let Some(line) = self.lines.get_mut(&id) {
             if line.is_paused && !is_paused {
@@ -59,7 +60,7 @@ impl Oracle {
             return;
         }
         let line = &self.lines[&id];
-        let client = line.serves().expect("only a connected client's packets are worked off").to_owned();
+        let client = line.serves().expect("only packets of a connected client are processed").to_owned();
         self.finish_all(&client);
         match packet {
             Packet::Publish(publish) => self.handle_publish(id, &client, publish),
@@ -84,7 +85,7 @@ impl Oracle {
         self.lines.get_mut(&id).expect("it is there").answers.push_back(debt);
     }
 
-    /// Whether the last packet is answered can not be seen.
+    /// It cannot be observed whether the last packet is answered.
     fn make_answer_optional(&mut self, id: ConnectionId) {
         let line = self.lines.get_mut(&id).expect("it is there");
         line.answers.back_mut().expect("it was just owed").is_optional = true;
@@ -155,7 +156,7 @@ impl Oracle {
         self.owe(id, Answer::ConnAck { is_present, is_refused: false });
     }
 
-    /// The Keep Alive that this client is held to.
+    /// The Keep Alive that applies to this client.
     fn granted_keep_alive(&self, connect: &Connect<'_>) -> u16 {
         match connect.keep_alive {
             0 if self.limits.keep_alive_maximum < u16::MAX => self.limits.keep_alive_maximum,
@@ -163,7 +164,7 @@ impl Oracle {
         }
     }
 
-    /// For how long the session of this client outlives its connection.
+    /// The time that the session of this client outlives its connection.
     fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
         let wanted = match connect.properties.session_expiry_interval() {
             interval if connect.version == ProtocolVersion::V5 => interval.unwrap_or(0),
@@ -194,7 +195,7 @@ impl Oracle {
             Admission::PerhapsTaken => self.publish(publication, true, can_be_told),
             Admission::Refused(reason) => vec![reason],
             Admission::Unanswered if is_uncertain => {
-                // It may count already, and a repeat is answered whatever room there is.
+                // It may count already, and a repeat is answered whatever space there is.
                 self.owe(id, Answer::PubRec(identifier, QUEUED.to_vec()));
                 self.make_answer_optional(id);
                 return;
@@ -231,8 +232,8 @@ impl Oracle {
         }
     }
 
-    /// The topic of a message, by its name or by an alias. An alias is bound even by a repeat: the client has no way to
-    /// know that it is one to the broker.
+    /// The topic of a message, by its name or by an alias. Even a repeat binds an alias: the client cannot know that
+    /// the broker takes it for one.
     fn topic_of(&mut self, id: ConnectionId, publish: &Publish<'_>) -> String {
         let line = self.lines.get_mut(&id).expect("it is there");
         let alias = publish.properties.topic_alias();
@@ -250,7 +251,7 @@ impl Oracle {
         }
     }
 
-    /// A PUBACK or PUBCOMP.
+    /// Handles a PUBACK or PUBCOMP.
     fn settle(&mut self, id: ConnectionId, client: &str, answer: &Acknowledgement<'_>) {
         let identifier = answer.packet_identifier.value();
         if let Some(flight) = self.session(client).in_flight.remove(&identifier) {
@@ -298,7 +299,7 @@ impl Oracle {
         self.owe_about(id, answer, Subject::Subscriptions(changes));
     }
 
-    /// A packet of filters is finished. Of changes of the same subscription only the last one counts.
+    /// Finishes a packet with filters. Of several changes of one subscription, only the last one counts.
     fn take_begun(&mut self, id: ConnectionId) -> Begun {
         let mut begun = std::mem::take(&mut self.lines.get_mut(&id).expect("it is there").begun);
         let last: BTreeMap<Key, _> = begun.changes.drain(..).collect();

@@ -1,8 +1,8 @@
-//! Knows what the broker owes to whom. It sees what goes into the core and what comes out of it at the core's own
-//! edge, so it knows in which order packets were worked off and is not deceived by a slow link.
+//! Knows what the broker owes to each client. It observes what goes into the core and what comes out of it at the
+//! core's own interface, so it knows in which order packets were processed and is not misled by a slow link.
 //!
-//! Its state is plain: lists and maps that are walked from end to end, filters matched one by one. Where the
-//! standards or a stated limit leave the broker a choice, an expectation is `optional`; everything else is owed.
+//! Its state is plain: lists and maps that are searched from end to end, filters matched one by one. Where the
+//! standards or a documented limit leave the broker a choice, an expectation is `optional`; everything else is owed.
 
 mod departures;
 mod durable;
@@ -29,14 +29,14 @@ use brooklet::protocol::codec::Packet;
 pub use state::Line;
 use state::{Answer, Copy, Group, Progress, Publication, Replay, Session, Shared, Source};
 
-/// The account of one call of the core.
+/// What is known about one call of the core.
 #[derive(Default)]
 struct Call {
-    /// Copies that the core says it dropped.
+    /// Copies that the core reports as dropped.
     dropped: u64,
     /// Copies that a limit could have dropped.
     plausible: u64,
-    /// Messages from earlier calls that have reached everybody now.
+    /// Messages from earlier calls that have reached all their recipients now.
     finished: Vec<u64>,
 }
 
@@ -44,42 +44,42 @@ pub struct Oracle {
     limits: Limits,
     /// Whether limits are so low that messages may be dropped.
     is_tight: bool,
-    /// Whether the budget of a turn is so small that most things take several.
+    /// Whether the budget of a turn is so small that most work takes several turns.
     spans_turns: bool,
-    /// Whether clients may be unable to take a message for its size.
+    /// Whether messages may be too large for some clients.
     has_small_packets: bool,
     now: Time,
     lines: BTreeMap<ConnectionId, Line>,
     sessions: BTreeMap<String, Session>,
     /// By Share Name and filter.
     groups: BTreeMap<(String, String), Group>,
-    /// Messages for groups, of which one member gets each.
+    /// Messages for groups, each of which goes to one member.
     shared: Vec<Shared>,
     retained: BTreeMap<String, Rc<Publication>>,
     history: durable::History,
-    /// The topics whose history the next batch ends, whatever the room.
+    /// The topics whose history the next batch ends, whatever the space.
     promised: BTreeSet<String>,
     room: Room,
-    /// What is durable, if there is a store.
+    /// The durable state, if there is a store.
     durable: Option<durable::Durable>,
-    /// Counts publications, groups and deliveries, so that each has its number.
+    /// Numbers publications, groups and deliveries.
     numbers: u64,
     call: Call,
-    /// Messages that may not have reached all their recipients, by publisher and in their order.
+    /// Messages that may not have reached all their recipients, by publisher and in order.
     open: BTreeMap<String, Vec<progress::Open>>,
-    /// Groups that have lost their last member since the broker was last at rest.
+    /// Groups that have lost their last member since the broker was last idle.
     former_groups: BTreeMap<(String, String), u64>,
-    /// The names of all groups that there were, by number.
+    /// The names of all groups that have existed, by number.
     group_names: BTreeMap<u64, (String, String)>,
-    /// Whether every packet is printed, for somebody who looks into one seed.
+    /// Whether every packet is printed, to examine one seed.
     pub is_told: bool,
     /// How much was checked: deliveries seen for the first time.
     pub deliveries: u64,
-    /// How often something was left unfinished: a message, or a packet of many filters.
+    /// How often work was left unfinished: a message, or a packet of many filters.
     pub spans: u64,
-    /// The connection of which the core is told that its peer has nothing more to say.
+    /// The connection whose peer the core is being told to have nothing more to say.
     pub listening: Option<ConnectionId>,
-    /// Until then nothing need be done though it is due, because the broker was held up.
+    /// Until then, due work may be late, because the broker was held up.
     pub respite: Time,
 }
 
@@ -131,15 +131,15 @@ impl Oracle {
         self.lines.insert(id, Line::new(now));
     }
 
-    /// A device has sent a packet towards the broker.
+    /// A device has sent a packet to the broker.
     pub fn sent(&mut self, id: ConnectionId, packet: Vec<u8>) {
         if let Some(line) = self.lines.get_mut(&id) {
             line.sent.push_back(packet);
         }
     }
 
-    /// The core has done something; `before` and `after` are what it had counted. What follows, until
-    /// [`Oracle::end_call`], says what it did.
+    /// Begins a call of the core, with the core's statistics before and after it. The calls up to [`Oracle::end_call`]
+    /// report what the core did.
     pub fn begin_call(&mut self, before: &Statistics, after: &Statistics, now: Time) {
         self.now = now;
         self.call = Call { dropped: after.dropped - before.dropped, ..Call::default() };
@@ -148,11 +148,11 @@ impl Oracle {
         }
     }
 
-    /// Everything that the core did in one call has been told.
+    /// Ends a call: everything that the core did in it has been reported.
     pub fn end_call(&mut self) {
         if self.call.dropped > 0 && (self.is_tight || !self.has_room()) {
-            // It cannot be seen which copies of Shared Subscriptions were on their way to other members. Those of a
-            // session that was not kept find no other member where there is no room.
+            // It cannot be observed which copies of Shared Subscriptions were on their way to other members. Those of
+            // a session that was not persisted find no other member if there is no space.
             self.call.plausible += self.shared.len() as u64;
             self.shared.iter_mut().for_each(|shared| shared.is_optional = true);
         }
@@ -163,10 +163,10 @@ impl Oracle {
         assert!(dropped <= plausible, "{dropped} copies were dropped, {plausible} could be at a limit");
     }
 
-    /// Compares what is there with what should be.
+    /// Compares the broker's counts with the expected ones.
     pub fn check_census(&mut self, census: Census) {
         if census.retained < self.retained.len() {
-            // Expired ones are forgotten some time.
+            // Expired ones are removed at some point.
             let now = self.now;
             self.retained.retain(|_, kept| kept.expires > now);
         }
@@ -190,15 +190,15 @@ impl Oracle {
         })
     }
 
-    /// The outbox of this connection is empty, everything has been worked off, and the peer takes bytes: nothing
-    /// may wait that could go. While the store is busy, what is not durable may.
+    /// The outbox of this connection is empty, all packets have been processed, and the peer accepts bytes: nothing
+    /// that could be sent may be left. While the store is busy, what is not durable may.
     pub fn check_at_rest(&mut self, id: ConnectionId, is_store_busy: bool) {
         let (now, has_room) = (self.now, self.has_room());
         let Some(line) = self.lines.get(&id) else { return };
         let is_ending = matches!(line.progress, Progress::Ending(_)) && self.durable.is_some();
         let mut due = line.answers.iter().filter(|debt| match debt.answer {
             Answer::PingResp | Answer::ConnAck { .. } => true,
-            // Whoever is sent away need not hear what is not durable yet.
+            // A client that is sent away need not be told what is not durable yet.
             _ => !is_ending && (!is_store_busy || self.is_durable(debt.batch)),
         });
         let overdue = due.find(|debt| !debt.is_optional);
@@ -229,7 +229,7 @@ impl Oracle {
         {
             panic!("{identifier} is not sent again to {client}: {flight:?}");
         }
-        // What does not fit the client is done [MQTT-3.1.2-25].
+        // A copy that is too large for the client is done [MQTT-3.1.2-25].
         session.in_flight.retain(|_, flight| flight.line == Some(id));
         if let Some(waiting) = session.pending.iter().find(|copy| !is_excused(copy)) {
             panic!("a message waits for {client} though it could go: {waiting:?}");
@@ -243,7 +243,7 @@ impl Oracle {
         session.replays.clear();
     }
 
-    /// The connection's Keep Alive has not been overrun.
+    /// Checks that the Keep Alive of the connection has not been exceeded.
     pub fn check_keep_alive(&self, id: ConnectionId) {
         let Some(line) = self.lines.get(&id) else { return };
         if line.serves().is_some() && line.keep_alive > 0 && self.now >= self.respite {
@@ -253,7 +253,7 @@ impl Oracle {
         }
     }
 
-    /// Everybody is back and has acknowledged everything: nothing may be left.
+    /// Checks that nothing is left, once every client has returned and acknowledged everything.
     pub fn check_drained(&self) {
         for (client, session) in &self.sessions {
             assert!(session.in_flight.is_empty(), "{client} has acknowledged all: {:?}", session.in_flight);
@@ -266,7 +266,7 @@ impl Oracle {
         assert!(lost.is_none(), "no member got {lost:?}");
     }
 
-    /// Topics that have a retained message, as far as it is known.
+    /// Topics with a retained message, as far as is known.
     pub fn retained_topics(&self) -> Vec<String> {
         self.retained.keys().cloned().collect()
     }
@@ -277,19 +277,19 @@ impl Oracle {
 }
 
 fn is_excused_flight(flight: &state::Flight, is_excused: impl Fn(&Copy) -> bool) -> bool {
-    // Once it was sent it does not expire any more [MQTT-4.3.3-7]; only its size can be in the way.
+    // Once sent, a copy does not expire [MQTT-4.3.3-7]; only its size can be in the way.
     let copy = Copy { publication: flight.copy.publication.without_expiry(), ..flight.copy.clone() };
     flight.released_at.is_none() && is_excused(&copy)
 }
 
-/// What is retained and due to a client has been handed over.
+/// Checks that all retained messages that are due to a client have been delivered.
 fn check_replayed(session: &mut Session, client: &str, is_excused: impl Fn(&Copy) -> bool) {
     let due: BTreeSet<(u64, String)> = session
         .replays
         .iter()
         .flat_map(|replay| replay.owed.iter().map(move |(topic, owed)| (replay, topic, owed)))
         .filter(|(replay, _, owed)| {
-            // One that had expired when its turn came may have been passed over, though it has a successor now.
+            // One that had expired when its turn came may have been skipped, though it has a successor now.
             owed.is_due
                 && owed
                     .acceptable
@@ -322,7 +322,7 @@ impl Copy {
         }
     }
 
-    /// A copy of which neither is known whether it comes nor on which terms.
+    /// A copy that may or may not come, on unknown terms.
     fn loose(publication: &Rc<Publication>) -> Self {
         Self {
             qos: publication.qos,

@@ -1,4 +1,4 @@
-//! What the broker sends, held against what it owes and against the client's side of the standards.
+//! The broker's output, checked against what it owes and against the client's side of the standards.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ impl Received<'_> {
 }
 
 impl Oracle {
-    /// Bytes have left the core for this connection.
+    /// Handles bytes that have left the core for this connection.
     pub fn written(&mut self, id: ConnectionId, bytes: &[u8]) {
         let line = self.lines.get_mut(&id).expect("only open connections are written");
         line.tap.extend_from_slice(bytes);
@@ -80,7 +80,7 @@ impl Oracle {
 
     fn check(&mut self, id: ConnectionId, packet: &Packet<'_>) {
         let line = self.lines.get_mut(&id).expect("it is there");
-        assert!(!line.is_finished, "{} behind DISCONNECT", packet.name());
+        assert!(!line.is_finished, "{} after DISCONNECT", packet.name());
         let is_greeted = !line.answers.iter().any(|debt| matches!(debt.answer, Answer::ConnAck { .. }));
         assert!(is_greeted || matches!(packet, Packet::ConnAck(_)), "{} before CONNACK", packet.name());
         match packet {
@@ -139,8 +139,8 @@ impl Oracle {
         debt.iter().for_each(|debt| self.check_promise(id, debt));
     }
 
-    /// Whether messages on this connection still belong to the client's session. A connection that ends may carry
-    /// some that will come again on the next one.
+    /// The client that this connection serves, if messages on it still belong to the client's session. A connection
+    /// that is ending may carry messages that will be sent again on the next one.
     fn served(&self, id: ConnectionId) -> Option<String> {
         self.lines[&id].serves().map(ToOwned::to_owned)
     }
@@ -270,7 +270,7 @@ impl Oracle {
             assert!(received.is(&flight.copy, version), "{identifier} has changed: {flight:?}");
             let empty_at = line.empty_at;
             let is_late = repeats && flight.released_at.is_some_and(|released| released >= empty_at);
-            assert!(flight.released_at.is_none() || is_late, "{identifier} is sent again behind its PUBREL");
+            assert!(flight.released_at.is_none() || is_late, "{identifier} is sent again after its PUBREL");
             if flight.line == Some(id) {
                 assert!(repeats, "{identifier} twice on one connection of {client}");
             } else {
@@ -291,7 +291,7 @@ impl Oracle {
         assert!(copy.may_be_repeat || !received.dup, "DUP on the first copy for {client}: {copy:?}");
         assert!(received.dup || !copy.is_repeat, "a repeat for {client} that does not say so: {copy:?}");
         self.check_expiry(id, &copy, received, !received.dup);
-        // One that comes again with the same Packet Identifier has its old place in the order.
+        // A copy that is sent again with the same Packet Identifier has its former place in the order.
         let place = self.sessions[client].places.get(&number);
         let own = place.filter(|(publication, _)| *publication == copy.publication.number).copied();
         let order = own.map_or_else(|| self.number(), |(_, order)| order);
@@ -315,7 +315,8 @@ impl Oracle {
         assert!(count <= window, "{count} in flight to {:?}, who takes {window}", line.client);
     }
 
-    /// An expired copy is not sent for the first time [MQTT-3.3.2-5]; what is left of the interval is told.
+    /// Checks that an expired copy is not sent for the first time [MQTT-3.3.2-5], and that the remaining interval is
+    /// right.
     fn check_expiry(&self, id: ConnectionId, copy: &Copy, received: &Received<'_>, is_first: bool) {
         let publication = &copy.publication;
         let Some(interval) = publication.interval else { return };
@@ -329,7 +330,7 @@ impl Oracle {
         }
     }
 
-    /// Finds what this PUBLISH answers and crosses it out.
+    /// Finds the expectation that this PUBLISH fulfils, and removes it.
     fn claim(&mut self, id: ConnectionId, client: &str, received: &Received<'_>) -> Copy {
         self.deliveries += 1;
         let version = self.lines[&id].version;
@@ -380,8 +381,8 @@ impl Oracle {
         Some(Copy { qos: received.qos, ..copy })
     }
 
-    /// A member of a group gets what no other member has. Where several entries look alike, one that another member
-    /// holds can be the right one, if there is another for him.
+    /// A member of a group receives a message that no other member has. If several entries look alike, one that
+    /// another member holds can be the right one, if there is another for that member.
     fn claim_shared(
         &mut self,
         client: &str,
@@ -399,7 +400,7 @@ impl Oracle {
         Some(copy)
     }
 
-    /// Moves the holder of an entry to another one that looks the same to him.
+    /// Moves the holder of an entry to another one that looks the same to it.
     fn make_free(&mut self, index: usize, client: &str, received: &Received<'_>) -> bool {
         let Some((holder, qos)) = self.shared[index].holder.clone() else { return true };
         if holder == client {
@@ -470,7 +471,7 @@ impl Oracle {
 }
 
 impl Answer {
-    /// Whether this packet could be the answer, whatever is in it.
+    /// Whether this packet could be the answer, regardless of its contents.
     fn is_like(&self, packet: &Packet<'_>) -> bool {
         matches!(
             (self, packet),
@@ -498,10 +499,10 @@ impl Answer {
 }
 
 impl Line {
-    /// The answer that this packet is, crossed out. Where answers wait for a store, one may overtake those of other
-    /// kinds, but never one of its own [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+    /// Removes and returns the answer that this packet is. Where answers wait for a store, an answer may overtake
+    /// those of other kinds, but never one of its own [MQTT-4.6.0-2] [MQTT-4.6.0-3].
     fn take_debt(&mut self, packet: &Packet<'_>, has_store: bool) -> Option<Debt> {
-        // What was left out before it will not come any more.
+        // An answer that was skipped before will not come any longer.
         let is_left_out = |debt: &Debt| debt.is_optional && !debt.answer.is_about_message_of(packet);
         while let Some(index) = self.answers.iter().position(|debt| debt.answer.is_like(packet)) {
             if !is_left_out(&self.answers[index]) {
@@ -512,7 +513,7 @@ impl Line {
         None
     }
 
-    /// Crosses an answer out, if it is the next one of its kind.
+    /// Removes an answer, if it is the next one of its kind.
     fn is_answered(&mut self, answer: &Answer, has_store: bool) -> bool {
         let is_same_kind =
             |debt: &Debt| std::mem::discriminant(&debt.answer) == std::mem::discriminant(answer);

@@ -1,5 +1,5 @@
-//! What the broker has begun and goes on with in later turns: messages that have not reached all their recipients, and
-//! packets of many filters. `src/core/broker/distribution.rs` says what holds for such messages.
+//! Work that the broker continues in later turns: messages that have not reached all their recipients, and packets
+//! with many filters. `src/core/broker/distribution.rs` documents the rules for such messages.
 
 use std::rc::Rc;
 
@@ -20,9 +20,9 @@ pub(super) struct Open {
     publication: Rc<Publication>,
     /// The Packet Identifier of a QoS 2 message.
     identifier: Option<u16>,
-    /// Its recipients are known.
+    /// Whether its recipients are known.
     is_looked_up: bool,
-    /// It has been left unfinished by the call that began it.
+    /// Whether the call that began it has left it unfinished.
     spans_calls: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct Begun {
 }
 
 impl Oracle {
-    /// A message begins to go out.
+    /// Starts the distribution of a message.
     pub(super) fn begin(&mut self, publication: &Rc<Publication>) {
         let open = Open {
             publication: publication.clone(),
@@ -46,8 +46,8 @@ impl Oracle {
         self.open.entry(publication.publisher.clone()).or_default().push(open);
     }
 
-    /// The last message of a client has this Packet Identifier, which the store hears of when the message has reached
-    /// everybody.
+    /// Sets the Packet Identifier of a client's last message, which is persisted when the message has reached all its
+    /// recipients.
     pub(super) fn identify(&mut self, client: &str, number: u64, identifier: u16) {
         let open = self.open.get_mut(client).and_then(|open| open.last_mut());
         if let Some(open) = open.filter(|open| open.publication.number == number) {
@@ -55,8 +55,8 @@ impl Oracle {
         }
     }
 
-    /// After a part of a turn: these messages have not reached all their recipients, by the names of their publishers,
-    /// and whether it is known who they are.
+    /// After a part of a turn: these messages have not reached all their recipients. Each has the name of its
+    /// publisher, and whether the recipients are known.
     pub fn unfinished(&mut self, unfinished: &[(String, bool)]) {
         let clients: Vec<String> = self.open.keys().cloned().collect();
         for client in clients {
@@ -76,13 +76,13 @@ impl Oracle {
         }
     }
 
-    /// Nothing waits for a later turn.
+    /// No work is left for a later turn.
     pub fn rests(&mut self) {
         assert!(self.open.is_empty(), "the broker rests before {:?} have reached everybody", self.open);
         self.former_groups.clear();
     }
 
-    /// The broker has taken the next packet of a client: what it sent before has reached everybody.
+    /// The broker has taken the next packet of a client: what it sent before has reached all its recipients.
     pub(super) fn finish_all(&mut self, client: &str) {
         for open in self.open.remove(client).unwrap_or_default() {
             self.finish(&open);
@@ -103,11 +103,11 @@ impl Oracle {
         }
     }
 
-    /// What the publisher is told depends on what happens until the last recipient has been served.
+    /// The publisher's answer depends on what happens until the last recipient has been served.
     fn allow_for_changes(&mut self, client: &str) {
         let Some(open) = self.open.get(client).and_then(|open| open.last()) else { return };
         let number = open.publication.number;
-        // What is retained has taken effect, no matter who else gets it.
+        // A retained message has taken effect, no matter who else receives it.
         let may_be_refused = self.is_tight && !open.publication.retain;
         let mut more = vec![ReasonCode::Success, ReasonCode::NoMatchingSubscribers];
         more.extend(may_be_refused.then_some(ReasonCode::QuotaExceeded));
@@ -151,8 +151,8 @@ impl Oracle {
         self.call.plausible += count;
     }
 
-    /// A subscription of this client comes, goes or changes while messages look for their recipients: it may count for
-    /// them or not.
+    /// A subscription of this client is made, ended or changed while messages look for their recipients: it may or may
+    /// not count for them.
     fn blur(&mut self, client: &str, filter: &str) {
         for publication in self.looking(filter) {
             let number = publication.number;
@@ -184,8 +184,8 @@ impl Oracle {
             .collect()
     }
 
-    /// After packets of a connection were handled: the next one has begun, and so many bytes of its filters are left;
-    /// or none has.
+    /// After packets of a connection were handled: `undone` bytes of the filters of the next packet are left, if it
+    /// has begun.
     pub fn filters(&mut self, id: ConnectionId, undone: Option<usize>) {
         let Some(undone) = undone else { return };
         let line = self.lines.get(&id).expect("its packets were handled");
@@ -212,7 +212,7 @@ impl Oracle {
         }
     }
 
-    /// Works on the filters of a SUBSCRIBE that come next, up to this one.
+    /// Processes the next filters of a SUBSCRIBE, up to this one.
     pub(super) fn subscribe_until(
         &mut self,
         id: ConnectionId,
@@ -245,7 +245,7 @@ impl Oracle {
         self.lines.get_mut(&id).expect("it is there").begun = begun;
     }
 
-    /// False if a limit forbids it.
+    /// Makes a subscription. Returns false if a limit forbids it.
     fn subscribe(&mut self, client: &str, wanted: &Subscription<'_>, terms: Terms) -> bool {
         let filter = wanted.filter.pattern().to_owned();
         let key = wanted.filter.share_name().map(|share_name| (share_name.to_owned(), filter.clone()));
@@ -281,7 +281,7 @@ impl Oracle {
     fn join(&mut self, client: &str, key: &(String, String), terms: &Terms) {
         let number = self.number();
         let is_new = !self.groups.contains_key(key);
-        // One whose last session is over, but not freed yet, goes on.
+        // A group whose last session is over, but not freed yet, continues.
         let former = self.former_groups.get(key).copied().filter(|_| is_new);
         let group = self.groups.entry(key.clone()).or_insert_with(|| Group { number, members: [].into() });
         group.members.insert(client.to_owned(), terms.clone());
@@ -291,7 +291,7 @@ impl Oracle {
             if shared.group == number || former == Some(shared.group) {
                 shared.candidates.entry(client.to_owned()).or_default().push(terms.clone());
                 shared.is_optional |= shared.group != number;
-                // It may be chosen in a later turn, and lose it.
+                // It may be chosen in a later turn, and lose the message.
                 shared.is_optional |= self.spans_turns && terms.qos == QoS::AtMostOnce;
             }
         }
@@ -300,7 +300,7 @@ impl Oracle {
         }
     }
 
-    /// Works on the filters of an UNSUBSCRIBE that come next, up to this one.
+    /// Processes the next filters of an UNSUBSCRIBE, up to this one.
     pub(super) fn unsubscribe_until(
         &mut self,
         id: ConnectionId,
@@ -334,7 +334,7 @@ impl Oracle {
         self.lines.get_mut(&id).expect("it is there").begun = begun;
     }
 
-    /// A group has lost its last member. What is on its way to it, or to others of its members, may come too late.
+    /// A group has lost its last member. Messages on their way to it, or to other members of its, may come too late.
     pub(super) fn end_group(&mut self, key: &(String, String), number: u64) {
         if !self.spans_turns {
             return;
@@ -344,8 +344,8 @@ impl Oracle {
         waiting.filter(|shared| shared.holder.is_none()).for_each(|shared| shared.is_optional = true);
     }
 
-    /// A batch is closed in the midst of messages: those who have not been served are not in it, and neither is that a
-    /// QoS 2 message has come.
+    /// A batch is closed during the distribution of messages: it does not contain the recipients that have not been
+    /// served, nor the receipt of a QoS 2 message.
     pub(super) fn leave_out_unfinished(&self, snapshot: &mut Snapshot) {
         for open in self.open.values().flatten().filter(|open| open.spans_calls) {
             let number = open.publication.number;
@@ -364,7 +364,7 @@ impl Oracle {
     }
 }
 
-/// How many filters are done if so many bytes of them are not.
+/// The number of processed filters if `undone` of their bytes are not.
 fn done(lengths: &[usize], undone: usize) -> usize {
     let mut left: usize = lengths.iter().sum();
     let is_done = |length: &usize| {
@@ -376,7 +376,7 @@ fn done(lengths: &[usize], undone: usize) -> usize {
 }
 
 impl Session {
-    /// The client is connected: what is on its way at QoS 0 reaches it, unless its turn was before.
+    /// The client is connected: QoS 0 copies on their way reach it, unless its turn was before.
     pub(super) fn take_adrift(&mut self) -> impl Iterator<Item = Copy> {
         self.adrift.drain(..)
     }

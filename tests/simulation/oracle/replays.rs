@@ -1,6 +1,6 @@
 //! Retained messages for new subscriptions. Two subscriptions of one client may be owed messages that look the same on
-//! the wire, so a copy that was seen is not nailed to one of them: it keeps all who could have been meant, and changes
-//! its place when that is the only way in which everything seen and everything owed has its reason.
+//! the wire, so an observed copy is not bound to one of them: it keeps all candidates, and moves to another one when
+//! that is the only way to explain everything seen and everything owed.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use super::output::Received;
 use super::state::{Copy, HandOver, Owed, Publication, Reason, Replay, Session, Terms};
 
 impl Oracle {
-    /// A new subscription is owed the retained messages that match.
+    /// A new subscription is owed the matching retained messages.
     pub(super) fn begin_replay(&mut self, client: &str, filter: &str, terms: Terms) {
         self.cancel_replays(client, filter);
         let owed = self
@@ -31,7 +31,7 @@ impl Oracle {
         self.sessions.get_mut(client).expect("it is there").replays.push(replay);
     }
 
-    /// What has not been sent need not be any more; it may be on its way already.
+    /// Retained messages that have not been sent are no longer owed; they may be on their way already.
     pub(super) fn cancel_replays(&mut self, client: &str, filter: &str) {
         let replays = &mut self.sessions.get_mut(client).expect("it is there").replays;
         for replay in replays.iter_mut().filter(|replay| replay.filter == filter) {
@@ -39,8 +39,8 @@ impl Oracle {
         }
     }
 
-    /// The retained message of a topic has changed while some of it may wait to be handed over: the former one may be
-    /// on its way, the new one comes as any other message does.
+    /// The retained message of a topic has changed while it may wait to be delivered: the former one may be on its
+    /// way, the new one comes as any other message does.
     pub(super) fn change_replays(&mut self, publication: &Publication) {
         for replay in self.sessions.values_mut().flat_map(|session| &mut session.replays) {
             if let Some(owed) = replay.owed.get_mut(&publication.topic) {
@@ -49,8 +49,8 @@ impl Oracle {
         }
     }
 
-    /// A client is back. What was retained meanwhile it may get as a retained message, if it would have got it at QoS 0
-    /// and so not while it was away.
+    /// A client has returned. A message retained in the meantime may come as a retained message, if it would have come
+    /// at QoS 0 and so not while the client was disconnected.
     pub(super) fn renew_replays(&mut self, client: &str) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         for replay in &mut session.replays {
@@ -67,7 +67,7 @@ impl Oracle {
         }
     }
 
-    /// A copy that a subscription's retained message explains, if there is a place for it.
+    /// Returns the copy that a subscription's retained message explains, if there is a place for it.
     pub(super) fn claim_replay(
         &mut self,
         client: &str,
@@ -94,7 +94,7 @@ impl Oracle {
 }
 
 impl Session {
-    /// The copy that was received, as a retained message, and the subscriptions it may have been meant for.
+    /// The received copy as a retained message, and the subscriptions it may have been meant for.
     fn meant(&self, received: &Received<'_>, version: ProtocolVersion) -> Option<(Copy, Vec<u64>)> {
         let mut meant: Option<(Copy, Vec<u64>)> = None;
         for replay in &self.replays {
@@ -110,7 +110,7 @@ impl Session {
         meant
     }
 
-    /// Who has been served by what was seen of this topic.
+    /// The copy that has served a subscription with the retained message of this topic.
     fn server_of(&self, number: u64, topic: &str) -> Option<usize> {
         self.handed_over
             .iter()
@@ -122,11 +122,11 @@ impl Session {
         replay.and_then(|replay| replay.owed.get(topic)).is_some_and(|owed| owed.is_due)
     }
 
-    /// Finds a subscription for what was seen, if need be one that another copy had until now.
+    /// Finds a subscription that explains a copy, if necessary one that another copy had until now.
     fn explain(&mut self, seen: usize, visited: &mut BTreeSet<u64>) -> bool {
         let HandOver { copy, mut candidates, .. } = self.handed_over[seen].clone();
         let topic = &copy.publication.topic;
-        // Those who have nothing yet come first, and of them those who are still owed something.
+        // Subscriptions that have nothing yet come first, and of these the ones that are still owed something.
         candidates
             .sort_by_key(|&number| (self.server_of(number, topic).is_some(), !self.is_due(number, topic)));
         for number in candidates {
@@ -140,8 +140,8 @@ impl Session {
         false
     }
 
-    /// Whether a subscription has got its retained message of this topic, or may have got what was taken for that of
-    /// another one who can do without. `due` are those who can not.
+    /// Whether a subscription has got its retained message of this topic, or may have got a copy that was attributed
+    /// to another one that can do without it. `due` are the ones that cannot.
     pub(super) fn is_served(
         &mut self,
         number: u64,

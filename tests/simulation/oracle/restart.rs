@@ -1,5 +1,5 @@
-//! A crash, and what the broker goes on with: all that was there when the last durable batch was closed, and no
-//! connection. What is not durable then was promised to nobody, so it is gone for good until its client sends it again.
+//! A crash, and the state that the broker continues with: the one when the last durable batch was closed, without
+//! connections. Whatever was not durable was promised to no one, so it is lost until its client sends it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,15 +13,14 @@ use super::routing::is_match;
 use super::state::{Copy, Flight, Owed, Publication, Reason, Replay, Session, Terms};
 use super::stored::is_same;
 
-/// A QoS 1 delivery that the store knows of: its Packet Identifier, and the message.
+/// A QoS 1 delivery that the store knows: its Packet Identifier, and the message.
 pub type Begun = (u16, Portable);
 
 type Retained = BTreeMap<String, Rc<Publication>>;
 
 impl Oracle {
-    /// The broker crashes, and another one begins at this moment with what is durable. The store has these messages
-    /// retained, by topic and payload, and knows of these QoS 1 deliveries, by client and with their Packet
-    /// Identifiers.
+    /// The broker crashes, and another one starts at this moment with the durable state. The store has these retained
+    /// messages, by topic and payload, and these QoS 1 deliveries, by client and with their Packet Identifiers.
     pub fn crash(
         &mut self,
         retained: &BTreeMap<String, Vec<u8>>,
@@ -49,8 +48,8 @@ impl Oracle {
         }
     }
 
-    /// The store knows groups by name. So messages of a group that has ended belong to a group of the same name that
-    /// has begun since.
+    /// The store identifies groups by name. So messages of an ended group belong to a group of the same name that has
+    /// begun since.
     fn find_groups_by_name(&mut self) {
         let Self { shared, groups, group_names, .. } = self;
         for shared in shared {
@@ -68,7 +67,7 @@ impl Oracle {
         }
     }
 
-    /// What is retained can be any of what was since it was last written down.
+    /// A retained message may be any of those since the topic was last persisted.
     fn adopt_retained(&mut self, retained: &BTreeMap<String, Vec<u8>>) {
         let unknown = retained.keys().find(|topic| !self.history.contains_key(*topic));
         assert!(unknown.is_none(), "the store has {unknown:?} retained");
@@ -90,7 +89,7 @@ impl Oracle {
         }
     }
 
-    /// Sessions that no connection of theirs was to leave behind are gone, and their Wills with them.
+    /// Sessions that none of their connections was to leave behind are gone, and their Wills with them.
     fn lose_passing_sessions(&mut self) {
         let passing: BTreeSet<String> = self
             .sessions
@@ -110,7 +109,7 @@ impl Oracle {
 }
 
 impl Session {
-    /// The client finds itself without a broker, and the next broker finds the session.
+    /// The client has lost its broker, and the next broker finds the session.
     fn lose_broker(
         &mut self,
         client: &str,
@@ -130,7 +129,7 @@ impl Session {
                 copy.is_optional |= copy.length(version) > maximum;
             }
             for flight in self.in_flight.values_mut() {
-                // It may have been given up as too large, and the next connection may take larger ones.
+                // It may have been given up as too large, and the next connection may accept larger ones.
                 flight.copy.is_optional |= flight.copy.length(version) > maximum;
             }
         }
@@ -140,7 +139,7 @@ impl Session {
         self.begin_replays_anew(client, retained, numbers);
     }
 
-    /// A delivery keeps its Packet Identifier [MQTT-4.4.0-1]; one of QoS 1 whose identifier was not persisted begins
+    /// A delivery keeps its Packet Identifier [MQTT-4.4.0-1]; one of QoS 1 whose identifier was not persisted starts
     /// again.
     fn handle_lost_flights(&mut self, begun: &[Begun]) {
         let flights = std::mem::take(&mut self.in_flight);
@@ -168,10 +167,10 @@ impl Session {
         self.pending.make_contiguous().sort_by_key(|copy| copy.publication.number);
     }
 
-    /// Who was owed retained messages gets all of them, perhaps a second time. Those of the first time go by the terms
-    /// that the subscription had then; for the second one it may have been made anew meanwhile, without asking for what
-    /// is retained, and what is retained may be older than the subscription. What is owed is owed once: if what was
-    /// handed over by the former terms was written down, that is what comes.
+    /// A client that was owed retained messages gets all of them, perhaps a second time. The first delivery follows
+    /// the terms that the subscription had then. For the second one, the subscription may have been made again in the
+    /// meantime, without asking for retained messages, and a retained message may be older than the subscription. What
+    /// is owed is owed once: if a message delivered on the former terms was persisted, that one comes.
     fn begin_replays_anew(
         &mut self,
         client: &str,
@@ -214,7 +213,7 @@ impl Session {
 }
 
 impl Replay {
-    /// Goes on by the terms that the subscription has now, if there is one.
+    /// Continues with the present terms of the subscription, if there are any.
     fn take_terms(&mut self, terms: Option<&Terms>) {
         let Some(terms) = terms.filter(|terms| **terms != self.terms) else { return };
         self.former_terms.push(std::mem::replace(&mut self.terms, terms.clone()));
@@ -273,8 +272,8 @@ mod tests {
         is_worked_off(oracle, id, device.connect(id, &greeting));
     }
 
-    /// A subscription of QoS 1 was owed what is retained, and before any of that was seen it was made anew at QoS 0
-    /// without asking for it; all that was written down, and then the broker crashed.
+    /// A subscription of QoS 1 was owed retained messages, and before any of them was seen, it was made again at QoS 0
+    /// without asking for them; all of that was persisted, and then the broker crashed.
     fn crashed() -> (Oracle, ConnectionId) {
         let mut slots = Slots::default();
         let [first, second] = [(), ()].map(|()| slots.insert_with(|_| ()));

@@ -1,4 +1,4 @@
-//! A full disk: what can not be kept is not taken, and its client is told so as far as its version can say it.
+//! A full disk: what cannot be persisted is refused, and the client is told if its version allows that.
 
 use brooklet::base::time::Duration;
 use brooklet::core::journal::{Need, Room};
@@ -9,22 +9,22 @@ use super::Oracle;
 use super::routing::is_match;
 use super::state::{Omission, Publication, Replay, Session, Will};
 
-/// How soon a Will is published that has waited for room.
+/// How soon a Will that has waited for space is published.
 pub(super) const WILL_RETRY: Duration = Duration::from_milliseconds(1_000);
 
-/// What becomes of a message that there may be no room for.
+/// The fate of a message for which there may be no space.
 pub(super) enum Admission {
     Taken,
     /// Refused for this reason.
     Refused(ReasonCode),
-    /// There is no word for a refusal, so there is no answer.
+    /// A refusal cannot be expressed, so there is no answer.
     Unanswered,
-    /// Taken, unless one before it on the connection was left without an answer.
+    /// Accepted, unless an earlier message on the connection was left without an answer.
     PerhapsTaken,
 }
 
 impl Oracle {
-    /// Sets how much room there is on disk.
+    /// Sets how much space there is on disk.
     pub fn set_storage_room(&mut self, room: Room) {
         self.room = room;
         if room == Room::Gone {
@@ -39,7 +39,7 @@ impl Oracle {
         self.room.allows(Need::Room)
     }
 
-    /// Whether there is room for what a CONNECT asks for.
+    /// Whether there is space for what a CONNECT asks for.
     pub(super) fn has_room_for(
         &self,
         client: &str,
@@ -65,7 +65,7 @@ impl Oracle {
         self.room.allows(need)
     }
 
-    /// Whether what a client is told at its CONNECT stays true whatever the disk does.
+    /// Whether what a client is told at its CONNECT stays true whatever happens to the disk.
     pub(super) fn needs_no_room(&self, client: &str, connect: &Connect<'_>, expiry: u32) -> bool {
         let known = self.sessions.get(client).filter(|session| session.is_kept && !connect.clean_start);
         let is_same =
@@ -73,12 +73,12 @@ impl Oracle {
         expiry == 0 || known.is_some_and(is_same)
     }
 
-    /// Whether a Will that is due has to wait for room.
+    /// Whether a Will that is due has to wait for space.
     pub(super) fn lacks_room_for_will(&self, will: &Publication) -> bool {
         !self.has_room() && will.qos > QoS::AtMostOnce && !self.clears(will) && self.is_to_last(will)
     }
 
-    /// Whether a message from this connection can be kept, if it has to be. One that is uncertain may be a repeat.
+    /// Whether a message from this connection can be persisted, if it has to be. An uncertain one may be a repeat.
     pub(super) fn admit(
         &mut self,
         id: ConnectionId,
@@ -89,7 +89,7 @@ impl Oracle {
         let has_storage_room = self.has_room();
         let line = self.lines.get_mut(&id).expect("it is there");
         if line.omission == Omission::Perhaps && has_storage_room {
-            // Otherwise it would have ended when there was room again.
+            // Otherwise the connection would have been closed when there was space again.
             line.omission = Omission::Never;
         }
         if publication.qos == QoS::AtMostOnce || !(lacks_room || line.omission != Omission::Never) {
@@ -112,12 +112,12 @@ impl Oracle {
         !self.has_room() && !self.clears(publication) && (is_remembered || self.is_to_last(publication))
     }
 
-    /// What clears a topic frees room.
+    /// Clearing a topic frees space.
     fn clears(&self, publication: &Publication) -> bool {
         publication.retain && publication.payload.is_empty() && self.retained.contains_key(&publication.topic)
     }
 
-    /// Whether a message is retained, or stored for a kept session.
+    /// Whether a message is retained, or stored for a persisted session.
     fn is_to_last(&self, publication: &Publication) -> bool {
         let wants = |session: &Session| {
             session.is_kept && session.subscriptions.keys().any(|filter| is_match(filter, publication))
@@ -129,7 +129,7 @@ impl Oracle {
 }
 
 impl Will {
-    /// The bytes that it takes in the row of its session, beside what every row takes.
+    /// The bytes that it takes in the row of its session, in addition to those of every row.
     fn bytes(&self) -> usize {
         let Publication { topic, payload, properties, .. } = &self.publication;
         topic.len() + payload.len() + properties.len()
@@ -137,7 +137,7 @@ impl Will {
 }
 
 impl Replay {
-    /// Whether some of it would be kept for its session.
+    /// Whether some of it would be persisted for its session.
     pub(super) fn has_weighty(&self) -> bool {
         let publications = self.owed.values().flat_map(|owed| &owed.acceptable);
         publications.flat_map(|publication| self.copies(publication)).any(|copy| copy.qos > QoS::AtMostOnce)

@@ -1,4 +1,4 @@
-//! Who is to get a message.
+//! The recipients of a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -16,7 +16,7 @@ pub(super) fn is_match(filter: &str, publication: &Publication) -> bool {
     TopicFilter::new(filter).expect("it was a good filter").matches(publication.name())
 }
 
-/// What a message costs in memory. The clients have no User Names, and there is one listener.
+/// The memory that a message takes. The clients have no User Names, and there is one listener.
 fn memory(publication: &Publication) -> usize {
     let publisher = message::Publisher {
         listener: ListenerId::default(),
@@ -74,8 +74,8 @@ impl Oracle {
         interval.map_or(Time::NEVER, |seconds| self.now + Duration::from_seconds(u64::from(seconds)))
     }
 
-    /// Routes a message to everybody who is to get it; gives the reasons that its publisher may be told. Of what is
-    /// refused nothing takes effect, if the publisher can be told so.
+    /// Routes a message to all its recipients; returns the reasons that its publisher may be told. A refused message
+    /// has no effect, if the publisher can be told so.
     pub(super) fn publish(
         &mut self,
         publication: Publication,
@@ -123,8 +123,8 @@ impl Oracle {
         }
     }
 
-    /// Whether the queue of this client, or for QoS 0 its outbox, may be at its limit: what is known to be on its
-    /// way, and has not been seen to leave, is at least as much.
+    /// Whether the queue of this client, or for QoS 0 its outbox, may be at its limit: the copies known to be on their
+    /// way, and not seen to leave, reach it.
     fn can_be_full(&self, client: &str, copy: &Copy) -> bool {
         if !self.is_tight {
             return false;
@@ -138,7 +138,7 @@ impl Oracle {
             .iter()
             .filter(|shared| shared.holder.is_none() && shared.candidates.contains_key(client))
             .map(|shared| &shared.publication);
-        // What was handed over before a crash waits like any other message.
+        // A message delivered before a crash is queued like any other message.
         let replays = session.replays.iter().filter(|replay| replay.may_be_repeat);
         let owed = replays.flat_map(|replay| replay.owed.values()).flat_map(|owed| &owed.acceptable);
         let waiting: Vec<&Rc<Publication>> =
@@ -174,7 +174,7 @@ impl Oracle {
         self.call.plausible += u64::from(self.is_tight);
     }
 
-    /// Keeps the message for its topic; false if there is no room.
+    /// Retains the message; returns false if there is no space.
     fn retain(&mut self, publication: &Rc<Publication>) -> bool {
         let is_cleared = publication.payload.is_empty();
         if is_cleared {
@@ -198,7 +198,7 @@ impl Oracle {
     }
 }
 
-/// The one copy for all of a client's own subscriptions [MQTT-3.3.4-2] [MQTT-3.3.4-4].
+/// The single copy for all of a client's own subscriptions [MQTT-3.3.4-2] [MQTT-3.3.4-4].
 fn copy_for(client: &str, session: &Session, publication: &Rc<Publication>) -> Option<Copy> {
     let is_own = client == publication.publisher;
     let wanted: Vec<&Terms> = session

@@ -1,4 +1,4 @@
-//! What the oracle remembers.
+//! The state of the oracle.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use brooklet::protocol::codec::{
 };
 use brooklet::protocol::topic::TopicName;
 
-/// One message that the broker has taken over.
+/// A message that the broker has accepted.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Rises with each publication.
@@ -21,7 +21,7 @@ pub struct Publication {
     pub payload: Vec<u8>,
     pub qos: QoS,
     pub retain: bool,
-    /// What is forwarded, as on the wire.
+    /// The forwarded properties, as on the wire.
     pub properties: Vec<u8>,
     pub interval: Option<u32>,
     pub expires: Time,
@@ -33,13 +33,13 @@ impl Publication {
         TopicName::new(&self.topic).expect("it was a good topic")
     }
 
-    /// The same message, living for ever. Its size is the same.
+    /// The same message without expiry. Its size is the same.
     pub fn without_expiry(&self) -> Rc<Self> {
         Rc::new(Self { expires: Time::NEVER, ..self.clone() })
     }
 }
 
-/// What a subscription says, apart from its filter.
+/// The terms of a subscription: everything except its filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub qos: QoS,
@@ -54,10 +54,10 @@ impl Terms {
     }
 }
 
-/// Why somebody gets a copy.
+/// Why a client gets a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Subscriptions of its own.
+    /// Its own subscriptions.
     Own,
     /// A Shared Subscription; the number of the entry.
     Shared(u64),
@@ -73,36 +73,36 @@ pub struct Copy {
     pub retain: bool,
     /// Sorted.
     pub identifiers: Vec<u32>,
-    /// Others that it may have instead: only versions that can not see them have had a look at it.
+    /// Other identifiers that it may have: only versions that do not show identifiers have received it so far.
     pub unseen_identifiers: BTreeSet<Vec<u32>>,
-    /// The broker may have dropped it.
+    /// Whether the broker may have dropped it.
     pub is_optional: bool,
-    /// A subscription has changed while the broker looked for recipients, so it may come on other terms.
+    /// Whether a subscription has changed while the broker looked for recipients, so that it may come on other terms.
     pub is_loose: bool,
-    /// It may have been lost on its way after it had been sent, and so come with DUP at first sight.
+    /// Whether it may have been lost on its way after it was sent, and so have DUP when it is first seen.
     pub may_be_repeat: bool,
-    /// It was sent, and the broker has forgotten what became of that: it comes with DUP.
+    /// Whether it was sent, and the broker has forgotten the outcome: it comes with DUP.
     pub is_repeat: bool,
-    /// The Packet Identifier with which it was sent then at QoS 1, and its place in the order of all.
+    /// The Packet Identifier with which it was then sent at QoS 1, and its place in the order of all deliveries.
     pub sent_as: Option<(u16, u64)>,
     pub source: Source,
 }
 
 impl Copy {
-    /// Whether it is known which publication this was, and so which ones may not come behind it. Empty ones look alike,
-    /// also one that was owed and one that the broker was free to drop.
+    /// Whether it is known which publication this was, and so which ones may not come after it. Empty ones look alike,
+    /// including one that was owed and one that the broker was free to drop.
     pub fn has_order(&self) -> bool {
         self.source == Source::Own && !self.is_optional && !self.publication.payload.is_empty()
     }
 
-    /// This copy, though what was seen does not tell it from one with the identifiers of another.
+    /// This copy, which cannot be distinguished from one with the identifiers of another.
     pub fn or_like(&mut self, other: Self) {
         if other.identifiers != self.identifiers {
             self.unseen_identifiers.insert(other.identifiers);
         }
     }
 
-    /// Somebody has seen which identifiers it has.
+    /// Sets the identifiers, after a client has seen them.
     pub fn show_identifiers(&mut self, seen: &[u32]) {
         self.identifiers = seen.to_vec();
         self.unseen_identifiers.clear();
@@ -115,7 +115,7 @@ impl Copy {
         if let Some(interval) = self.publication.interval {
             properties.push(Property::MessageExpiryInterval(interval));
         }
-        // Where there is a choice, it is of one identifier or none, and the highest one is the longest.
+        // The alternatives are one identifier or none, and the highest identifier is the longest.
         let identifiers =
             self.unseen_identifiers.last().map_or(&self.identifiers, |unseen| unseen.max(&self.identifiers));
         for &identifier in identifiers {
@@ -144,9 +144,9 @@ impl Copy {
 #[derive(Clone, Debug)]
 pub struct Flight {
     pub copy: Copy,
-    /// The connection that it was last seen on; `None` until the client is back.
+    /// The connection that it was last seen on; `None` until the client returns.
     pub line: Option<ConnectionId>,
-    /// When the broker worked off the PUBREC.
+    /// When the broker processed the PUBREC.
     pub released_at: Option<Time>,
     /// Rises with each first sight.
     pub order: u64,
@@ -155,7 +155,7 @@ pub struct Flight {
 /// A retained message owed to a new subscription.
 #[derive(Clone, Debug)]
 pub struct Owed {
-    /// Any of these may come: the topic's message may have changed meanwhile.
+    /// Any of these may come: the topic's message may have changed in the meantime.
     pub acceptable: Vec<Rc<Publication>>,
     pub is_due: bool,
 }
@@ -165,21 +165,21 @@ pub struct Replay {
     pub number: u64,
     pub filter: String,
     pub terms: Terms,
-    /// By which its messages may have been handed over before a crash, and so come now.
+    /// Terms on which its messages may have been delivered before a crash, and so come now.
     pub former_terms: Vec<Terms>,
     pub owed: BTreeMap<String, Owed>,
     pub may_be_repeat: bool,
 }
 
 impl Replay {
-    /// What may come of this message, one by one.
+    /// The copies that may come of this message.
     pub fn copies(&self, publication: &Rc<Publication>) -> impl Iterator<Item = Copy> {
         let all_terms = std::iter::once(&self.terms).chain(&self.former_terms);
         all_terms.map(|terms| Copy::of_replay(publication.clone(), terms))
     }
 
-    /// The connection is gone: what may have been sent at QoS 0, or was too large for the client, counts as handed
-    /// over.
+    /// The connection is gone: copies that may have been sent at QoS 0, or were too large for the client, count as
+    /// delivered.
     pub fn give_up_weak(&mut self, version: ProtocolVersion, maximum: usize) {
         let mut owed = std::mem::take(&mut self.owed);
         for owed in owed.values_mut() {
@@ -190,20 +190,20 @@ impl Replay {
     }
 }
 
-/// What explains a copy that looks like a retained message for a new subscription.
+/// The reason for a copy that looks like a retained message for a new subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The number of the [`Replay`].
     Replay(u64),
-    /// It was a copy that the broker was free to drop.
+    /// A copy that the broker was free to drop.
     Optional,
 }
 
-/// A retained message that was handed over to a new subscription.
+/// A retained message that was delivered to a new subscription.
 #[derive(Clone, Debug)]
 pub struct HandOver {
     pub copy: Copy,
-    /// The numbers of all whom it may have been meant for when it was seen.
+    /// The numbers of all subscriptions that it may have been meant for when it was seen.
     pub candidates: Vec<u64>,
     pub reason: Reason,
 }
@@ -213,21 +213,20 @@ pub struct Will {
     pub publication: Publication,
     pub delay: u32,
     pub due: Time,
-    /// It is tried again by then, if there was no room for it before.
+    /// When it is tried again, if there was no space for it before.
     pub tried_again: Time,
 }
 
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// One that was gone and comes again has another number.
+    /// A session that was gone and returns has another number.
     pub number: u64,
-    /// It was to outlive one of its connections.
+    /// Whether it was to outlive one of its connections.
     pub is_kept: bool,
     pub connection: Option<ConnectionId>,
     /// Rises with each CONNECT.
     pub greeting: u64,
-    /// Which publication was sent last at QoS 1 with a Packet Identifier, and the place of that in the order of
-    /// deliveries.
+    /// The publication last sent at QoS 1 with a Packet Identifier, and its place in the order of deliveries.
     pub places: BTreeMap<u16, (u64, u64)>,
     /// Of the last connection.
     pub version: ProtocolVersion,
@@ -239,7 +238,7 @@ pub struct Session {
     pub subscriptions: BTreeMap<String, Terms>,
     /// QoS 2 messages from the client, not released.
     pub incoming: BTreeSet<u16>,
-    /// Those of them that were perhaps refused, so that they are free.
+    /// Those that were perhaps refused, so that their identifiers are free.
     pub uncertain: BTreeSet<u16>,
     /// Copies of QoS 1 and 2 not seen on the wire yet.
     pub pending: VecDeque<Copy>,
@@ -247,7 +246,7 @@ pub struct Session {
     pub adrift: VecDeque<Copy>,
     pub in_flight: BTreeMap<u16, Flight>,
     pub replays: Vec<Replay>,
-    /// What was seen of them.
+    /// The copies that were seen of them.
     pub handed_over: Vec<HandOver>,
     /// The last publication seen of each publisher, topic and QoS.
     pub last: BTreeMap<(String, String, QoS), u64>,
@@ -278,7 +277,7 @@ impl Session {
         }
     }
 
-    /// This PUBREC says whether a QoS 2 message counts; if it was refused, its identifier is free at once
+    /// This PUBREC reports whether a QoS 2 message counts; if it was refused, its identifier is free at once
     /// [MQTT-4.3.3-9].
     pub fn end_uncertainty(&mut self, answer: &Acknowledgement<'_>) {
         let identifier = answer.packet_identifier.value();
@@ -290,7 +289,7 @@ impl Session {
 
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// A group that was gone and comes again has another number.
+    /// A group that was gone and returns has another number.
     pub number: u64,
     pub members: BTreeMap<String, Terms>,
 }
@@ -301,11 +300,11 @@ pub struct Shared {
     pub number: u64,
     pub publication: Rc<Publication>,
     pub group: u64,
-    /// Everybody who could be chosen since, with all terms that they had.
+    /// All clients that could have been chosen since, with all terms that they had.
     pub candidates: BTreeMap<String, Vec<Terms>>,
-    /// Who got it, and at which QoS.
+    /// The client that received it, and at which QoS.
     pub holder: Option<(String, QoS)>,
-    /// Its holder has acknowledged it.
+    /// Whether its holder has acknowledged it.
     pub is_settled: bool,
     pub is_optional: bool,
 }
@@ -317,7 +316,7 @@ pub enum Answer {
         is_present: bool,
         is_refused: bool,
     },
-    /// One of these reasons.
+    /// With one of these reasons.
     PubAck(u16, Vec<ReasonCode>),
     PubRec(u16, Vec<ReasonCode>),
     PubRel(u16, ReasonCode),
@@ -328,7 +327,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Allows for more reasons; gives the identifier of a PUBREC.
+    /// Allows more reasons; returns the identifier of a PUBREC.
     pub fn allow(&mut self, more: &[ReasonCode]) -> Option<u16> {
         let (reasons, identifier) = match self {
             Self::PubAck(_, reasons) => (reasons, None),
@@ -342,16 +341,16 @@ impl Answer {
     }
 }
 
-/// The subscription that a filter names: with its Share Name, if it has one.
+/// The subscription that a filter identifies: with its Share Name, if it has one.
 pub type Key = (Option<String>, String);
 
-/// What an answer says to have happened.
+/// What an answer reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     Nothing,
-    /// The message with this number was taken over.
+    /// The message with this number was accepted.
     Publication(u64),
-    /// These subscriptions were made, or ended where there are no terms.
+    /// These subscriptions were made, or ended if there are no terms.
     Subscriptions(Vec<(Key, Option<Terms>)>),
 }
 
@@ -360,17 +359,17 @@ pub enum Subject {
 pub struct Debt {
     pub answer: Answer,
     pub subject: Subject,
-    /// The batch that what it answers went into.
+    /// The batch that records what is answered.
     pub batch: u64,
-    /// Whether what it answers was left without an answer can not be seen.
+    /// Whether it cannot be observed if the packet was left without an answer.
     pub is_optional: bool,
 }
 
-/// Whether a message on a connection was left without an answer, because there was no room for it on disk.
+/// Whether a message on a connection was left without an answer, because there was no space for it on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Omission {
     Never,
-    /// Unless it was a repeat, which needs no room.
+    /// Unless it was a repeat, which needs no space.
     Perhaps,
     Certain,
 }
@@ -379,7 +378,7 @@ pub enum Omission {
 pub enum Progress {
     Greeting,
     Serving,
-    /// The broker ends it, for this reason.
+    /// The broker closes it, for this reason.
     Ending(Option<ReasonCode>),
 }
 
@@ -392,21 +391,21 @@ pub struct Line {
     pub version: ProtocolVersion,
     pub keep_alive: u16,
     pub last_heard: Time,
-    /// The broker does not read from it.
+    /// Whether the broker has stopped reading from it.
     pub is_paused: bool,
     pub maximum_packet_size: usize,
     pub alias_maximum: u16,
     pub window: usize,
     /// Packets on their way to the broker.
     pub sent: VecDeque<Vec<u8>>,
-    /// How far the first of them has come, if it is one of many filters.
+    /// The progress of the first of them, if it has many filters.
     pub begun: super::progress::Begun,
     pub answers: VecDeque<Debt>,
     /// Copies of QoS 0 not seen on the wire yet.
     pub at_most_once: VecDeque<Copy>,
     /// Publications of QoS 1 and 2 that were sent on it and are not done.
     pub unsettled: BTreeSet<u16>,
-    /// What was done while copies of it may have waited in the outbox.
+    /// Deliveries that were finished while copies of them may have been in the outbox.
     pub settled: BTreeSet<u16>,
     /// Aliases bound by the client.
     pub inbound: BTreeMap<u16, String>,
@@ -418,13 +417,13 @@ pub struct Line {
     pub resent: u64,
     /// The last publication of QoS 0 seen of each publisher and topic.
     pub last: BTreeMap<(String, String), u64>,
-    /// Bytes from the broker that are no whole packet yet.
+    /// Bytes from the broker that are not a whole packet yet.
     pub tap: Vec<u8>,
     pub is_finished: bool,
     pub omission: Omission,
-    /// What its CONNACK says takes no room on disk.
+    /// Whether what its CONNACK says takes no space on disk.
     pub needs_no_room: bool,
-    /// So it no longer waits for the disk.
+    /// Whether it no longer waits for the disk because of that.
     pub is_loose: bool,
 }
 
@@ -460,7 +459,7 @@ impl Line {
         }
     }
 
-    /// The version in which a CONNECT is refused that was sent and waits.
+    /// The version in which a waiting CONNECT is refused.
     pub fn wanted_version(&self) -> ProtocolVersion {
         let packet = self.sent.front().expect("a device that waits has sent its CONNECT");
         let Ok(Status::Complete(frame)) = frame(packet, usize::MAX) else { panic!("it is whole") };
@@ -470,7 +469,7 @@ impl Line {
         }
     }
 
-    /// The client that it serves, if it does.
+    /// The client that it serves, if any.
     pub fn serves(&self) -> Option<&str> {
         self.client.as_deref().filter(|_| self.progress == Progress::Serving)
     }

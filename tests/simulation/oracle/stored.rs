@@ -1,4 +1,4 @@
-//! What the store has to hold when everything is written down: what the devices were promised, and nothing else.
+//! What the store must hold when everything is durable: what the devices were promised, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::state::{Copy, Key, Publication, Session, Terms};
 use crate::store::Store;
 
 impl Oracle {
-    /// Everything is written down: compares.
+    /// Compares the store with what is owed, once everything is durable.
     pub fn check_store(&self, store: &Store) {
         let kept = self.sessions.iter().filter(|(_, session)| session.is_kept);
         let owed: BTreeSet<&str> = kept.map(|(client, _)| client.as_str()).collect();
@@ -72,7 +72,7 @@ impl Oracle {
         let waits = |kept: &&crate::store::Kept| kept.open.iter().any(|open| open.session == number);
         let mut stored: Vec<&Portable> =
             store.messages.values().filter(waits).map(|kept| &kept.message).collect();
-        // Those that may be missing come last: they may look like those that may not.
+        // Copies that may be missing come last: they may look like those that may not.
         copies.sort_by_key(|copy| !is_owed(copy));
         for copy in copies {
             let index = stored.iter().position(|message| is_same(message, &copy.publication));
@@ -114,7 +114,7 @@ impl Oracle {
 
 pub(super) fn is_same(message: &Portable, publication: &Publication) -> bool {
     let stored = message.publication();
-    // Which of several empty ones has been dropped can not be seen, and those that were sent look alike.
+    // It cannot be observed which of several empty ones has been dropped, and those that were sent look alike.
     let has_same_qos = stored.qos == publication.qos || publication.payload.is_empty();
     stored.topic.as_str() == publication.topic
         && stored.payload == publication.payload
@@ -157,7 +157,7 @@ fn check_session(stored: &StoredSession, session: &Session) {
     assert_eq!(found, owed, "the Will of {client}");
 }
 
-/// Packet Identifiers of QoS 1 deliveries.
+/// Checks the Packet Identifiers of QoS 1 deliveries.
 fn check_begun(store: &Store, number: SessionNumber, session: &Session) {
     for (identifier, flight) in &session.in_flight {
         if flight.copy.qos != brooklet::protocol::codec::QoS::AtLeastOnce
@@ -175,7 +175,7 @@ fn check_begun(store: &Store, number: SessionNumber, session: &Session) {
     }
 }
 
-/// Packet Identifiers of both directions.
+/// Checks the Packet Identifiers of both directions.
 fn check_identifiers(store: &Store, number: SessionNumber, session: &Session) {
     let received = store.received.iter().filter(|(owner, _)| *owner == number);
     let received = received.map(|(_, identifier)| identifier.value());

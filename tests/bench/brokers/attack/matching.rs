@@ -14,17 +14,17 @@ const SUBSCRIPTIONS_EACH: usize = 9_363;
 const BYTES_OF_OVERLAPPING: usize = 200 * 1024;
 const SUBSCRIBERS: usize = 2_000;
 const BYTES_TO_MANY: usize = 250 * 1024;
-/// Packet Identifiers that a burst goes round.
+/// Packet Identifiers that a burst cycles through.
 const IDENTIFIERS: usize = 60_000;
 
-/// All filters of that many levels which match `a/a/.../a`, half of which match `a/a/.../b`.
+/// All filters of this many levels which match `a/a/.../a`, half of which match `a/a/.../b`.
 fn filters(levels: u32) -> Vec<String> {
     let level = |filter: usize, place| if filter >> place & 1 == 1 { "+" } else { "a" };
     let filter = |filter| (0..levels).map(|place| level(filter, place)).collect::<Vec<_>>().join("/");
     (0..1_usize << levels).map(filter).collect()
 }
 
-/// The subscribers do not read, so that the broker alone has to work.
+/// The subscribers do not read, so that only the broker has to work.
 pub fn overlapping_filters(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     let levels = if effort.is_quick { LEVELS_OF_A_QUICK_RUN } else { LEVELS };
     let filters = filters(levels);
@@ -43,7 +43,7 @@ pub fn overlapping_filters(network: &mut Network, effort: Effort) -> Result<Prep
     Ok(Prepared::new(what, move |network, end| Crowd::default().send(network, 0, &burst, end)))
 }
 
-/// The subscribers do not read, either.
+/// The subscribers do not read here either.
 pub fn burst_to_many(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     const TOPIC: &str = "t";
     let subscribers = effort.count(SUBSCRIBERS);

@@ -1,4 +1,4 @@
-//! What a few clients can do to a broker that does not bound its work. Each attack is prepared in full, down to the
+//! What a few clients can do to a broker that does not bound its work. Each attack is prepared completely, down to the
 //! bytes, so that the attacker has little to do itself when it strikes.
 
 mod matching;
@@ -14,19 +14,19 @@ use crate::network::{Network, Receive, Then};
 use crate::packets::{self, Fault, Packet, Version};
 use crate::scenarios::Effort;
 
-/// All clients of an attack speak it.
+/// All clients of an attack use it.
 const VERSION: Version = Version::V5;
-/// How long a wait for packets lasts before the clock is looked at.
+/// How long a wait for packets lasts before the clock is checked.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// What is done to a broker.
+/// An attack on a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
     /// Many filters match each message of a burst.
     OverlappingFilters,
     /// A burst of messages for many subscribers.
     BurstToMany,
-    /// Many clients want many retained messages.
+    /// Many clients request many retained messages.
     RetainedCrowd,
     /// This many clients acknowledge a full window in one write, while more retained messages wait for them, which are
     /// few among many.
@@ -53,12 +53,12 @@ pub enum Attack {
     LargeUnsubscribe,
 }
 
-/// Does it, until it is over or the given moment has come; tells whether it is over.
+/// Runs the attack until it is over or the given moment has come; returns whether it is over.
 pub type Strike = Box<dyn FnOnce(&mut Network, Instant) -> Result<bool, Fault> + Send>;
 
 /// An attack that is ready.
 pub struct Prepared {
-    /// What it is, with its numbers.
+    /// Its description, with its numbers.
     pub what: String,
     pub strike: Strike,
 }
@@ -73,7 +73,7 @@ impl Prepared {
 }
 
 impl Attack {
-    /// Makes what the attack needs, with a broker that holds nothing yet.
+    /// Prepares the attack, with a broker that holds nothing yet.
     pub fn prepare(self, network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
         match self {
             Self::OverlappingFilters => matching::overlapping_filters(network, effort),
@@ -95,7 +95,7 @@ impl Attack {
         }
     }
 
-    /// Where the broker is to keep what it stores.
+    /// Where the broker is to store its state.
     pub const fn storage(self) -> Storage {
         match self {
             Self::FullJournal | Self::ExpiredBacklog | Self::ReturningClients => Storage::Disk,
@@ -103,7 +103,7 @@ impl Attack {
         }
     }
 
-    /// What the broker has to be told, in mosquitto's words.
+    /// The configuration that the broker needs, in mosquitto's format.
     pub const fn lines(self) -> &'static str {
         match self {
             Self::EndingSessions { sessions: 1, .. } => "max_subscriptions 1000000\n",
@@ -114,7 +114,7 @@ impl Attack {
         }
     }
 
-    /// What bystanders do meanwhile. With a full journal, what has to be stored may wait for the disk.
+    /// The round trips of the bystanders. With a full journal, messages to be stored may wait for the disk.
     pub const fn probes(self) -> &'static [Probe] {
         match self {
             Self::FullJournal => &[Probe::Ping, Probe::ToItself],
@@ -126,17 +126,17 @@ impl Attack {
     /// How long it is watched, if it is not over before.
     pub const fn time_maximum(self) -> Duration {
         match self {
-            // How long the client waits for the fresh message is what matters here, too.
+            // How long the client waits for the fresh message matters here as well.
             Self::ExpiredBacklog => Duration::from_secs(30),
             _ => Duration::from_secs(10),
         }
     }
 }
 
-/// The attacking clients, who count what comes, whatever it says.
+/// The attacking clients, which count the packets that come, whatever their contents.
 #[derive(Debug, Default)]
 struct Crowd {
-    /// By the type of the packet.
+    /// By packet type.
     came: [usize; 16],
     /// Whether messages of QoS 1 are acknowledged.
     acknowledges: bool,
@@ -161,7 +161,7 @@ impl Crowd {
         Self { came: [0; 16], acknowledges: true }
     }
 
-    /// Takes what comes until so many packets of a type have come, or the moment has; tells which.
+    /// Handles what comes until this many packets of a type have come, which returns true, or the moment has.
     fn wait(&mut self, network: &mut Network, end: Instant, kind: u8, count: usize) -> Result<bool, Fault> {
         let kind = usize::from(kind);
         wait_until(network, end, self, |crowd| crowd.came[kind] >= count)
@@ -185,7 +185,7 @@ impl Crowd {
     }
 }
 
-/// Takes what comes until it is over, or until the moment has come; tells which.
+/// Handles what comes until it is over, which returns true, or until the moment has come.
 fn wait_until<R: Receive>(
     network: &mut Network,
     end: Instant,

@@ -1,4 +1,4 @@
-//! Retained messages for those who subscribe.
+//! Attacks with retained messages.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::network::{Network, Receive, Then};
 use crate::packets::{self, Fault, Packet, STAMP_BYTES, Template};
 use crate::scenarios::{Effort, grouped};
 
-/// Clients that want all of what is retained, and how much that is.
+/// Clients that request all retained messages, and the number of these.
 const CROWD: usize = 8_000;
 const WANTED: usize = 4_000;
-/// Retained messages of which one in so many matches a sparse filter.
+/// Retained messages of which one in this many matches a sparse filter.
 const RETAINED: usize = 65_000;
 const SPARSE: usize = 50;
 const SPARSE_FILTER: &str = "a/+/+/m";
@@ -21,10 +21,10 @@ const SITES: usize = 1_000;
 const SUBSCRIBE_BYTES: usize = 256 * 1024;
 const SPARSE_CLIENTS: usize = 300;
 const SPARSE_FILTERS_EACH: usize = 100;
-/// How long nothing more has to come before a window counts as full.
+/// A window counts as full when nothing more has come for this time.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Client 0 publishes what is retained.
+/// Retains messages, published by client 0.
 fn retain(network: &mut Network, count: usize, topic: impl Fn(usize) -> String) -> Result<Agent, Fault> {
     let mut agent = Agent::new(VERSION);
     agent.connect(network, 0, 1, true)?;
@@ -57,7 +57,7 @@ pub fn crowd(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
 
 /// Clients that acknowledge what they were sent only when their window is full.
 struct Windows {
-    /// For each client the Packet Identifiers that it has not acknowledged yet.
+    /// For each client, the Packet Identifiers that it has not acknowledged yet.
     held: Vec<Vec<u16>>,
     /// Identifiers that a client holds before it acknowledges all of them; zero while it holds everything.
     window: usize,
@@ -147,7 +147,7 @@ pub fn many_subscribes(network: &mut Network, effort: Effort) -> Result<Prepared
     Ok(Prepared::new(what, move |network, end| Crowd::default().send(network, 1, &burst, end)))
 }
 
-/// Each filter matches the one message that a walk comes to last, so that it can be seen when all walks are over.
+/// Each filter matches the one message that a walk reaches last, so that the end of all walks can be observed.
 pub fn sparse_filters(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     let clients = effort.count(SPARSE_CLIENTS);
     let mut agent =

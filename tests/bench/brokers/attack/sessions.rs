@@ -1,4 +1,4 @@
-//! Much that has to be made or freed at once: sessions, queues, subscriptions.
+//! Many objects that have to be created or freed at once: sessions, queues, subscriptions.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use crate::network::Network;
 use crate::packets::{self, Connect, Fault, STAMP_BYTES, Template};
 use crate::scenarios::{Effort, grouped};
 
-/// Members of a group who are away, and what is queued for the one that is not.
+/// Disconnected members of a group, and the messages queued for the connected one.
 const MEMBERS: usize = 5_000;
 const QUEUED_IN_GROUP: usize = 20_000;
-/// Messages of those that a client may have been sent before it disconnects.
+/// The part of these that a client may have been sent before it disconnects.
 const WINDOW_MAXIMUM: usize = 1_024;
 const QUEUED: usize = 1_000_000;
-/// What fits into a packet of two million bytes.
+/// The most that fits into a packet of two million bytes.
 const SUBSCRIBED_AT_ONCE: usize = 110_000;
 const UNSUBSCRIBED_AT_ONCE: usize = 100_000;
 /// Filters of a packet in a preparation.
@@ -37,7 +37,7 @@ fn publish(
     })
 }
 
-/// Filters without wildcards, no two of which are alike.
+/// Filters without wildcards, all different.
 fn filters(from: usize, count: usize) -> Vec<String> {
     (from..from + count).map(|number| format!("s/{:02}/dev/{number:06}", number % 40)).collect()
 }
@@ -70,7 +70,7 @@ pub fn disconnecting_member(network: &mut Network, effort: Effort) -> Result<Pre
     }))
 }
 
-/// All connections of clean sessions are closed; the attack is over when another client gets in.
+/// All connections of clean sessions are closed; the attack is over when another client is accepted.
 pub fn ending(network: &mut Network, sessions: usize, subscriptions: usize) -> Result<Prepared, Fault> {
     let mut agent = Agent::new(VERSION);
     agent.connect(network, 0, sessions, true)?;
@@ -90,12 +90,12 @@ pub fn ending(network: &mut Network, sessions: usize, subscriptions: usize) -> R
     }))
 }
 
-/// From 16 bytes to a KiB, so that memory which is freed one after the other does not lie side by side.
+/// From 16 bytes to a KiB, so that memory which is freed in sequence is not contiguous.
 fn various_sizes() -> impl Iterator<Item = usize> {
     (0..64).map(|number| STAMP_BYTES + number * 37 % 64 * 16)
 }
 
-/// Client 0 publishes for client 1, which is away and then begins anew.
+/// Client 0 publishes for client 1, which is disconnected and then starts a new session.
 pub fn discarded_queue(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     let queued = effort.count(QUEUED);
     let mut agent = Agent::new(VERSION);
@@ -121,7 +121,7 @@ pub fn large_subscribe(network: &mut Network, effort: Effort) -> Result<Prepared
     Ok(Prepared::new(what, move |network, end| Crowd::default().send(network, 0, &packet, end)))
 }
 
-/// Most filters are not subscribed to where a session may have fewer subscriptions.
+/// Most filters are not subscribed to if a session may have fewer subscriptions.
 pub fn large_unsubscribe(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     let count = effort.count(UNSUBSCRIBED_AT_ONCE);
     Agent::new(VERSION).connect(network, 0, 1, true)?;

@@ -1,4 +1,4 @@
-//! Much that has to be stored, or to be read from the store.
+//! Large amounts of data that have to be stored, or to be read from the store.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const EXPIRED: usize = 500_000;
 const EXPIRY_SECONDS: u32 = 1;
 const RETURNING: usize = 4_000;
 const MESSAGES_EACH: usize = 64;
-/// Connections that are opened before the attacker takes what has come.
+/// Connections that are opened before the attacker handles what has come.
 const OPENED_AT_ONCE: usize = 64;
 
 const AWAY: &str = "away";
@@ -27,7 +27,7 @@ const AWAY: &str = "away";
 /// Publishers of large messages, each of which sends the next one when one was acknowledged.
 struct Flood {
     packets: Vec<Vec<u8>>,
-    /// What each of them has still to send.
+    /// The messages that each of them has still to send.
     left: Vec<usize>,
     acknowledged: usize,
 }
@@ -51,7 +51,7 @@ impl Receive for Flood {
     }
 }
 
-/// Each publisher has a session of its own to publish to, whose client is away.
+/// Each publisher has a session of its own to publish to, whose client is disconnected.
 pub fn full_journal(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     let each = effort.count(LARGE_EACH);
     let topic = |publisher| format!("{AWAY}/{publisher}");
@@ -76,7 +76,7 @@ pub fn full_journal(network: &mut Network, effort: Effort) -> Result<Prepared, F
     }))
 }
 
-/// Client 0 publishes for client 1, which comes back when all but the last message have expired.
+/// Client 0 publishes for client 1, which returns when all but the last message have expired.
 pub fn expired_backlog(network: &mut Network, effort: Effort) -> Result<Prepared, Fault> {
     let expired = effort.count(EXPIRED);
     let mut agent = Agent::new(VERSION);
@@ -105,7 +105,7 @@ fn publish(agent: &mut Agent, network: &mut Network, count: usize) -> Result<(),
     })
 }
 
-/// The CONNECT of a client that has been there before.
+/// The CONNECT of a client that has been connected before.
 fn returning(client: usize) -> Vec<u8> {
     let client_identifier = format!("bench-{client}");
     Connect { version: VERSION, client_identifier, is_clean: false, user: None }.encode()
