@@ -1,6 +1,6 @@
 //! The binary from the operator's view: its log, the user that it runs as, and what a service manager is told.
 
-#![expect(clippy::disallowed_methods, reason = "processes take their time, and leave files behind")]
+#![expect(clippy::disallowed_methods, reason = "processes take time, and leave files")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -230,7 +230,7 @@ fn a_listener_moves_to_another_address_of_its_port_or_stays() {
     );
     fs::write(&file, format!("listener {port} 0.0.0.0\n{log}")).expect("written");
     broker.signal("-HUP");
-    let _ = broker.wait_for("The files were read anew.");
+    let _ = broker.wait_for("The files were read again.");
     assert!(TcpStream::connect(("127.0.0.2", port)).is_ok());
     stream.write_all(&[0xC0, 0]).expect("it takes bytes");
     assert_eq!(read(&mut stream, 2), [0xD0, 0]);
@@ -311,7 +311,7 @@ fn a_log_that_is_read_late_tells_what_is_missing() {
 #[test]
 fn a_device_is_neither_given_away_nor_removed() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can become another user");
         return;
     }
     let device = Broker::directory("device").join("null");
@@ -365,7 +365,7 @@ fn a_service_manager_hears_of_start_reload_and_end() {
 #[test]
 fn root_becomes_somebody_else_before_it_serves() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can become another user");
         return;
     }
     let broker = Broker::start("root", "log_dest file @/log\nuser nobody\npid_file @/pid\n", |_| {});
@@ -390,7 +390,7 @@ fn root_becomes_somebody_else_before_it_serves() {
 #[test]
 fn containers_say_by_numbers_whom_root_becomes_and_what_files_do_not_give() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can become another user");
         return;
     }
     let broker = Broker::start("numbers", "log_dest file @/log\nuser nobody\n", |command| {
@@ -409,7 +409,7 @@ fn containers_say_by_numbers_whom_root_becomes_and_what_files_do_not_give() {
 #[test]
 fn root_does_not_serve_as_somebody_who_is_not_there() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
-        println!("skipped: only root can become somebody else");
+        println!("skipped: only root can become another user");
         return;
     }
     let mut broker =

@@ -154,7 +154,7 @@ fn a_client_whose_packet_waits_for_a_decision_may_be_silent() {
     world.decide(peer, Verdict::Granted);
     assert_eq!(world.take_one(peer)[0], 0x40);
     world.pass(14_999);
-    assert!(!world.is_closed(peer), "its time begins anew");
+    assert!(!world.is_closed(peer), "its time starts again");
     world.pass(1);
     assert!(world.is_closed(peer), "it is read and silent");
 }
@@ -173,7 +173,7 @@ fn a_client_that_is_not_read_for_its_full_outbox_may_be_silent() {
     world.stall(peer, false);
     assert_eq!(world.take(peer).len(), 100, "what waited is answered");
     world.pass(14_999);
-    assert!(!world.is_closed(peer), "its time begins anew");
+    assert!(!world.is_closed(peer), "its time starts again");
     world.pass(1);
     assert!(world.is_closed(peer), "it is read and silent");
 }

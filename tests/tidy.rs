@@ -44,7 +44,7 @@ fn texts(directory: &str) -> Vec<(PathBuf, String)> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() {
             if !name.starts_with('.') && !NOT_OURS.contains(&&*name) {
-                let entries = fs::read_dir(&path).expect("a directory of ours can be read");
+                let entries = fs::read_dir(&path).expect("the directory can be read");
                 pending.extend(entries.map(|entry| entry.expect("an entry can be read").path()));
             }
         } else if path.extension().is_none_or(|kind| KINDS.contains(&&*kind.to_string_lossy())) {

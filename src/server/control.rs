@@ -142,5 +142,5 @@ fn report(changes: &Changes) {
     for line in &changes.waiting {
         warn!("{line}");
     }
-    info!("The files were read anew{}.", if changes.is_empty() { ", no setting has changed" } else { "" });
+    info!("The files were read again{}.", if changes.is_empty() { ", no setting has changed" } else { "" });
 }

@@ -1,11 +1,11 @@
 //! The world around the core: the poll loop, listeners, sockets and the clock.
 //!
 //! One turn of the loop goes through fixed phases: poll, read the clock, read and accept, let time pass, write dirty
-//! connections once, reap what is closed. Between them it looks several times for what has become durable, and hands
-//! over the next batch. Each phase does only so much of its work that a turn takes a few milliseconds; the rest is done
-//! in the next turns, in order. What costs a system call is paid once a turn for each connection that has something to
-//! say, however many messages it says; the lines of the log leave together, too. A socket is registered once, for both
-//! directions, edge-triggered; so the loop remembers which links have more to read.
+//! connections once, remove closed ones. Between them, the loop checks several times what has become durable, and
+//! hands over the next batch. Each phase does only so much of its work that a turn takes a few milliseconds; the rest
+//! is done in the next turns, in order. A system call is made once a turn for each connection with input or output,
+//! however many messages that is; the log lines of a turn are written together as well. A socket is registered once,
+//! for both directions, edge-triggered; so the loop remembers which links have more to read.
 
 mod accept;
 mod auth;
@@ -100,25 +100,25 @@ pub use control::Signals;
 pub use listener::check;
 pub use resolver::LookUp;
 
-/// Bytes read at a time, and at most from one link in a turn; fewer, if many links have something to say, or if memory
-/// runs out: what was read and has to wait is kept.
+/// Bytes read at a time, and at most from one link in a turn; fewer if many links have input, or if memory runs out,
+/// since input that has to wait is kept.
 const READ_BYTES: usize = 256 * 1024;
 const BYTES_PER_STEP: usize = 1024;
 /// Events taken from the poller in a turn.
 const EVENTS_PER_TURN: usize = 1024;
 /// Timers that fire in a turn.
 const TIMERS_PER_TURN: usize = 1024;
-/// Links of peers that seem to be silent, which are read in a turn before others.
+/// Links of peers that seem to be silent which are read in a turn before others.
 const SUSPECTS_PER_TURN: usize = 256;
-/// How late a turn has to be for the loop to have been held up.
+/// How late a turn must be for the loop to count as held up.
 const HELD_UP: Duration = Duration::from_milliseconds(1000);
 /// Time for the peers to close when the broker ends.
 const FAREWELL: Duration = Duration::from_milliseconds(1000);
 
-/// Listeners at one time, those included that are closed and whose connections are still there.
+/// Listeners at one time, including closed ones with open connections.
 const LISTENERS_MAXIMUM: usize = 64;
 
-/// The sockets of listeners have the first tokens, then come the signals, other threads and the links.
+/// The sockets of listeners have the first tokens, followed by signals, other threads and links.
 const SIGNALS: Token = Token(LISTENERS_MAXIMUM * SOCKETS_MAXIMUM);
 const WAKER: Token = Token(SIGNALS.0 + 1);
 const FIRST_LINK: usize = SIGNALS.0 + 2;
@@ -129,46 +129,46 @@ pub struct Server {
     clock: Clock,
     waker: Arc<Waker>,
     broker: Broker,
-    /// By their numbers.
+    /// By listener number.
     listeners: Vec<Option<Listener>>,
     links: Links,
     resolver: Resolver,
-    /// When the poller last came back.
+    /// When the poller last returned.
     looked: Time,
-    /// Whether so many links have something to say in this turn that those who ask for little are heard first.
+    /// Whether so many links have input in this turn that peers which ask for little are read first.
     is_crowded: bool,
     #[cfg(feature = "system")]
     configuration: Option<Configuration>,
-    /// A reload that waits for names.
+    /// A reload that waits for host names.
     #[cfg(feature = "system")]
     reloading: Option<Box<Reloading>>,
     rights: Rights,
-    /// What access controls know of those who have tried to come in.
+    /// What access controls know about clients that have tried to authenticate.
     attempts: Attempts,
     notifier: Notifier,
-    /// The way to the disk, if anything is kept.
+    /// The connection to the storage thread, if anything is persisted.
     persistence: Option<StorageLink>,
-    /// The listeners of the settings, in their order, by their numbers.
+    /// The numbers of the listeners, in the order of the settings.
     opened: Vec<usize>,
-    /// What each listener that there is or was is known by, by its [`ListenerId`](crate::core::listener::ListenerId).
+    /// The name of each present or former listener, by its [`ListenerId`](crate::core::listener::ListenerId).
     names: Vec<String>,
     trim: Trim,
     signals: Signals,
 }
 
 impl Server {
-    /// A server without listeners, which does what signals ask for once it runs.
+    /// A server without listeners, which handles signals once it runs.
     ///
     /// # Errors
     ///
-    /// If the system gives no poller or no random bytes.
+    /// If the system provides no poller or no random bytes.
     pub fn new(limits: &Limits, access: Box<dyn AccessControl>, mut signals: Signals) -> io::Result<Self> {
         let poll = Poll::new()?;
         let clock = Clock::start();
         signals.register(poll.registry(), SIGNALS)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let attempts = Attempts::new(random()?);
-        // What sockets and TLS take belongs to the same budget.
+        // The memory of sockets and TLS belongs to the same budget.
         let begin = Broker::with_account_of_thread;
         Ok(Self {
             broker: begin(footprint::without_process(limits), access, clock::seed(), clock.now()),
@@ -195,38 +195,38 @@ impl Server {
         })
     }
 
-    /// Publishes under `$SYS` what the broker has to tell of itself: now and then every `interval`; `None` for never.
+    /// Publishes information about the broker under `$SYS`, once every `interval`; `None` for never.
     pub fn tell_of_itself(&mut self, interval: Option<Duration>) {
         self.broker.tell_of_itself(interval, clock::wall(), self.clock.now());
     }
 
-    /// What the broker does or leaves from now on: see [`Broker::set_switches`].
+    /// Sets what the broker does or leaves out from now on: see [`Broker::set_switches`].
     pub fn set_switches(&mut self, switches: Switches) {
         self.broker.set_switches(switches);
     }
 
-    /// Memory that was freed after a peak goes back to the system by this, a step at a time. It is asked of the whole
-    /// process and stops all that allocate meanwhile.
+    /// Sets the function that returns freed memory to the system after a peak, a step at a time. It applies to the
+    /// whole process and blocks all its allocations.
     pub const fn give_back_by(&mut self, all: fn()) {
         self.trim.by(all);
     }
 
-    /// What other threads wake the loop by, to have it take the access control's decisions.
+    /// Returns what other threads use to wake the loop, so that it takes the decisions of the access control.
     pub fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
     }
 
-    /// Puts other rules in force: see [`Broker::replace_access`].
+    /// Replaces the access control: see [`Broker::replace_access`].
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>) {
         self.broker.replace_access(access, self.clock.now());
     }
 
-    /// Whether a signal has said to end.
+    /// Whether a signal has asked the broker to end.
     pub fn is_over(&self) -> bool {
         self.signals.is_over()
     }
 
-    /// Serves until a signal says to end.
+    /// Serves until a signal asks the broker to end.
     ///
     /// # Errors
     ///
@@ -238,7 +238,7 @@ impl Server {
         self.say_farewell(&mut events)
     }
 
-    /// One turn of the loop, waiting no longer than until `latest`. Tells whether the broker is to end.
+    /// Takes one turn of the loop, and waits no longer than until `latest`. Returns whether the broker is to end.
     fn turn(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<bool> {
         let now = self.clock.now();
         logging::publish(|topic, line| self.broker.publish_line(topic, line, now));
@@ -265,13 +265,13 @@ impl Server {
         Ok(is_signalled)
     }
 
-    /// Sleeps until something happens or is due, and tells what time it is then. If that is much later than it should
-    /// be, the core is told, because what peers have sent meanwhile is unread.
+    /// Sleeps until something happens or is due, and returns the time. If that is much later than it should be, the
+    /// core is told, because input of peers is unread.
     fn wait(&mut self, events: &mut Events, latest: Option<Time>) -> io::Result<Time> {
         let (began, timeout) = (self.clock.now(), self.timeout(latest));
         let mut was_stopped = false;
         if !self.poll_once(events, timeout)? {
-            // What has interrupted it may have stopped the process, unless it was a signal that we handle.
+            // Whatever has interrupted it may have stopped the process, unless it was a signal that is handled.
             self.poll_once(events, Some(Duration::ZERO))?;
             was_stopped = events.iter().all(|event| event.token() != SIGNALS);
         }
@@ -289,7 +289,7 @@ impl Server {
         Ok(now)
     }
 
-    /// Asks the poller; false if it was interrupted, so that there are no events.
+    /// Polls once; returns false if it was interrupted, so that there are no events.
     fn poll_once(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<bool> {
         let timeout = timeout.map(|timeout| SystemDuration::from_millis(timeout.milliseconds()));
         match self.poll.poll(events, timeout) {
@@ -321,7 +321,7 @@ impl Server {
         Some(next.since(now))
     }
 
-    /// Gives back what has been freed, if it is time for that.
+    /// Returns freed memory to the system, if that is due.
     fn give_back(&mut self, now: Time) {
         if self.trim.is_due(memory::held(), now) {
             self.trim.act();
@@ -330,7 +330,7 @@ impl Server {
         }
     }
 
-    /// Does what the core asks for beside writing.
+    /// Does what the core asks for in addition to writing.
     fn obey(&mut self, now: Time) {
         while let Some(effect) = self.broker.next_effect() {
             match effect {
@@ -352,7 +352,7 @@ impl Server {
         }
     }
 
-    /// Stops listening, says good-bye and gives the peers a moment to close.
+    /// Stops listening, closes all connections and gives the peers some time to close their side.
     fn say_farewell(&mut self, events: &mut Events) -> io::Result<()> {
         self.notifier.tell("STOPPING=1");
         info!("brooklet version {} terminating", env!("CARGO_PKG_VERSION"));
@@ -368,8 +368,8 @@ impl Server {
         self.finish_persistence(events)
     }
 
-    /// Closes the listeners, and leaves all else to the system as the process ends: it takes at once what it would take
-    /// long to free bit by bit.
+    /// Closes the listeners, and leaves everything else to the end of the process: the system reclaims at once what
+    /// would take long to free piece by piece.
     pub fn leave(mut self) {
         self.close_all();
         std::mem::forget(self);

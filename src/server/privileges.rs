@@ -1,5 +1,6 @@
-//! Who the process is: a broker that was started as root becomes somebody with fewer rights once its ports are
-//! bound and its files opened, before it serves anybody. Without the feature `system` it can not, and says so.
+//! The user that the process runs as: a broker that was started as root switches to a user with fewer rights once its
+//! ports are bound and its files opened, before it serves clients. Without the feature `system` it cannot, and says
+//! so.
 
 use std::fs;
 #[cfg(feature = "system")]
@@ -12,14 +13,14 @@ use log::warn;
 use crate::base::escape::Escaped;
 use crate::settings::{ConfigError, Process};
 
-/// Who root becomes if the operator has not said: the first of these that there is.
+/// The users to switch to if the operator has not named one: the first of these that exists.
 #[cfg(feature = "system")]
 const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
 
-/// Gives up the rights of root, for good, in favour of the user that `process` names, by number or by name, or of the
-/// first of `mosquitto`, `brooklet` and `nobody` that there is. Nothing happens if the process is not root's, or if
-/// that user is root. The log files go with it.
-/// Returns whom the process has become.
+/// Gives up the rights of root permanently and switches to the user that `process` specifies, by number or by name, or
+/// otherwise to the first of `mosquitto`, `brooklet` and `nobody` that exists. Nothing happens if the process does not
+/// run as root, or if that user is root. The log files get the new owner.
+/// Returns the user that the process has switched to.
 ///
 /// # Errors
 ///
@@ -55,8 +56,8 @@ pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
     Ok(Some(chosen.name))
 }
 
-/// Goes on as a child of the process, without a terminal and in the same directory; the process itself ends with
-/// success. Only for a process without other threads, which would be left behind.
+/// Continues as a child of the process, without a terminal and in the same directory; the process itself exits with
+/// success. Only for a process without other threads, which would not be in the child.
 ///
 /// # Errors
 ///
@@ -75,18 +76,18 @@ struct Account {
     group: u32,
 }
 
-/// Reads the users or the groups of this machine. They are looked up in its own files alone: what other services there
-/// may be to ask is made for people, and the libraries that ask them would stay for as long as the broker runs.
+/// Reads the users or the groups of this machine. Only its own files are searched: other name services are made for
+/// people, and their libraries would stay loaded for as long as the broker runs.
 #[cfg(feature = "system")]
 fn read_accounts(path: &str) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|why| ConfigError::new(path, format!("unable to read it: {why}")))
 }
 
-/// Tells beforehand whether [`drop_rights`] would find somebody to become.
+/// Checks in advance whether [`drop_rights`] would find a user to switch to.
 ///
 /// # Errors
 ///
-/// There is no such user, or the build knows none.
+/// There is no such user, or the build cannot switch users.
 #[cfg(feature = "system")]
 pub fn check_user(process: &Process) -> Result<(), ConfigError> {
     if nix::unistd::Uid::effective().is_root() {
@@ -96,8 +97,8 @@ pub fn check_user(process: &Process) -> Result<(), ConfigError> {
     }
 }
 
-/// Whom root is to become; `None` for root. Who is known by his number alone has the group of that number unless
-/// another one is named.
+/// The user that root is to switch to; `None` for root. A user known by number only has the group with that number
+/// unless another one is specified.
 #[cfg(feature = "system")]
 fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, ConfigError> {
     let &Process { user_number, group_number, .. } = process;
@@ -111,7 +112,7 @@ fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, ConfigEr
     Ok(chosen.map(|account| Account { group: group_number.unwrap_or(account.group), ..account }))
 }
 
-/// The user of this name, or of the first usual one that there is; `None` for root.
+/// The user with this name, or the first usual one that exists; `None` for root.
 #[cfg(feature = "system")]
 fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, ConfigError> {
     let usual = USUAL;
@@ -128,7 +129,7 @@ fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, ConfigE
     }
 }
 
-/// One line of the users: name, password, user number, group number, and what is of no interest here.
+/// Parses one line of the users: name, password, user number, group number, and fields that are not needed here.
 #[cfg(feature = "system")]
 fn account(line: &str) -> Option<Account> {
     let mut parts = line.split(':');
@@ -137,7 +138,7 @@ fn account(line: &str) -> Option<Account> {
     Some(Account { name, user: numbers.next()?.ok()?, group: numbers.next()?.ok()? })
 }
 
-/// The group of a user and those that name him: each line has a name, a password, a number and the members.
+/// The group of a user and the groups that list the user: each line has a name, a password, a number and the members.
 #[cfg(feature = "system")]
 fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
     let naming = groups.lines().filter_map(|line| {
@@ -148,13 +149,13 @@ fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
     std::iter::once(account.group).chain(naming).collect()
 }
 
-/// The same where it is not possible: root stays root, unless somebody else was asked for.
+/// The same where it is not possible: root stays root, unless another user was specified.
 #[cfg(not(feature = "system"))]
 pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
     check_user(process)?;
     if is_root() {
         warn!(
-            "Running as root: this build can not become another user, because it lacks the feature `system`."
+            "Running as root: this build cannot become another user, because it lacks the feature `system`."
         );
     }
     Ok(None)
@@ -168,7 +169,7 @@ pub fn check_user(process: &Process) -> Result<(), ConfigError> {
     let wanted = number.map(|number| number.to_string()).or(named);
     let Some(name) = wanted.filter(|_| is_root()) else { return Ok(()) };
     let text = format!(
-        "this build can not become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
+        "this build cannot become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
         Escaped(&name)
     );
     Err(ConfigError::new("user", text))
@@ -176,15 +177,15 @@ pub fn check_user(process: &Process) -> Result<(), ConfigError> {
 
 #[cfg(not(feature = "system"))]
 fn is_root() -> bool {
-    // The directory of a process belongs to whom it runs as.
+    // The directory of a process belongs to the user that it runs as.
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// From here on, files that the process makes do not give these rights, whatever is asked for.
+/// Denies these permissions to all files that the process creates from now on.
 ///
 /// # Errors
 ///
-/// This build can not.
+/// This build cannot do that.
 #[cfg(feature = "system")]
 pub fn set_file_mask(mask: u32) -> Result<(), ConfigError> {
     use nix::sys::stat::{Mode, umask};
@@ -195,7 +196,7 @@ pub fn set_file_mask(mask: u32) -> Result<(), ConfigError> {
 /// As above.
 #[cfg(not(feature = "system"))]
 pub fn set_file_mask(_mask: u32) -> Result<(), ConfigError> {
-    Err(ConfigError::new("UMASK_SET", "this build can not heed it: it lacks the feature `system`"))
+    Err(ConfigError::new("UMASK_SET", "this build cannot apply it: it lacks the feature `system`"))
 }
 
 #[cfg(all(test, feature = "system"))]

@@ -490,7 +490,7 @@ mod tests {
         drop(socket);
         assert!(!path.exists(), "it goes with its broker");
         fs::File::create(&path).unwrap();
-        assert!(bind_unix(&path).is_err(), "nobody's file is overwritten");
+        assert!(bind_unix(&path).is_err(), "no file is overwritten");
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -101,7 +101,7 @@ fn a_session_of_a_listener_that_is_not_there_any_more_goes_on() {
         place.configure(&format!("{rules}listener {one} 127.0.0.1\n"));
         let server = place.serve();
         server.signal("HUP");
-        server.wait_for_line("The files were read anew");
+        server.wait_for_line("The files were read again");
         publish(&mut Client::admitted(one, "p"), "after", false);
         let (mut client, code, is_present) = Client::connect(one, "away");
         assert_eq!((code, is_present), (0, true), "{rules}");
@@ -121,7 +121,7 @@ fn a_listener_that_a_reload_has_added_is_known_after_a_restart() {
     let server = place.serve();
     place.configure(&format!("{rules}listener {other} 127.0.0.1\n"));
     server.signal("HUP");
-    server.wait_for_line("The files were read anew");
+    server.wait_for_line("The files were read again");
     leave_session(other);
     let mut publisher = Client::admitted(other, "p");
     publish(&mut publisher, "before", true);
@@ -147,7 +147,7 @@ fn a_mount_point_that_changes_leaves_those_who_are_there_where_they_are() {
     assert_eq!(first.ask(SUBSCRIBE), [0x90, 3, 0, 1, 1]);
     place.configure(&format!("listener {port} 127.0.0.1\nmount_point two/\n"));
     server.signal("HUP");
-    server.wait_for_line("The files were read anew");
+    server.wait_for_line("The files were read again");
     let (mut second, mut other) = (Client::admitted(port, "second"), Client::admitted(port, "o"));
     assert_eq!(second.ask(SUBSCRIBE), [0x90, 3, 0, 1, 1]);
     publish(&mut publisher, "one", false);
@@ -167,7 +167,7 @@ fn a_listener_that_has_moved_keeps_its_mount_point_when_earlier_clients_have_lef
     let mut early = Client::admitted(one, "early");
     place.configure(&listener(other));
     server.signal("HUP");
-    server.wait_for_line("The files were read anew");
+    server.wait_for_line("The files were read again");
     let (mut late, mut publisher) = (Client::admitted(other, "late"), Client::admitted(other, "p"));
     assert_eq!(late.ask(SUBSCRIBE), [0x90, 3, 0, 1, 1]);
     early.send(b"\xe0\0");

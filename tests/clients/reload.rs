@@ -142,7 +142,7 @@ fn users_come_and_go_with_their_file() {
         users.write(&renamed);
         server.signal("HUP");
         server.wait_for_line(&format!("{} was changed.", users.path()));
-        server.wait_for_line("The files were read anew.");
+        server.wait_for_line("The files were read again.");
         let mut rest = Vec::new();
         old.read_to_end(&mut rest).expect("the broker closes in good order");
         assert_eq!([log_in(&server, "old", "secret").0, log_in(&server, "new", "secret").0], [4, 0]);
@@ -175,7 +175,7 @@ fn switches_hold_from_the_start_and_from_a_reload_on() {
         file.write(OPEN);
         server.signal("HUP");
         server.wait_for_line("retain_available changed from false to true.");
-        server.wait_for_line("The files were read anew.");
+        server.wait_for_line("The files were read again.");
         assert!(!is_told());
     });
 }
@@ -212,6 +212,6 @@ fn the_other_signals_are_answered_in_the_log() {
         server.wait_for_line(": 1 at b/#");
         assert_eq!(server.lines_with(": 1 at a/+").len(), 1);
         server.signal("HUP");
-        server.wait_for_line("The files were read anew, no setting has changed.");
+        server.wait_for_line("The files were read again, no setting has changed.");
     });
 }

@@ -114,7 +114,7 @@ impl Drop for Server {
 }
 
 impl Log {
-    #[expect(clippy::disallowed_methods, reason = "a pipe that nobody empties would stop the broker")]
+    #[expect(clippy::disallowed_methods, reason = "a pipe that is not emptied would stop the broker")]
     fn follow(self: Arc<Self>, stderr: ChildStderr) {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {

@@ -196,7 +196,7 @@ fn a_crash_between_two_turns_loses_nothing_that_goes_from_one_member_to_another(
     assert!(kept.world.broker.has_work(), "it takes several turns");
     let batch = kept.world.broker.take_batch(kept.world.now()).expect("something has changed");
     kept.store.write(&batch, kept.world.now());
-    assert_eq!(kept.store.messages.len(), 60, "each is kept for somebody");
+    assert_eq!(kept.store.messages.len(), 60, "each has a recipient");
 }
 
 #[test]

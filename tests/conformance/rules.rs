@@ -187,7 +187,7 @@ fn keep_alive_and_topic_aliases_have_bounds_of_their_own() {
     assert_eq!((connack.property(0x13), connack.property(0x22)), (None, Some(&[0, 3][..])));
     for (wanted, code) in [(0, 2), (11, 2), (10, 0)] {
         let (packet, _) = answer(&mut world, STRICT, &Connect::new(V311, "a").keep_alive(wanted));
-        assert_eq!(packet, [0x20, 2, 0, code], "who can not be told of another one is refused");
+        assert_eq!(packet, [0x20, 2, 0, code], "a client that cannot be told another value is refused");
     }
     let peer = connect_at(&mut world, STRICT, &Connect::new(V5, "a"));
     world.send(peer, Publish::new(V5, "x", b"").property(&u16_property(0x23, 3)).bytes());
@@ -281,7 +281,7 @@ fn the_user_name_may_stand_for_the_client_identifier() {
     for (level, code) in [(V5, 0x87), (V311, 5)] {
         assert_eq!(refusal(&mut world, &Connect::new(level, "a")), code);
     }
-    assert!(asked.borrow().is_empty(), "nobody is asked about a client without a name");
+    assert!(asked.borrow().is_empty(), "no question is asked about a client without a name");
     let named = Connect::new(V5, "").user_name("ann").password(b"pw");
     let (packet, _) = answer(&mut world, STRICT, &named);
     assert_eq!(ConnAck::new(&packet).property(0x12), Some(&field("ann")[..]));

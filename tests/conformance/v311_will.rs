@@ -122,7 +122,7 @@ fn mqtt311_3_1_2_10() {
         let peer = client(&mut world, "peer");
         world.cut(peer);
         world.pass_seconds(1000);
-        assert_quiet(&mut world, watcher, "it has no Will any more");
+        assert_quiet(&mut world, watcher, "it no longer has a Will");
     }
 }
 
@@ -283,7 +283,7 @@ fn mqtt311_3_14_4_2() {
     ];
     world.send(peer, [&DISCONNECT[..], &late.concat()].concat());
     assert_closed_silently(&mut world, peer, "DISCONNECT");
-    assert_quiet(&mut world, watcher, "sent behind the DISCONNECT");
+    assert_quiet(&mut world, watcher, "sent after the DISCONNECT");
     assert_eq!(world.broker.census().sessions, 1);
 }
 

@@ -167,7 +167,11 @@ fn retained_messages_are_judged_for_reader_and_publisher() {
     };
     assert_eq!(ask(&mut world, "#"), ["a/1", "a/2"]);
     reload(&mut world, "user writer\ntopic write a/2\nuser reader\ntopic read #\n");
-    assert_eq!(ask(&mut world, "#"), ["a/2"], "nobody may be the source of the others any more");
+    assert_eq!(
+        ask(&mut world, "#"),
+        ["a/2"],
+        "the sources of the others are no longer allowed to publish them"
+    );
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// Saves some lines beside the broker's file.
-    #[expect(clippy::disallowed_methods, reason = "somebody may want to read it")]
+    #[expect(clippy::disallowed_methods, reason = "it is for a reader")]
     pub fn keep(&self, name: &str, lines: &[String]) {
         fs::write(self.directory.join(name), lines.join("\n")).expect("a file can be written");
     }

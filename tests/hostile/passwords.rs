@@ -75,7 +75,7 @@ fn a_fleet_gets_in_at_once_and_returns_next_to_a_guesser_and_a_stale_device() {
     }
     let returned = fleet(address, &users);
     target.signal("HUP");
-    target.wait_for_line("The files were read anew");
+    target.wait_for_line("The files were read again");
     drop(returned);
     drop(fleet(address, &users));
     let mut new = say(address, &connect(V5, "new", "ann", "right"));

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the databases of mosquitto beside this script, which the tests of `src/import` read.
+"""Writes the databases of mosquitto beside this script, which `tests/import` and the tests of `src/storage/import` read.
 
-Each is what a mosquitto of the system leaves behind after a few clients have used it. Times in them are those of the
-moment, so the expectations of the tests move with them: run it only to add something. Usage: write.py [DIRECTORY]
+Each is the file of the system's mosquitto after a few clients have used it. Times in them are those of the moment, so
+the expectations of the tests move with them: run it only to add something. Usage: write.py [DIRECTORY]
 """
 
 import os
@@ -40,7 +40,7 @@ def message_expiry(seconds):
 
 
 class Client:
-    """A client that sends no more than it is told to, acknowledgements included."""
+    """A client that sends only what it is told to, including acknowledgements."""
 
     def __init__(self, identifier, version=4, clean=False, user=None, properties=b""):
         self.version = version
@@ -109,7 +109,7 @@ class Client:
 
 
 class Broker:
-    """A mosquitto that keeps what it has in `path` when it ends."""
+    """A mosquitto that saves its state in `path` when it ends."""
 
     def __init__(self, path, more=""):
         self.path = path
@@ -128,7 +128,7 @@ class Broker:
         sys.exit("mosquitto does not start")
 
     def save(self, path):
-        """Keeps what it has now, while it goes on."""
+        """Saves the present state, and continues."""
         self.process.send_signal(signal.SIGUSR1)
         time.sleep(0.5)
         self.keep(path)
@@ -178,7 +178,7 @@ def sessions(path):
         keep.append(client)
     keep.append(Client("clean", clean=True))
     keep[-1].subscribe(("a", 2))
-    # Those of 60 and 7200 seconds leave, so that it is known when they end.
+    # The clients of 60 and 7200 seconds disconnect, so that it is known when their sessions end.
     keep[4].leave()
     keep[5].leave()
     broker.end()
@@ -202,13 +202,13 @@ def queued(path):
     sender.whole("q/twice", "twice", 2)
     other.whole("q/short", "short", 1, properties=message_expiry(60))
     other.whole("q/long", "long", 1, properties=message_expiry(100_000) + b"\x03" + text("json"))
-    # Of three messages on their way, the first has come, the second one is to be released, the third is on its way.
+    # Of three messages in flight, the first has arrived, the second is to be released, the third is on its way.
     five = Client("five", version=5, properties=session_expiry(0xFFFFFFFF), user="ann")
     for _ in range(3):
         five.expect(0x30)
     five.answer(0x50, 2)
     five.expect(0x60)
-    # A retained message that comes late, and so stands behind later ones.
+    # A retained message that comes late, and so is stored after later ones.
     sender.whole("old", "retained", 1, retain=True)
     late = Client("late", user="ann")
     late.subscribe(("q/#", 2))
@@ -238,7 +238,7 @@ def unreleased(path):
 
 
 def running(path):
-    """What is saved while clients are there, with a bridge that reaches nobody."""
+    """The state saved while clients are connected, with a bridge that reaches no broker."""
     more = "connection bridge\naddress 127.0.0.1:9\ntopic out/# out 1\ncleansession false\nlocal_clientid local.bridge\n"
     broker = Broker(path, more)
     time.sleep(0.3)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A mosquitto that bridges to brooklet, with what bridges do unless told otherwise: it tries to be known as a bridge, and
-# says at the other end whether it is connected.
+# A mosquitto that bridges to brooklet with the default settings of a bridge: it tries to be recognized as a bridge,
+# and publishes at the other end whether it is connected.
 set -uo pipefail
 
 brooklet=${CARGO_TARGET_DIR:-target}/debug/brooklet
@@ -19,7 +19,7 @@ until_there() {
     return 1
 }
 
-# serve NAME PROGRAM...: starts a broker with $work/NAME.conf, whose port stands in the first line.
+# serve NAME PROGRAM...: starts a broker with $work/NAME.conf, whose port is in the first line.
 serve() {
     local name=$1
     shift
@@ -27,7 +27,7 @@ serve() {
     until_there grep -q ' running$' "$work/$name.log"
 }
 
-# passes FROM TO TOPIC TOPIC_THERE: whether what is published at one port comes out at the other.
+# passes FROM TO TOPIC TOPIC_THERE: whether a message published at one port arrives at the other.
 passes() {
     stdbuf -oL mosquitto_sub -p "$2" -q 1 -t "$4" -C 1 -W 20 -d >"$work/heard" 2>&1 &
     local heard=$!
@@ -52,8 +52,8 @@ bridge_protocol_version $1" >"$work/far.conf"
 
 for version in mqttv311 mqttv50; do
     if why=$(trap "jobs -p | xargs -r kill -KILL 2>/dev/null" EXIT; bridge "$version" 2>&1); then
-        echo "ok bridge $version is let in and says so"
+        echo "ok bridge $version is accepted and publishes its state"
     else
-        echo "FAILED bridge $version is let in and says so: $(echo "$why" | tr '\n' ' ')"
+        echo "FAILED bridge $version is accepted and publishes its state: $(echo "$why" | tr '\n' ' ')"
     fi
 done

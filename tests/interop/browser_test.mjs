@@ -1,5 +1,5 @@
-// Tries JavaScript's mqtt in a page of a real browser: WSPORT WSSPORT DIRECTORY. The page is served from here, tries its
-// cases and sends the results back; the certificate of the broker is pinned, since no browser knows who issued it.
+// Tests JavaScript's mqtt in a page of a real browser: WSPORT WSSPORT DIRECTORY. The page is served from here, runs its
+// cases and sends the results back; the certificate of the broker is pinned, since no browser knows its issuer.
 
 import { spawn } from 'node:child_process'
 import { createHash, X509Certificate } from 'node:crypto'
@@ -109,7 +109,7 @@ const browser = spawn(
   'chromium',
   [
     '--headless',
-    // As root, which a container usually is, the browser has no sandbox of its own.
+    // As root, which is usual in a container, the browser has no sandbox of its own.
     '--no-sandbox',
     '--disable-gpu',
     '--disable-dev-shm-usage',

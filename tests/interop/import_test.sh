@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a mosquitto has kept, taken over by brooklet: its clients find their sessions, their messages and what is retained.
+# Imports the state of a mosquitto into brooklet: its clients find their sessions and messages, and the retained
+# messages.
 set -uo pipefail
 
 brooklet=${CARGO_TARGET_DIR:-target}/debug/brooklet
@@ -13,7 +14,7 @@ finish() {
 }
 trap finish EXIT
 
-# serve NAME PROGRAM...: starts a broker on a port of its own that keeps what it has in $work/NAME; $port is where.
+# serve NAME PROGRAM...: starts a broker on a port of its own that stores its state in $work/NAME; sets $port.
 serve() {
     local round place=$work/$1
     shift
@@ -43,7 +44,7 @@ stop() {
 
 publish() { mosquitto_pub -h 127.0.0.1 -p "$port" -V 5 "$@"; }
 
-# hear CLIENT COUNT OPTION...: what a client receives, COUNT messages of it.
+# hear CLIENT COUNT OPTION...: prints COUNT messages that a client receives.
 hear() {
     local client=$1 count=$2
     shift 2
@@ -53,9 +54,9 @@ hear() {
 # same WHAT EXPECTED HEARD
 same() { [ "$2" = "$3" ] || { echo "$1: expected $(echo "$2" | tr '\n' '|') heard $(echo "$3" | tr '\n' '|')"; return 1; }; }
 
-# wake CLIENT COUNT OPTION...: the same for what waits for a client. It subscribes to a topic with a retained message, which
-# comes after the SUBACK, too: a client that left before it had read its SUBACK would reset the connection, and its system
-# throw away the acknowledgements that it has not sent yet.
+# wake CLIENT COUNT OPTION...: the same for queued messages of a client. It subscribes to a topic with a retained
+# message, which comes after the SUBACK as well: a client that left before it had read its SUBACK would reset the
+# connection, and its system discard the acknowledgements that it has not sent yet.
 wake() {
     local client=$1 count=$2
     shift 2
@@ -63,7 +64,7 @@ wake() {
     hear "$client" "$((count + 1))" -t last "$@" | grep -v 'the last'
 }
 
-# What all cases find: kept by mosquitto, which has ended, and brought into $work/ours.
+# The state for all cases: stored by mosquitto, which has ended, and imported into $work/ours.
 take_over() {
     local qos
     serve theirs mosquitto || return
@@ -118,18 +119,18 @@ queued_messages() {
     publish -q 2 -t wait/7 -m 'message 7' || return
     same old "$(for number in 1 2 3 4 5 6 7; do echo "1 message $number"; done)" \
         "$(wake old 7 -V 311 -c -q 1 -F '%q %p')" || return
-    # What is of QoS 2 is shown when it is released, and so behind others.
+    # A message of QoS 2 is shown when it is released, and so after others.
     same new "$(for number in 1 2 3 4 5 6 7; do echo "message $number $((number % 2 + 1)) 7"; done)" \
         "$(wake new 7 -V 5 -c -x 3600 -q 2 -F '%p %q %S' | sort)" || return
     stop
     serve ours "$brooklet" || return
-    # What has been delivered is done, and the subscriptions stay.
+    # Delivered messages are done, and the subscriptions stay.
     publish -q 1 -t wait/8 -m 'message 8' || return
     same again 'message 8' "$(wake old 1 -V 311 -c -q 1 -F '%p')"
 }
 
 if ! why=$(take_over 2>&1); then
-    echo "FAILED import - takes over what mosquitto has kept: $(echo "$why" | tr '\n' ' ')"
+    echo "FAILED import - imports the state of mosquitto: $(echo "$why" | tr '\n' ' ')"
     exit
 fi
 for case in tells_what_it_brought retained_messages queued_messages only_once; do

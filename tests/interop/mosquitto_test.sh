@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries mosquitto_pub and mosquitto_sub against a broker on a port of this machine: PORT [TRANSPORT DIRECTORY]. The
+# Tests a broker on a port of this machine with mosquitto_pub and mosquitto_sub: PORT [TRANSPORT DIRECTORY]. The
 # transport is one of tcp, tls and certificate; the directory has the certificates.
 set -uo pipefail
 
@@ -16,15 +16,15 @@ trap 'jobs -p | xargs -r kill -KILL 2>/dev/null; rm -rf "$work"' EXIT
 
 pub() { mosquitto_pub -h localhost -p "$port" "${security[@]}" -V "$version" "$@"; }
 
-# collect FLAG...: subscribes and prints until the messages asked for are there.
+# collect FLAG...: subscribes and prints messages until all requested ones have come.
 collect() { mosquitto_sub -h localhost -p "$port" "${security[@]}" -V "$version" -W 30 "$@"; }
 
-# sub NAME FLAG...: subscribes in the background and waits until that is granted. $work/NAME gets the messages as
-# `message QOS RETAIN TOPIC PAYLOAD`, between the words of the client itself.
+# sub NAME FLAG...: subscribes in the background and waits for the SUBACK. $work/NAME gets the messages as `message QOS
+# RETAIN TOPIC PAYLOAD`, between the output of the client itself.
 sub() {
     local name=$1
     shift
-    # What an earlier one of this name has said is not to be taken for this one's words.
+    # The output of an earlier client of this name must not be taken for that of this one.
     rm -f "$work/$name"
     stdbuf -oL mosquitto_sub -h localhost -p "$port" "${security[@]}" -V "$version" -W 30 -d \
         -F 'message %q %r %t %p' "$@" >"$work/$name" 2>&1 &
@@ -83,7 +83,7 @@ will() {
     sub device -t "$topic/none" --will-topic "$topic" --will-qos 2 --will-payload gone || return
     device=$subscriber
     pub -q 2 -t "$topic" -m there || return
-    # Killed, so that it cannot take its leave, and disowned, so that the shell does not report it.
+    # Killed, so that it sends no DISCONNECT, and disowned, so that the shell does not report it.
     disown "$device"
     kill -KILL "$device"
     wait "$watcher"
@@ -96,7 +96,7 @@ persistent_session() {
     sub asleep "${flags[@]}" -E || return
     wait "$subscriber"
     seq 20 | pub -q 1 -t "$topic" -l || return
-    # The messages come before the subscription is granted anew.
+    # The messages come before the subscription is granted again.
     collect -F 'message %q %r %t %p' "${flags[@]}" -C 20 >"$work/awake" || return
     same messages "$(seq -f "1 0 $topic %g" 20)" "$(messages awake)"
 }
@@ -139,7 +139,7 @@ try() {
     shift
     number=$((number + 1))
     topic=mosquitto/$transport/$version/$number
-    # In a file and not by $(...), which would wait for whatever is left in the background.
+    # Into a file and not by $(...), which would wait for everything left in the background.
     if "$@" >"$work/why" 2>&1; then
         echo "ok mosquitto $transport $shown $name"
     else

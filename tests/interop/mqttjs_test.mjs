@@ -1,5 +1,5 @@
-// Tries JavaScript's mqtt against a broker on a port of this machine: PORT [TRANSPORT DIRECTORY]. The transport is one
-// of tcp, tls, certificate, ws and wss; the directory has the certificates.
+// Tests a broker on a port of this machine with JavaScript's mqtt: PORT [TRANSPORT DIRECTORY]. The transport is one of
+// tcp, tls, certificate, ws and wss; the directory has the certificates.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -27,7 +27,7 @@ class Client {
     const client = new Client()
     const is5 = version === '5.0'
     const options = {
-      // No more than the 23 bytes of 3.1.
+      // At most the 23 characters of 3.1.
       clientId: `js-${TRANSPORT.slice(0, 4)}-${version}-${name}`,
       protocolVersion: VERSIONS[version],
       protocolId: version === '3.1' ? 'MQIsdp' : 'MQTT',

@@ -1,5 +1,5 @@
-"""Tries Python's paho-mqtt against a broker on a port of this machine: PORT [TRANSPORT DIRECTORY]. The transport is one
-of tcp, tls, certificate, ws and wss; the directory has the certificates."""
+"""Tests a broker on a port of this machine with Python's paho-mqtt: PORT [TRANSPORT DIRECTORY]. The transport is one of
+tcp, tls, certificate, ws and wss; the directory has the certificates."""
 
 import queue
 import socket
@@ -26,7 +26,7 @@ class Client:
         self._connected, self._subscribed = queue.Queue(), queue.Queue()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            # No more than the 23 bytes of 3.1.
+            # At most the 23 characters of 3.1.
             client_id=f"p-{TRANSPORT[:4]}-{version}-{name}",
             transport="websockets" if TRANSPORT in ("ws", "wss") else "tcp",
             protocol=VERSIONS[version],
@@ -83,7 +83,7 @@ class Client:
 
     def break_off(self):
         connection = self._client.socket()
-        # That of WebSocket is only a wrapper.
+        # With WebSocket, it is only a wrapper.
         getattr(connection, "_socket", connection).shutdown(socket.SHUT_RDWR)
 
 

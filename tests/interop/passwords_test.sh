@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Password files of mosquitto_passwd at brooklet, those of `brooklet passwd` at mosquitto, and access rules.
+# Password files of mosquitto_passwd with brooklet, those of `brooklet passwd` with mosquitto, and access rules.
 set -uo pipefail
 
 brooklet=${CARGO_TARGET_DIR:-target}/debug/brooklet
@@ -14,12 +14,12 @@ finish() {
 }
 trap finish EXIT
 
-# serve PROGRAM...: starts a broker with $work/conf on a port of its own; $port is where.
+# serve PROGRAM...: starts a broker with $work/conf on a port of its own; sets $port.
 serve() {
     local round
     for ((round = 0; round < 20; round++)); do
         port=$((20000 + RANDOM % 20000))
-        # Who started this owns the files and goes on reading them.
+        # The user who started this owns the files and goes on reading them.
         printf 'listener %s 127.0.0.1\nuser root\nallow_anonymous false\npassword_file %s\n%s\n' \
             "$port" "$work/users" "${rules:+acl_file $rules}" >"$work/conf"
         "$@" -c "$work/conf" >"$work/log" 2>&1 &
@@ -41,10 +41,10 @@ stop() {
     broker=
 }
 
-# may USER PASSWORD: whether the broker lets this user in.
+# may USER PASSWORD: whether the broker accepts this user.
 may() { mosquitto_pub -h 127.0.0.1 -p "$port" -V "$version" -u "$1" -P "$2" -i "try-$RANDOM" -q 1 -t t -m m >/dev/null 2>&1; }
 
-# let_in USER PASSWORD...: these are let in, and with other passwords they are not.
+# let_in USER PASSWORD...: checks that these are accepted, and refused with other passwords.
 let_in() {
     while [ $# -gt 0 ]; do
         may "$1" "$2" || { echo "$1 is not let in"; return 1; }
@@ -78,7 +78,7 @@ ours_here() {
     serve "$brooklet" && let_in ann pencil bob eraser cay 'ink well'
 }
 
-# Python has all that it takes; its own lines are the result.
+# Python has everything that it needs; its own lines are the result.
 scram() {
     "$brooklet" passwd -c -b -H scram-sha-256 "$work/users" bob eraser && serve "$brooklet" || return
     python3 tests/interop/scram_test.py "$port" >"$work/scram" || return

@@ -1,7 +1,7 @@
-"""SCRAM-SHA-256 over MQTT 5.0, by an implementation of its own: at CONNECT, again, and with a wrong password.
+"""SCRAM-SHA-256 over MQTT 5.0, with a separate implementation: at CONNECT, again, and with a wrong password.
 
-Prints one line a case: `ok scram 5 CASE` or `FAILED scram 5 CASE: WHY`. The argument is the port, where the user `bob`
-has the password `eraser` as a verifier.
+Prints one line per case: `ok scram 5 CASE` or `FAILED scram 5 CASE: WHY`. The argument is the port of a broker that has
+a verifier of the password `eraser` for the user `bob`.
 """
 
 import base64
@@ -43,7 +43,7 @@ class Client:
         self.stream = self.socket.makefile("rb")
 
     def read(self):
-        """First byte and body of the next packet, which is short."""
+        """The first byte and the body of the next packet, which is short."""
         header = self.stream.read(2)
         length, shift = header[1] & 0x7F, 7
         while header[-1] & 0x80:
@@ -53,7 +53,7 @@ class Client:
         return header[0], self.stream.read(length)
 
     def prove(self, user, password, begin):
-        """Goes through an exchange that `begin` sends the first message of; the last answer and what proves it."""
+        """Completes an exchange whose first message `begin` sends; returns the last answer and what proves it."""
         bare = f"n={user},r={base64.b64encode(os.urandom(18)).decode()}"
         self.socket.sendall(begin(f"n,,{bare}".encode()))
         kind, body = self.read()

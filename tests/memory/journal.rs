@@ -89,7 +89,7 @@ fn leftovers(lab: &mut Lab) {
     }
     lab.peak();
     lab.end_sessions((0..501).map(name));
-    lab.check("left behind");
+    lab.check("left");
     for _ in 0..1_000 {
         lab.commit();
     }

@@ -432,7 +432,7 @@ fn clean_up(world: &mut World) {
     exchange(world);
     for topic in world.oracle.retained_topics() {
         let topic =
-            TOPICS.iter().chain(&WILL_TOPICS).copied().find(|known| *known == topic).expect("one of ours");
+            TOPICS.iter().chain(&WILL_TOPICS).copied().find(|known| *known == topic).expect("a known topic");
         let draft = Draft {
             topic,
             payload: Vec::new(),

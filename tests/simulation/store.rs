@@ -88,7 +88,7 @@ impl Store {
                 self.subscriptions.remove(&(*session, filter.clone()));
             }
             Record::Message(StoredMessage { number, message, recipients }) => {
-                assert!(!recipients.is_empty(), "{number:?} is kept for nobody");
+                assert!(!recipients.is_empty(), "{number:?} is stored without a recipient");
                 let message = expiring(message, |time| epoch.to_world(time));
                 self.messages.insert(*number, Kept { message, open: recipients.clone() });
             }

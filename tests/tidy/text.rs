@@ -26,7 +26,7 @@ pub fn check_text(text: &str) -> Vec<String> {
             note(&format!("a leftover note, {word}"));
         }
         for home in HOMES.iter().filter(|home| line.contains(**home)) {
-            note(&format!("a path of somebody's own machine, {home}"));
+            note(&format!("a path of a private machine, {home}"));
         }
     }
     wrong

@@ -199,7 +199,7 @@ fn a_client_is_named_by_its_certificate() {
     ] {
         let setup = server(&authority, |listener| demand(listener, &files, user_name));
         let mut pair = Pair::new(&config, &setup);
-        assert_eq!(pair.layer.introduce(), None, "nobody has shown anything yet");
+        assert_eq!(pair.layer.introduce(), None, "no certificate has been presented yet");
         pair.exchange(usize::MAX);
         assert_eq!(pair.layer.introduce().as_deref(), expected);
         assert_eq!(pair.layer.introduce(), None, "it is told once");

@@ -260,7 +260,7 @@ impl Broker {
             }
             text += lines;
             let path = format!("{SCRATCH}/{}-{port}.conf", self.name);
-            fs::write(&path, text).map_err(|error| format!("can not write {path}: {error}"))?;
+            fs::write(&path, text).map_err(|error| format!("cannot write {path}: {error}"))?;
             command = command.replace("{configuration}", &path);
         }
         Ok(command)
@@ -270,10 +270,10 @@ impl Broker {
         let path = format!("{SCRATCH}/{}.log", self.name);
         let log = File::create(&path)
             .and_then(|file| Ok((file.try_clone()?, file)))
-            .map_err(|error| format!("can not write a log: {error}"))?;
+            .map_err(|error| format!("cannot write a log: {error}"))?;
         command.stdin(Stdio::null()).stdout(log.0).stderr(log.1);
         let start = Instant::now();
-        let child = command.spawn().map_err(|error| format!("can not start {}: {error}", self.name))?;
+        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", self.name))?;
         let mut process = Process { command, child, port, started_in: Duration::ZERO };
         process.wait_until_it_listens(start).map_err(|fault| with_last_line(fault, &path))?;
         Ok(process)
@@ -293,7 +293,7 @@ fn with_last_line(fault: Fault, log: &str) -> Fault {
 fn fresh_directory(name: &str) -> Result<String, Fault> {
     let path = format!("{SCRATCH}/{name}-data");
     let _ = fs::remove_dir_all(&path);
-    fs::create_dir_all(&path).map_err(|error| format!("can not make {path}: {error}"))?;
+    fs::create_dir_all(&path).map_err(|error| format!("cannot make {path}: {error}"))?;
     Ok(path)
 }
 
@@ -341,7 +341,7 @@ impl Process {
             status.and_then(|_| self.child.wait()).map_err(|error| format!("it does not end: {error}"));
         ended?;
         let start = Instant::now();
-        self.child = self.command.spawn().map_err(|error| format!("can not start it again: {error}"))?;
+        self.child = self.command.spawn().map_err(|error| format!("cannot start it again: {error}"))?;
         self.wait_until_it_listens(start)?;
         Ok(start)
     }
@@ -381,7 +381,7 @@ pub fn own_processor_time() -> Result<Duration, Fault> {
 
 /// The kernel counts a thread's time in nanoseconds here, other than in `stat`, where it counts clock ticks.
 fn processor_time(tasks: &str) -> Result<Duration, Fault> {
-    let threads = fs::read_dir(tasks).map_err(|error| format!("can not read {tasks}: {error}"))?;
+    let threads = fs::read_dir(tasks).map_err(|error| format!("cannot read {tasks}: {error}"))?;
     let mut sum = 0;
     for thread in threads.flatten() {
         let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
@@ -394,7 +394,7 @@ fn processor_time(tasks: &str) -> Result<Duration, Fault> {
 }
 
 fn number_in(path: &str, field: &str) -> Result<f64, Fault> {
-    let text = fs::read_to_string(path).map_err(|error| format!("can not read {path}: {error}"))?;
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(field));
     let count = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     count.ok_or_else(|| format!("{path} does not tell {field}"))

@@ -178,7 +178,7 @@ impl Bystander {
 
     fn open(port: u16, probe: Probe, client_identifier: &str, is_clean: bool) -> Result<Self, Fault> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
-        let stream = stream.map_err(|error| format!("a bystander can not connect: {error}"))?;
+        let stream = stream.map_err(|error| format!("a bystander cannot connect: {error}"))?;
         let is_set = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(GLANCE)));
         is_set.map_err(|error| format!("a bystander's socket: {error}"))?;
         let mut bystander = Self { probe, stream, came: Vec::new(), request: probe.request() };
@@ -235,7 +235,7 @@ impl Bystander {
     }
 
     fn send(&mut self, packet: &[u8]) -> Result<(), Fault> {
-        self.stream.write_all(packet).map_err(|error| format!("a bystander can not write: {error}"))
+        self.stream.write_all(packet).map_err(|error| format!("a bystander cannot write: {error}"))
     }
 
     /// Reads until a packet of this type has come, which returns true, or until it is over.
@@ -254,7 +254,7 @@ impl Bystander {
                 Ok(count) => self.came.extend_from_slice(&buffer[..count]),
                 Err(error) if is_no_news(error.kind()) && is_over() => return Ok(false),
                 Err(error) if is_no_news(error.kind()) => {}
-                Err(error) => return Err(format!("a bystander can not read: {error}")),
+                Err(error) => return Err(format!("a bystander cannot read: {error}")),
             }
         }
     }

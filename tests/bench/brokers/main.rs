@@ -73,7 +73,7 @@ fn start_again(arguments: Vec<String>) -> Result<(), Fault> {
         .args(arguments)
         .env(PINNED, pinned)
         .exec();
-    Err(format!("can not start again: {error}"))
+    Err(format!("cannot start again: {error}"))
 }
 
 /// The processors that this process may use.
@@ -107,7 +107,7 @@ fn run(settings: &Settings) -> Result<String, Fault> {
         run_scenario(settings, scenario, &mut report);
     }
     std::fs::write(&settings.svg, chart::svg(&report))
-        .map_err(|error| format!("can not write {}: {error}", settings.svg))?;
+        .map_err(|error| format!("cannot write {}: {error}", settings.svg))?;
     Ok(report.markdown(settings))
 }
 

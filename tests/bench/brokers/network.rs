@@ -67,12 +67,12 @@ impl Network {
     pub fn open(&mut self, from: usize, bytes: &[u8]) -> Result<usize, Fault> {
         let place = (from..self.clients.len()).find(|&place| self.clients[place].is_none());
         let number = place.unwrap_or_else(|| self.clients.len().max(from));
-        let mut stream = self.connect().map_err(|error| format!("can not connect: {error}"))?;
+        let mut stream = self.connect().map_err(|error| format!("cannot connect: {error}"))?;
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
             .register(&mut stream, Token(number), both)
-            .map_err(|error| format!("can not watch a connection: {error}"))?;
+            .map_err(|error| format!("cannot watch a connection: {error}"))?;
         if self.clients.len() <= number {
             self.clients.resize_with(number + 1, || None);
         }
@@ -138,7 +138,7 @@ impl Network {
         self.flush()?;
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                return Err(format!("can not wait: {error}"));
+                return Err(format!("cannot wait: {error}"));
             }
             _ => {}
         }
@@ -178,7 +178,7 @@ impl Client {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("can not write: {error}")),
+                Err(error) => return Err(format!("cannot write: {error}")),
             }
         }
         self.written = 0;
@@ -206,7 +206,7 @@ impl Client {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
-            Err(error) => return Err(format!("can not read: {error}")),
+            Err(error) => return Err(format!("cannot read: {error}")),
         };
         let mut rest = &buffer[..kept + count];
         while let Some((packet, length)) = Packet::first_of(rest) {

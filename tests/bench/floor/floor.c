@@ -1,9 +1,9 @@
 /*
- * The floor: what relaying MQTT over TCP costs on one thread when nothing is done that is not relaying.
+ * The floor: the cost of relaying MQTT over TCP on one thread, with nothing done but relaying.
  *
- * It is no broker. It accepts any CONNECT, takes exact topics only, copies each PUBLISH to whoever subscribed to
- * that very topic, answers QoS 1 at once, keeps no session, holds nothing back and checks nothing. What remains
- * is the kernel's work and one copy a receiver, so the figures of a broker can be divided by its figures.
+ * It is not a broker. It accepts any CONNECT and exact topics only, copies each PUBLISH to all clients that have
+ * subscribed to exactly that topic, answers QoS 1 at once, has no sessions, holds nothing back and checks nothing. What
+ * remains is the kernel's work and one copy per receiver, so the figures of a broker can be divided by its figures.
  *
  *     cc -O2 -o floor floor.c && ./floor PORT
  */
@@ -29,11 +29,11 @@ struct bytes {
     size_t length, capacity;
 };
 
-/* One connection. Its place in `peers` is its file descriptor. */
+/* One connection. Its index in `peers` is its file descriptor. */
 struct peer {
     bool open, version_5, has_output, has_ended;
     uint16_t packet_identifier;
-    uint32_t generation; /* tells whoever had the descriptor before from who has it now */
+    uint32_t generation; /* distinguishes earlier connections with the same descriptor */
     size_t written;
     struct bytes cut;    /* the beginning of a packet whose end has not come yet */
     struct bytes output;
@@ -73,7 +73,7 @@ static uint8_t *extend(struct bytes *bytes, size_t count) {
     return added;
 }
 
-/* Room for `count` bytes at the end of what `peer` has to send. */
+/* Makes room for `count` bytes at the end of the output of `peer`. */
 static uint8_t *output(struct peer *peer, size_t count) {
     if (!peer->has_output) {
         peer->has_output = true;
@@ -90,7 +90,7 @@ static unsigned read_16(const uint8_t *at) {
     return (unsigned)at[0] << 8 | at[1];
 }
 
-/* The topic of that name; an empty place for it where it is new. */
+/* The topic with that name; an empty slot if it is new. */
 static struct topic *place_of(const uint8_t *name, unsigned length) {
     uint64_t hash = 0xcbf29ce484222325u;
     for (unsigned i = 0; i < length; i++) hash = (hash ^ name[i]) * 0x100000001b3u;
@@ -132,7 +132,7 @@ static void take_subscribe(struct peer *peer, const uint8_t *body, size_t length
     memcpy(output(peer, size), reply, size);
 }
 
-/* `body` lies inside of the packet, behind its fixed header. */
+/* `body` lies inside the packet, after its fixed header. */
 static void relay(struct peer *from, const uint8_t *packet, size_t size, const uint8_t *body) {
     unsigned qos = packet[0] >> 1 & 3, name_length = read_16(body);
     struct topic *topic = place_of(body + 2, name_length);
@@ -174,7 +174,7 @@ static void take(struct peer *peer, const uint8_t *packet, size_t size, const ui
     }
 }
 
-/* Takes the whole packets of `bytes` and tells how many bytes they are. */
+/* Handles the whole packets in `bytes` and returns how many bytes they are. */
 static size_t take_all(struct peer *peer, const uint8_t *bytes, size_t length) {
     size_t taken = 0;
     for (;;) {

@@ -38,7 +38,7 @@ impl Broker {
         let directory = setup.directory();
         let configuration = setup.configure(port)?;
         let log =
-            File::create(directory.join("log")).map_err(|error| format!("can not write a log: {error}"))?;
+            File::create(directory.join("log")).map_err(|error| format!("cannot write a log: {error}"))?;
         let counts = directory.join("callgrind.out");
         let child = Command::new("valgrind")
             .args(["--tool=callgrind", "--vgdb=no", "--separate-threads=yes"])
@@ -49,7 +49,7 @@ impl Broker {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .map_err(|error| format!("can not start valgrind: {error}"))?;
+            .map_err(|error| format!("cannot start valgrind: {error}"))?;
         let mut broker = Self { child, port, counts };
         let patience = Patience::new("the broker to listen");
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -123,13 +123,13 @@ impl Broker {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
         match status {
             Ok(status) if status.success() => Ok(()),
-            _ => Err(format!("can not send {name} to the broker")),
+            _ => Err(format!("cannot send {name} to the broker")),
         }
     }
 
     fn threads(&self) -> Result<Threads, Fault> {
         let tasks = format!("/proc/{}/task", self.child.id());
-        let entries = fs::read_dir(&tasks).map_err(|error| format!("can not read {tasks}: {error}"))?;
+        let entries = fs::read_dir(&tasks).map_err(|error| format!("cannot read {tasks}: {error}"))?;
         let mut threads = Threads { states: String::new(), ran: String::new() };
         for thread in entries.flatten() {
             let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();

@@ -36,7 +36,7 @@ impl Client {
             stream.set_nonblocking(true)?;
             Ok(stream)
         };
-        let stream = connect().map_err(|error: io::Error| format!("can not connect: {error}"))?;
+        let stream = connect().map_err(|error: io::Error| format!("cannot connect: {error}"))?;
         let name = ServerName::try_from("localhost").expect("it is a name");
         let tls = tls.map(|config| ClientConnection::new(Arc::clone(config), name)).transpose();
         let mut tls = tls.map_err(|error| format!("no TLS: {error}"))?;
@@ -191,13 +191,13 @@ impl<'a> Clients<'a> {
         if self.clients.iter().any(Client::has_output) {
             self.broker.stop()?;
             for client in &mut self.clients {
-                unless_blocked(client.write()).map_err(|error| format!("can not write: {error}"))?;
+                unless_blocked(client.write()).map_err(|error| format!("cannot write: {error}"))?;
             }
             self.broker.go_on()?;
         }
         self.broker.wait_until_idle()?;
         for client in &mut self.clients {
-            unless_blocked(client.read()).map_err(|error| format!("can not read: {error}"))?;
+            unless_blocked(client.read()).map_err(|error| format!("cannot read: {error}"))?;
             let mut taken = 0;
             while let Some((packet, length)) = Packet::first_of(&client.kept[taken..]) {
                 self.seen.take(packet, self.scenario.qos, &mut client.out)?;

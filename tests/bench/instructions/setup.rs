@@ -57,7 +57,7 @@ impl Setup {
         let directory = self.directory();
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory)
-            .map_err(|error| format!("can not make {}: {error}", directory.display()))?;
+            .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
         let place = directory.display();
         let more = match self {
             Self::Plain => String::new(),
@@ -96,7 +96,7 @@ impl Setup {
         }
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(self.directory().join("certificate"))
-            .map_err(|error| format!("can not read the certificate: {error}"))?;
+            .map_err(|error| format!("cannot read the certificate: {error}"))?;
         roots.add(certificate).map_err(|error| format!("the certificate is none: {error}"))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -107,13 +107,13 @@ impl Setup {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Fault> {
-    fs::write(path, text).map_err(|error| format!("can not write {}: {error}", path.display()))
+    fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 fn run(directory: &Path, program: &str, arguments: &[&str]) -> Result<(), Fault> {
     match Command::new(program).args(arguments).current_dir(directory).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr))),
-        Err(error) => Err(format!("can not run {program}: {error}")),
+        Err(error) => Err(format!("cannot run {program}: {error}")),
     }
 }

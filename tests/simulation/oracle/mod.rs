@@ -115,7 +115,7 @@ impl Oracle {
 
     fn tell(&self, id: ConnectionId, direction: &str, packet: &Packet<'_>) {
         if self.is_told {
-            let client = self.lines[&id].client.as_deref().unwrap_or("somebody");
+            let client = self.lines[&id].client.as_deref().unwrap_or("unknown");
             println!("{:6} {id:?} {direction} {client}: {packet:?}", self.now.milliseconds());
         }
     }

@@ -134,7 +134,7 @@ impl Oracle {
             self.end_uncertainty(id, answer, debt.batch);
         }
         if let Some(Subject::Publication(number)) = debt.as_ref().map(|debt| &debt.subject) {
-            assert!(!self.is_open(*number), "{packet:?} before the message has reached everybody");
+            assert!(!self.is_open(*number), "{packet:?} before the message has reached all recipients");
         }
         debt.iter().for_each(|debt| self.check_promise(id, debt));
     }

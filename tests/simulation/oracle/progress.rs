@@ -78,7 +78,11 @@ impl Oracle {
 
     /// No work is left for a later turn.
     pub fn rests(&mut self) {
-        assert!(self.open.is_empty(), "the broker rests before {:?} have reached everybody", self.open);
+        assert!(
+            self.open.is_empty(),
+            "the broker is idle before {:?} have reached all recipients",
+            self.open
+        );
         self.former_groups.clear();
     }
 

@@ -31,7 +31,7 @@ impl Oracle {
         for (message, kept) in &store.messages {
             let is_there = |session| store.sessions.contains_key(session) || store.former.contains(session);
             let lost = kept.open.iter().find(|open| !is_there(&open.session));
-            assert!(lost.is_none(), "{message:?} is kept for nobody: {lost:?}");
+            assert!(lost.is_none(), "{message:?} is stored without a recipient: {lost:?}");
         }
         if self.has_room() {
             self.check_retained(&store.retained);
@@ -88,7 +88,7 @@ impl Oracle {
                 || shared.any(|entry| is_same(message, &entry.publication));
             assert!(
                 is_of_somebody,
-                "the store keeps for {client} what nobody needs: {:?}",
+                "the store has messages for {client} that are not owed: {:?}",
                 message.publication()
             );
         }
