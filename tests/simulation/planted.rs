@@ -1,5 +1,5 @@
-//! The simulator against a core with deliberate faults: a test that finds nothing in a broken broker proves nothing.
-//! Each fault is to be found in a limited number of seeds, and without one the same seeds pass.
+//! Runs the simulator against a core with deliberate faults: a test that finds nothing in a broken broker proves
+//! nothing. Each fault must be found within a limited number of seeds, and the same seeds pass without it.
 
 mod chance;
 mod device;
@@ -66,7 +66,7 @@ fn first_find(fault: Fault) -> Option<u64> {
 
 #[test]
 fn every_planted_fault_is_found() {
-    // What the finds say is of no interest here.
+    // The messages of the failures are not needed here.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let finds = FAULTS.map(|fault| (fault, first_find(fault)));
