@@ -38,7 +38,9 @@ fn a_broker_at_its_budget_does_not_press_on_another_of_its_thread() {
         assert!(!world.broker.is_under_pressure() && world.broker.has_room_for_handshake());
     }
     let publisher = client(&mut full, "publisher");
-    let kept = |number: u8| Publish::new(V5, &format!("kept/{number}"), &[b'k'; 10_000]).retain().bytes();
+    let kept = |number: u16| {
+        Publish::new(V5, &format!("kept/{number}"), &[b'k'; 10_000]).retain().qos(1, number + 1).bytes()
+    };
     (0..40).for_each(|number| full.send(publisher, kept(number)));
     assert!(full.broker.is_under_pressure() && full.broker.held() > BUDGET * 3 / 4);
     assert!(!other.broker.is_under_pressure() && other.broker.held() < BUDGET / 4);

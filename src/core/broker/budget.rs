@@ -68,9 +68,16 @@ impl Broker {
         memory::held()
     }
 
+    /// The budget, if there is one, to compare what is held with.
+    #[inline]
+    fn memory_limit(&self) -> Option<usize> {
+        debug_assert!(self.account.is_entered(), "a call counts on its broker's account");
+        self.options.limits.memory
+    }
+
     /// How far the budget would be used up with `more` bytes held.
     pub(super) fn pressure(&self, more: usize) -> Pressure {
-        let Some(limit) = self.options.limits.memory else { return Pressure::None };
+        let Some(limit) = self.memory_limit() else { return Pressure::None };
         let held = self.in_use().saturating_add(more);
         match () {
             () if held >= limit => Pressure::Full,
@@ -89,13 +96,13 @@ impl Broker {
     /// Whether so little of the budget would be used with `more` bytes held that nothing at all is shed.
     #[inline]
     pub(super) fn has_memory_for(&self, more: usize) -> bool {
-        self.options.limits.memory.is_none_or(|limit| self.in_use().saturating_add(more) < limit - limit / 4)
+        self.memory_limit().is_none_or(|limit| self.in_use().saturating_add(more) < limit - limit / 4)
     }
 
     /// Whether there is room to send a QoS 0 message of so many bytes. Clients that fill the budget do so for moments,
     /// until they are refused. Clients that send little and read what they get must not notice.
     pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
-        let Some(limit) = self.options.limits.memory else { return true };
+        let Some(limit) = self.memory_limit() else { return true };
         let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };
         self.in_use().saturating_add(length) < limit + more
     }
@@ -104,7 +111,7 @@ impl Broker {
     /// three quarters and nine tenths of the budget.
     pub(super) fn outbox_allowance(&self) -> usize {
         let most = self.options.limits.outbox_bytes;
-        let Some(limit) = self.options.limits.memory else { return most };
+        let Some(limit) = self.memory_limit() else { return most };
         let (from, to) = (limit - limit / 4, limit - limit / 10);
         let left = to.saturating_sub(self.in_use()).min(to - from);
         // In 64 KiB steps of the allowance, which keeps the product small.

@@ -339,7 +339,6 @@ impl Broker {
     /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
     /// those who ask for little are to come first.
     pub fn share_input(&mut self, among: usize) -> bool {
-        let _entered = self.account.enter();
         self.turn.share_input(among)
     }
 
@@ -367,7 +366,6 @@ impl Broker {
 
     /// So many steps have been taken for what comes in outside of the core: see `broker/turn.rs` for what a step is.
     pub fn take_steps(&mut self, steps: usize) {
-        let _entered = self.account.enter();
         self.turn.take(steps);
     }
 
@@ -378,7 +376,6 @@ impl Broker {
 
     /// Takes the next effect.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        let _entered = self.account.enter();
         self.effects.pop_front()
     }
 

@@ -61,6 +61,7 @@ impl Broker {
 
     /// Whether [`Broker::take_fetches`] would return anything now.
     pub fn wants_pages(&self) -> bool {
+        let _entered = self.account.enter();
         let waits = |journal: &crate::core::journal::OpenJournal| journal.fetches.first_waiting().is_some();
         self.persistence.journal.as_ref().is_some_and(waits) && self.page_length() > 0
     }
