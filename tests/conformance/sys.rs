@@ -2,8 +2,11 @@
 //! mosquitto.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use brooklet::base::time::Duration;
+use brooklet::core::broker::{Figure, StorageFigures, Unit};
+use brooklet::core::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
 use brooklet::core::limits::Limits;
 
 use crate::v5_connect::Doorman;
@@ -88,6 +91,42 @@ fn all_names_are_there_from_the_start() {
         [&all["uptime"], &all["clients/total"], &all["load/sockets/1min"]],
         ["0 seconds", "0", "0.00"]
     );
+}
+
+#[test]
+fn all_that_is_told_comes_out_of_the_table_of_figures() {
+    for has_store in [false, true] {
+        let mut world = World::new();
+        if has_store {
+            let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
+            let pace = Pace { holds: false, urgent: Duration::ZERO, lazy: Duration::ZERO };
+            world.broker.begin_journal(NextNumbers { session, message }, pace);
+            let figures = StorageFigures { bytes: 1, commits: 2, median: 3, ..StorageFigures::default() };
+            world.broker.set_storage_figures(figures);
+        }
+        let sender = client(&mut world, "sender");
+        world.send(sender, Publish::new(V5, "x", b"1234").retain().bytes());
+        world.pass(1_000);
+        let of_broker: Vec<Figure> = world.broker.figures().collect();
+        tell(&mut world, 10);
+        let mut told = read(&mut world);
+        assert!(told.remove("version").is_some());
+        for figure in &of_broker {
+            if let Some(rate) = figure.rate {
+                let spans = ["1min", "5min", "15min"].map(|span| told.remove(&format!("load/{rate}/{span}")));
+                assert!(spans.iter().all(Option::is_some), "{rate}: {spans:?}");
+            }
+            // Two are shown by their averages alone; of all others, only the memory is another after the question.
+            let unit = if figure.unit == Unit::Seconds { " seconds" } else { "" };
+            match told.remove(figure.name) {
+                None => assert!(["sockets", "connections"].contains(&figure.name), "{figure:?}"),
+                Some(_) if figure.name.starts_with("heap/") => assert!(figure.value > 0),
+                Some(text) => assert_eq!(text, format!("{}{unit}", figure.value), "{}", figure.name),
+            }
+        }
+        assert!(told.is_empty(), "{told:?} does not come out of the table");
+        assert_eq!(of_broker.iter().any(|figure| figure.name.starts_with("storage/")), has_store);
+    }
 }
 
 #[test]

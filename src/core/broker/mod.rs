@@ -61,6 +61,7 @@ mod fast_path;
 #[cfg(feature = "without-fast-path")]
 #[path = "without_fast_path.rs"]
 mod fast_path;
+mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -132,6 +133,7 @@ use sys::System;
 use turn::Turn;
 use waiting::Waiting;
 
+pub use figures::{Figure, Kind, Unit};
 pub use listener_options::Introduction;
 pub use output::{Statistics, Traffic};
 pub use persistence::StorageFigures;

@@ -7,22 +7,16 @@
 
 use super::Broker;
 use super::clock::Timer;
+use super::figures::{self, Highest, Shown, Unit};
 use super::persistence::StorageFigures;
-use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::core::message::{Outbound, Publication};
-use crate::core::outbox::Left;
 use crate::core::wheel::TimerId;
 use crate::protocol::codec::{Properties, QoS};
 use crate::protocol::topic::TopicName;
 
-use std::fmt::Write as _;
-
-/// How many numbers are told as they are, and of how many a rate.
-const FIGURES: usize = 29;
-/// Those that are told where there is a store.
-const STORAGE_FIGURES: usize = 9;
-const RATES: usize = 9;
+/// What all names stand below.
+const ABOVE: &str = "$SYS/broker/";
 
 /// How long a line of the log waits for those who want it.
 const LINE_LIFETIME: Duration = Duration::from_seconds(20);
@@ -40,18 +34,15 @@ pub(super) struct System {
     /// When numbers were last taken.
     taken: Time,
     /// The numbers that were last published.
-    told: [Option<u64>; FIGURES + STORAGE_FIGURES],
-    uptime: Option<u64>,
-    rates: [Rate; RATES],
-    most_clients: u64,
-    most_memory: u64,
+    told: [Option<u64>; figures::COUNT],
+    rates: [Rate; figures::RATE_COUNT],
+    pub(super) highest: Highest,
 }
 
 impl System {
     /// Has everything published again, whether it has changed or not.
     fn forget_told(&mut self) {
-        self.told = [None; FIGURES + STORAGE_FIGURES];
-        self.uptime = None;
+        self.told = [None; figures::COUNT];
         for rate in &mut self.rates {
             rate.told = Default::default();
         }
@@ -122,11 +113,9 @@ impl Broker {
                 origin: Duration::ZERO,
                 timer: None,
                 taken: self.clock.now,
-                told: [None; FIGURES + STORAGE_FIGURES],
-                uptime: None,
-                rates: [Rate::default(); RATES],
-                most_clients: 0,
-                most_memory: 0,
+                told: [None; figures::COUNT],
+                rates: [Rate::default(); figures::RATE_COUNT],
+                highest: Highest::default(),
             })
         };
         let mut system = before.unwrap_or_else(fresh);
@@ -158,9 +147,10 @@ impl Broker {
     /// Publishes what has changed, and waits for the next moment.
     pub(super) fn system_is_due(&mut self) {
         let Some(mut system) = self.system.take() else { return };
-        let mut text = String::new();
-        self.tell_figures(&mut system, &mut text);
-        self.tell_rates(&mut system, &mut text);
+        system.highest = self.highest(system.highest);
+        let values = self.read_figures(system.highest);
+        self.tell_figures(&values, &mut system.told);
+        self.tell_rates(&values, &mut system);
         system.taken = self.clock.now;
         let shown = system.origin.milliseconds().saturating_add(self.clock.now.milliseconds());
         let interval = system.interval.milliseconds();
@@ -169,82 +159,16 @@ impl Broker {
         self.system = Some(system);
     }
 
-    fn tell_figures(&mut self, system: &mut System, text: &mut String) {
-        system.most_clients = system.most_clients.max(self.clients.directory.len() as u64);
-        system.most_memory = system.most_memory.max(self.in_use() as u64);
-        let figures = self.figures(system);
-        let uptime = self.clock.now.since(self.clock.began).seconds();
-        if system.uptime.replace(uptime) != Some(uptime) {
-            text.clear();
-            let _ = write!(text, "{uptime} seconds");
-            self.announce("$SYS/broker/uptime", text, None);
-        }
-        let figures: Vec<(&str, u64)> =
-            figures.into_iter().chain(self.storage_figures().into_iter().flatten()).collect();
-        for ((topic, figure), told) in figures.into_iter().zip(&mut system.told) {
-            if told.replace(figure) != Some(figure) {
-                text.clear();
-                let _ = write!(text, "{figure}");
-                self.announce(topic, text, None);
+    fn tell_figures(&mut self, values: &[u64; figures::COUNT], told: &mut [Option<u64>; figures::COUNT]) {
+        let has_store = self.persistence.journal.is_some();
+        let rows = figures::NAMES.lines().zip(figures::UNITS).zip(figures::SHOWN);
+        for (((name, unit), shown), (&value, told)) in rows.zip(values.iter().zip(told)) {
+            let is_shown = shown == Shown::Always || (shown == Shown::WithStore && has_store);
+            if is_shown && told.replace(value) != Some(value) {
+                let unit = if unit == Unit::Seconds { " seconds" } else { "" };
+                self.announce(&format!("{ABOVE}{name}"), &format!("{value}{unit}"), None);
             }
         }
-    }
-
-    /// The numbers that are told as they are.
-    fn figures(&self, system: &System) -> [(&'static str, u64); FIGURES] {
-        let statistics = &self.output.statistics;
-        let clients = self.clients.directory.len() as u64;
-        let connected = self.clients.connected as u64;
-        let stored = memory::stored();
-        let shared = self.routing.members as u64;
-        let left = self.left();
-        [
-            ("$SYS/broker/clients/total", clients),
-            ("$SYS/broker/clients/connected", connected),
-            ("$SYS/broker/clients/active", connected),
-            ("$SYS/broker/clients/disconnected", clients - connected),
-            ("$SYS/broker/clients/inactive", clients - connected),
-            ("$SYS/broker/clients/maximum", system.most_clients),
-            ("$SYS/broker/clients/expired", statistics.sessions_expired),
-            ("$SYS/broker/messages/received", statistics.packets_received),
-            ("$SYS/broker/messages/sent", self.packets_sent()),
-            ("$SYS/broker/messages/stored", stored.count),
-            ("$SYS/broker/store/messages/count", stored.count),
-            ("$SYS/broker/store/messages/bytes", stored.bytes),
-            ("$SYS/broker/publish/messages/received", statistics.received.publishes),
-            ("$SYS/broker/publish/messages/sent", statistics.sent.publishes),
-            ("$SYS/broker/publish/messages/dropped", statistics.dropped),
-            ("$SYS/broker/publish/bytes/received", statistics.received.publish_bytes),
-            ("$SYS/broker/publish/bytes/sent", statistics.sent.publish_bytes),
-            ("$SYS/broker/bytes/received", statistics.received.bytes),
-            ("$SYS/broker/bytes/sent", statistics.sent.bytes),
-            ("$SYS/broker/packet/out/count", left.packets),
-            ("$SYS/broker/packet/out/bytes", left.bytes),
-            ("$SYS/broker/subscriptions/count", (self.routing.trie.len() - self.routing.groups.len()) as u64),
-            ("$SYS/broker/shared_subscriptions/count", shared),
-            ("$SYS/broker/retained messages/count", self.retention.retained.len() as u64),
-            ("$SYS/broker/connections/socket/count", self.connections.len() as u64),
-            ("$SYS/broker/limits/refused", statistics.refused),
-            ("$SYS/broker/limits/surplus", statistics.surplus_matches),
-            ("$SYS/broker/heap/current", self.in_use() as u64),
-            ("$SYS/broker/heap/maximum", system.most_memory),
-        ]
-    }
-
-    /// The numbers that are told where there is a store.
-    fn storage_figures(&self) -> Option<[(&'static str, u64); STORAGE_FIGURES]> {
-        let (journal, figures) = (self.persistence.journal.as_ref()?, &self.persistence.figures);
-        Some([
-            ("$SYS/broker/storage/bytes/written", figures.bytes),
-            ("$SYS/broker/storage/commits/count", figures.commits),
-            ("$SYS/broker/storage/commits/microseconds/p50", figures.median),
-            ("$SYS/broker/storage/commits/microseconds/p99", figures.percentile_99),
-            ("$SYS/broker/storage/commits/microseconds/maximum", figures.longest),
-            ("$SYS/broker/storage/queue/count", journal.depth() as u64),
-            ("$SYS/broker/storage/damaged/count", figures.damaged),
-            ("$SYS/broker/storage/severed/count", figures.severed),
-            ("$SYS/broker/storage/missing/count", self.output.statistics.missing),
-        ])
     }
 
     /// What the store has written meanwhile.
@@ -253,44 +177,17 @@ impl Broker {
         self.persistence.figures = figures;
     }
 
-    /// What the sockets of all clients have not taken. A look at each connection now and then is less than a sum that
-    /// every packet would have to keep.
-    fn left(&self) -> Left {
-        let all = self.connections.iter().map(|(_, connection)| connection.outbox.left());
-        all.fold(Left::default(), |sum, left| Left {
-            packets: sum.packets + left.packets,
-            bytes: sum.bytes + left.bytes,
-        })
-    }
-
-    /// All packets that were queued for clients.
-    fn packets_sent(&self) -> u64 {
-        self.output.sender.packets + self.output.statistics.sent.publishes
-    }
-
-    fn tell_rates(&mut self, system: &mut System, text: &mut String) {
+    fn tell_rates(&mut self, values: &[u64; figures::COUNT], system: &mut System) {
         #[expect(clippy::cast_precision_loss, reason = "a broker does not wait for 2^52 milliseconds")]
         let minutes = self.clock.now.since(system.taken).milliseconds() as f64 / 60_000.0;
-        let statistics = &self.output.statistics;
-        let counts = [
-            ("messages/received", statistics.packets_received),
-            ("messages/sent", self.packets_sent()),
-            ("publish/dropped", statistics.dropped),
-            ("publish/received", statistics.received.publishes),
-            ("publish/sent", statistics.sent.publishes),
-            ("bytes/received", statistics.received.bytes),
-            ("bytes/sent", statistics.sent.bytes),
-            ("sockets", statistics.accepted),
-            ("connections", statistics.connects),
-        ];
-        for ((name, count), rate) in counts.into_iter().zip(&mut system.rates) {
+        let counts = figures::RATES.lines().zip(values).filter(|(name, _)| !name.is_empty());
+        for ((name, &count), rate) in counts.zip(&mut system.rates) {
             rate.take(count, minutes);
             for ((span, _), (average, told)) in SPANS.iter().zip(rate.averages.iter().zip(&mut rate.told)) {
                 let shown = hundredths(*average);
                 if told.replace(shown) != Some(shown) {
-                    text.clear();
-                    let _ = write!(text, "$SYS/broker/load/{name}/{span}");
-                    self.announce(text, &format!("{}.{:02}", shown / 100, shown % 100), None);
+                    let text = format!("{}.{:02}", shown / 100, shown % 100);
+                    self.announce(&format!("{ABOVE}load/{name}/{span}"), &text, None);
                 }
             }
         }
