@@ -12,7 +12,7 @@ pub(super) struct Worker;
 
 impl Worker {
     /// Starts no thread.
-    #[expect(clippy::unnecessary_wraps, reason = "the thread that it stands for can be refused")]
+    #[expect(clippy::unnecessary_wraps, reason = "starting the thread can fail")]
     pub(super) fn start(_wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         Ok(Self)
     }

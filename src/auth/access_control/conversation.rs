@@ -93,7 +93,7 @@ fn verifier(secret: &Secret) -> Option<&Verifier> {
 fn decoy(passwords: &Passwords, user: &str, secret: &[u8]) -> Verifier {
     let verifiers = || passwords.secrets().filter_map(verifier);
     let model = pick(user, secret, verifiers().count()).and_then(|place| verifiers().nth(place));
-    model.expect("without any verifier nothing begins").decoy(user, secret)
+    model.expect("an exchange begins only if there is a verifier").decoy(user, secret)
 }
 
 impl Exchange for Conversation {

@@ -25,7 +25,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread. It calls `wake` after each answer.
-    #[expect(clippy::disallowed_methods, reason = "how long it takes bounds how much may wait")]
+    #[expect(clippy::disallowed_methods, reason = "the time that hashes take bounds the queue")]
     pub(super) fn start(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let (tasks, waiting) = channel::<Task>();
         let (answering, answers) = channel();

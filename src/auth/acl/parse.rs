@@ -120,7 +120,7 @@ fn topic_rule(words: &mut Words<'_>, line: u32, is_pattern: bool) -> Result<Rule
         return Err(Wrong { column, what: "no topic filter, expected [access] FILTER".to_owned() });
     }
     let filter = TopicFilter::new(text).map_err(|error| {
-        let what = format!("'{}' is no topic filter: {error}", Escaped(text));
+        let what = format!("'{}' is not a topic filter: {error}", Escaped(text));
         Wrong { column, what }
     })?;
     if filter.share_name().is_some() {
@@ -171,7 +171,7 @@ fn maximum_qos(words: &mut Words<'_>) -> Result<QoS, Wrong> {
         "1" => Ok(QoS::AtLeastOnce),
         "2" => Ok(QoS::ExactlyOnce),
         other => {
-            let what = format!("'{}' is no QoS, expected maxqos 0, 1 or 2", Escaped(other));
+            let what = format!("'{}' is not a QoS, expected maxqos 0, 1 or 2", Escaped(other));
             Err(Wrong { column, what })
         }
     }

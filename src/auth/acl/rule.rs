@@ -155,5 +155,5 @@ pub(super) fn covers(outer: &[Part<'_>], inner: &[Part<'_>]) -> bool {
             _ => return false,
         }
     }
-    unreachable!("one of the two ends")
+    unreachable!("both slices end")
 }

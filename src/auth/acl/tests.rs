@@ -139,9 +139,9 @@ fn every_fault_is_reported_with_its_position() {
     for (text, expected) in [
         ("user", "file:1:5: no name, expected user NAME"),
         ("topic", "file:1:6: no topic filter"),
-        ("\ntopic  a#", "file:2:8: 'a#' is no topic filter"),
+        ("\ntopic  a#", "file:2:8: 'a#' is not a topic filter"),
         ("topic a b", "file:1:7: unknown access 'a', expected read, write, readwrite or deny"),
-        ("topic read maxqos 3 a", "file:1:19: '3' is no QoS"),
+        ("topic read maxqos 3 a", "file:1:19: '3' is not a QoS"),
         ("topic read $share/g/a", "file:1:12: rules are about topics"),
         ("Topic a", "file:1:1: unknown keyword 'Topic', expected user, topic or pattern"),
         // A line of a password file, by mistake.

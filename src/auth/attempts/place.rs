@@ -8,7 +8,7 @@ pub(super) enum Place {
     /// This machine, without an address.
     Local,
     V4(u32),
-    /// A client with one IPv6 address has all that share its first half.
+    /// The first 64 bits of an IPv6 address: a client that has one address has all that share them.
     V6(u64),
 }
 

@@ -473,7 +473,7 @@ mod tests {
             .collect();
         assert_eq!(displaced.len(), 1);
         let served: Vec<ConnectionId> = (0..6).flat_map(|_| scene.serve(1_000_000)).collect();
-        assert!(fast.iter().all(|id| served.contains(id)), "each second one");
+        assert!(fast.iter().all(|id| served.contains(id)), "every other one");
         // IPv6 addresses with the same first 64 bits share one quota.
         let all = (0..100).filter(|n| {
             let address = format!("2001:db8::{n:x}");

@@ -198,7 +198,7 @@ pub fn digest(key: &[u8], parts: &[&[u8]]) -> Digest {
         mac.update(part);
     }
     let whole = mac.finalize().into_bytes();
-    whole.first_chunk().copied().expect("it is longer")
+    whole.first_chunk().copied().expect("a SHA-256 digest is longer")
 }
 
 fn sha512(password: &[u8], salt: &[u8]) -> [u8; DIGEST_LENGTH] {

@@ -43,7 +43,7 @@ pub struct Space {
 
 impl Space {
     /// Returns the space of the disk that holds a path, or `None` if the system does not tell.
-    #[allow(clippy::useless_conversion, reason = "the numbers are narrower on machines of 32 bits")]
+    #[allow(clippy::useless_conversion, reason = "the numbers are narrower on 32-bit machines")]
     pub fn of(path: &Path) -> Option<Self> {
         let system = nix::sys::statvfs::statvfs(path).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(u64::from(system.fragment_size()));
@@ -148,7 +148,7 @@ impl Ballast {
         })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
+    #[expect(clippy::disallowed_methods, reason = "opening a file that is created here never blocks")]
     fn begin(&mut self, size: u64) -> io::Result<BallastState> {
         let needed = |space: Space| size + space.reserve() + space.reserve() / 2;
         // An incomplete ballast, a link, or something else of that name. Removing a link leaves its target alone.

@@ -28,7 +28,7 @@ const COMPANIONS: [&str; 2] = ["-wal", "-journal"];
 
 /// Makes sure that there is a file that SQLite can open. An existing file is not opened here, because closing it
 /// would release the locks that this process may hold on it.
-#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
+#[expect(clippy::disallowed_methods, reason = "opening a file that is created here never blocks")]
 pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     let directory = check_directory(path)?;
     let in_words = |why| OpenError::File { path: path.to_owned(), why };
@@ -84,7 +84,7 @@ fn check_directory(path: &Path) -> Result<&Path, OpenError> {
 
 /// Whether a disk quota is the reason that the system does not write. SQLite recognises a full disk, but takes an
 /// exhausted quota for a failure of the disk.
-#[expect(clippy::disallowed_methods, reason = "a file that is made here need not be waited for")]
+#[expect(clippy::disallowed_methods, reason = "opening a file that is created here never blocks")]
 pub(super) fn lacks_quota(path: &Path) -> bool {
     let probe = beside(path, ".probe");
     let file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&probe);
@@ -147,8 +147,7 @@ pub(super) fn journal(path: &Path) -> PathBuf {
 /// open.
 pub(super) fn set_aside(path: &Path, wall: u64) -> Result<PathBuf, OpenError> {
     let names = (0u32..).map(|count| beside(path, &aside_name(wall, count)));
-    let aside =
-        names.into_iter().find(|name| !name.exists()).expect("four thousand million names are enough");
+    let aside = names.into_iter().find(|name| !name.exists()).expect("one of 2^32 names is free");
     let rename = |from: &Path, to: &Path| match fs::rename(from, to) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(OpenError::File { path: from.to_owned(), why: error })

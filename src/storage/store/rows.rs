@@ -87,7 +87,7 @@ pub(super) fn span(duration: Duration) -> i64 {
 
 /// Converts a number for a row.
 pub(super) fn key(number: NonZeroU64) -> i64 {
-    i64::try_from(number.get()).expect("numbers are given one by one, and none is read that is half as large")
+    i64::try_from(number.get()).expect("numbers start small and grow by one, and no larger ones are read")
 }
 
 /// The largest valid number. Beyond it, too few would be left to give.

@@ -36,7 +36,7 @@ type Checksum = [u32; 2];
 /// Searches a journal, one page at a time. A missing or unreadable journal holds nothing here; SQLite reports it.
 #[expect(
     clippy::disallowed_methods,
-    reason = "this floor may open files, and this one lies beside the store"
+    reason = "this floor may open files, and this one lies next to the store"
 )]
 pub(super) fn severed(path: &Path) -> Severed {
     File::open(path).and_then(|file| read(BufReader::new(file))).unwrap_or_default()
