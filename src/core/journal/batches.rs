@@ -88,7 +88,7 @@ impl Batches {
     ///
     /// If `number` is that of another batch.
     pub(super) fn is_durable(&mut self, number: u64) {
-        assert!(self.is_closed() && number == self.durable + 1, "batches become durable in their order");
+        assert!(self.is_closed() && number == self.durable + 1, "batches become durable in order");
         self.durable = number;
         self.closed_bytes = 0;
     }
