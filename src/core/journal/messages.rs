@@ -225,7 +225,7 @@ impl Messages {
         (self.message_bytes, self.recipient_bytes) = (0, 0);
         for (number, pending) in (first..).zip(&mut self.pending).skip(self.closed) {
             let Some((message, mut recipients)) = pending.take() else { continue };
-            let number = MessageNumber(NonZeroU64::new(number).expect("they begin with one"));
+            let number = MessageNumber(NonZeroU64::new(number).expect("numbers begin with one"));
             settled = &settled[settled.partition_point(|&(other, _)| other < number)..];
             if settled.first().is_some_and(|&(other, _)| other == number) {
                 recipients.retain(|to| settled.binary_search(&(number, to.session)).is_err());
@@ -250,7 +250,7 @@ impl Messages {
 
     fn first(&self) -> NonZeroU64 {
         let first = self.next.0.get() - self.pending.len() as u64;
-        NonZeroU64::new(first).expect("they begin with one")
+        NonZeroU64::new(first).expect("numbers begin with one")
     }
 
     fn index_of(&self, number: MessageNumber) -> Option<usize> {
@@ -260,7 +260,7 @@ impl Messages {
 
     fn number_of(&self, index: usize) -> MessageNumber {
         let number = self.first().get() + index as u64;
-        MessageNumber(NonZeroU64::new(number).expect("they begin with one"))
+        MessageNumber(NonZeroU64::new(number).expect("numbers begin with one"))
     }
 
     /// Bytes of memory used, without the messages.
