@@ -332,7 +332,7 @@ impl Journal {
     /// Closes the open batch. `sessions` come first in it, `retained` last. Returns `None` if it is empty because
     /// none of its messages is needed any longer; then it counts as durable.
     pub fn close(&mut self, sessions: Vec<Record>, retained: Vec<Record>, now: Time) -> Option<Batch> {
-        assert!(!self.is_closed(), "one batch at a time is with the store");
+        assert!(!self.is_closed(), "the store writes one batch at a time");
         let Self { batches, sessions: known, changes, records: recorded, messages, deferred, .. } = self;
         deferred.close(messages, recorded);
         let mut records = sessions;
