@@ -23,7 +23,7 @@ pub const BALLAST_BYTES: u64 = 16 * 1024 * 1024;
 /// since the last check.
 pub const ROOM_BYTES: u64 = 8 * 1024 * 1024;
 
-/// On a small disk each of the two is limited to this fraction of it: an eighth.
+/// On a small disk the ballast and the room besides it are each limited to this fraction of it: an eighth.
 const SHARE: u64 = 8;
 
 /// Bytes to write at a time where the file system cannot preallocate a file.

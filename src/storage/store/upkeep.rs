@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Bytes per page. This is one block of the file system, so that a torn write damages only pages that the journal
-/// holds, too.
+/// still holds.
 pub(super) const PAGE_SIZE: u64 = 4096;
 
 /// Bytes per page in the journal.
