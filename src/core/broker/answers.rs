@@ -31,7 +31,8 @@ impl Broker {
         self.acknowledge_in_full(id, Awaited::Nothing, kind, plain, None)
     }
 
-    /// Queues an acknowledgement of success; false if the client takes no packets of that size. It leaves no trace.
+    /// Queues an acknowledgement of success, without a trace in the log. Returns false if the client takes no packets
+    /// of that size.
     #[inline]
     fn acknowledge_plainly(
         &mut self,

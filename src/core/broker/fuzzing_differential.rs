@@ -56,8 +56,8 @@ impl Draw<'_, '_> {
         (self.bench.finish(), self.calls)
     }
 
-    /// Begins with what chance alone brings about too seldom: messages that are sent and received as simply as can be,
-    /// by clients of which some do not take all sizes.
+    /// Begins with a case that is too rare by chance alone: messages that are sent and received in the simplest way, by
+    /// clients of which some do not accept all sizes.
     fn begin_plainly(&mut self) {
         let version = self.input.pick(&[ProtocolVersion::V5, ProtocolVersion::V311]);
         for _ in 0..=self.input.below(3) {

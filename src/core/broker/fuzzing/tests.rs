@@ -1,4 +1,4 @@
-//! The core under lists of operations, alone and beside another broker of its thread.
+//! The core under lists of operations, alone and next to another broker of its thread.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,12 +9,12 @@ use crate::base::fuzzing::try_out;
 use crate::base::memory::Stored;
 
 #[test]
-fn any_bytes_leave_the_core_in_order() {
+fn any_bytes_leave_the_core_consistent() {
     try_out("broker", 400, operate);
 }
 
-/// A broker counts the same beside another, after each operation and to the end, whether the other is called between
-/// its calls or in the midst of them. That each count is what is there is checked after each turn.
+/// A broker counts the same memory next to another one, after each operation and until the end, whether the other is
+/// called between its calls or within them. After each turn it is also checked that the count is true.
 #[test]
 fn two_brokers_of_one_thread_count_apart() {
     try_out("broker", 400, |data| {
@@ -26,7 +26,7 @@ fn two_brokers_of_one_thread_count_apart() {
                 while run.step() {}
                 run.counts
             });
-            run.join().expect("it goes on to the end")
+            run.join().expect("it runs to the end")
         };
         assert_eq!(together(one, other, data), (alone(one), alone(other)));
     });
@@ -34,8 +34,8 @@ fn two_brokers_of_one_thread_count_apart() {
 
 type Counts = Vec<(usize, Stored)>;
 
-/// Runs two lists of operations in this thread. One of the brokers acts within the calls of the other as well; the last
-/// bytes of `order` tell whose operation is next between calls.
+/// Runs two lists of operations in this thread. One of the brokers also acts within the calls of the other; the last
+/// bytes of `order` tell which broker is next between calls.
 fn together(one: &[u8], other: &[u8], order: &[u8]) -> (Counts, Counts) {
     assert_eq!(memory::held(), 0, "the count of this thread begins at zero");
     let inner = Rc::new(RefCell::new(Run::new(leaked(other), || ())));
@@ -54,11 +54,11 @@ fn together(one: &[u8], other: &[u8], order: &[u8]) -> (Counts, Counts) {
         assert_eq!((memory::held(), memory::stored()), (0, Stored::default()), "outside of both");
     }
     let counts = outer.end();
-    let inner = Rc::into_inner(inner).expect("the outer one is gone").into_inner();
+    let inner = Rc::into_inner(inner).expect("the outer broker was dropped").into_inner();
     (counts, inner.end())
 }
 
-/// Bytes that live as long as an access control may.
+/// Returns bytes that live as long as an access control may.
 fn leaked(bytes: &[u8]) -> &'static [u8] {
     bytes.to_vec().leak()
 }
@@ -67,12 +67,12 @@ fn leaked(bytes: &[u8]) -> &'static [u8] {
 struct Run<'a> {
     world: World,
     input: Input<'a>,
-    /// What was counted after each of them.
+    /// What was counted after each operation.
     counts: Counts,
 }
 
 impl<'a> Run<'a> {
-    /// `aside` is done in the midst of its calls.
+    /// `aside` is called within its calls.
     fn new(data: &'a [u8], aside: impl FnMut() + 'static) -> Self {
         let mut input = Input::new(data);
         let limits = limits(&mut input);
@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
         Self { world: World::new(limits, access), input, counts: Vec::new() }
     }
 
-    /// Does the next operation; false if there is none.
+    /// Does the next operation. Returns false if there is none.
     fn step(&mut self) -> bool {
         if self.input.is_empty() {
             return false;
@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
         true
     }
 
-    /// Drops the broker, which gives back all that it has counted.
+    /// Drops the broker and asserts that no memory is counted any longer. Returns the counts.
     fn end(self) -> Counts {
         let Self { world, counts, .. } = self;
         drop(world);
