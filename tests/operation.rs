@@ -119,7 +119,7 @@ fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_refused_subscription_is_named_with_what_refused_it() {
+fn a_refused_subscription_is_logged_with_the_rule() {
     let rules = std::env::temp_dir().join(format!("brooklet-operation-rules-{}", std::process::id()));
     fs::write(&rules, "topic read a/#\ntopic deny a/secret\n").expect("a file can be written");
     let place = rules.display();
@@ -193,7 +193,7 @@ fn a_log_file_has_the_lines_that_watchers_look_for() {
 
 #[cfg(feature = "system")]
 #[test]
-fn a_hang_up_opens_the_log_anew_though_the_configuration_be_wrong() {
+fn a_hang_up_reopens_the_log_even_if_the_configuration_is_wrong() {
     let broker = Broker::start("reopen", "log_dest file @/log\nsys_interval 0\n", |_| {});
     let _ = broker.wait_for(" running");
     for (round, text) in ["listener 0 127.0.0.1\nlog_dest file @/log\n", "nonsense\n"].into_iter().enumerate()
@@ -287,7 +287,7 @@ fn a_log_that_is_not_read_blocks_no_client() {
 
 /// A late reader gets the lines for which there was room, and is told about the others.
 #[test]
-fn a_log_that_is_read_late_tells_what_is_missing() {
+fn a_log_that_is_read_late_says_how_many_lines_are_missing() {
     let configuration = "user root\nlog_dest stderr\nlog_dest file @/fifo\nlog_type all\n";
     let broker = Broker::start("late", configuration, |command| {
         log_by_standard_error("late", command);
@@ -363,7 +363,7 @@ fn a_service_manager_hears_of_start_reload_and_end() {
 
 #[cfg(feature = "system")]
 #[test]
-fn root_becomes_somebody_else_before_it_serves() {
+fn root_becomes_another_user_before_it_serves() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
         println!("skipped: only root can become another user");
         return;
@@ -388,7 +388,7 @@ fn root_becomes_somebody_else_before_it_serves() {
 
 #[cfg(feature = "system")]
 #[test]
-fn containers_say_by_numbers_whom_root_becomes_and_what_files_do_not_give() {
+fn containers_set_the_user_by_number_and_the_file_mask() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
         println!("skipped: only root can become another user");
         return;
@@ -407,7 +407,7 @@ fn containers_say_by_numbers_whom_root_becomes_and_what_files_do_not_give() {
 
 #[cfg(feature = "system")]
 #[test]
-fn root_does_not_serve_as_somebody_who_is_not_there() {
+fn root_does_not_serve_if_the_user_does_not_exist() {
     if fs::metadata("/proc/self").map_or(1, |own| own.uid()) != 0 {
         println!("skipped: only root can become another user");
         return;
@@ -437,7 +437,7 @@ fn start_with(name: &str, configuration: &str, signal: &str) -> Broker {
 
 #[cfg(feature = "system")]
 #[test]
-fn what_a_signal_asks_for_during_the_start_is_done_after_it() {
+fn a_signal_during_the_start_is_handled_after_it() {
     for (signal, done) in [
         ("HUP", "Reloading config."),
         ("USR1", "There is nothing to save"),
@@ -468,7 +468,7 @@ fn a_start_that_is_to_end_ends_well() {
 
 #[cfg(all(feature = "persistence", feature = "system"))]
 #[test]
-fn what_is_being_restored_is_broken_off_by_the_end() {
+fn a_signal_to_end_interrupts_the_restore() {
     let store = Broker::directory("broken-off-store");
     let _ = fs::remove_dir_all(&store);
     fs::create_dir_all(&store).expect("a directory can be made");

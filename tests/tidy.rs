@@ -88,7 +88,7 @@ fn the_wings_are_those_of_the_list() {
 }
 
 #[test]
-fn rooms_know_only_what_the_table_lets_them_know() {
+fn rooms_know_only_rooms_that_the_table_allows() {
     let (house, sources) = house();
     let found = sources.iter().filter_map(|(path, _)| house.room_of(path)).collect();
     let mut wrong = house.check();

@@ -1,4 +1,4 @@
-//! One stream of bytes, whole and cut. Run with `make fuzz TARGET=chunked`.
+//! One stream of bytes, whole and in pieces. Run with `make fuzz TARGET=chunked`.
 
 #![no_main]
 

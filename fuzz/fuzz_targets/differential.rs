@@ -1,4 +1,5 @@
-//! The same calls to several brokers, which come to the same by different ways. Run with `make fuzz TARGET=differential`.
+//! The same calls to several brokers, which must give the same answers on different paths. Run with `make fuzz
+//! TARGET=differential`.
 
 #![no_main]
 

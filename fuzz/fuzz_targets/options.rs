@@ -1,4 +1,4 @@
-//! Any text as the configuration. Run with `make fuzz TARGET=options`.
+//! Any text as the command line. Run with `make fuzz TARGET=options`.
 
 #![no_main]
 

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_directories_are_compared_by_what_stands_in_them() {
+    fn files_and_directories_are_compared_by_their_contents() {
         let place = std::env::temp_dir().join(format!("brooklet-fingerprint-{}", std::process::id()));
         let directory = place.join("d");
         fs::create_dir_all(&directory).unwrap();

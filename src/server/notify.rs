@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_without_a_socket() {
+    fn nothing_is_sent_without_a_socket() {
         for name in [None, Some("/no/such/socket".into()), Some("".into())] {
             let mut notifier = Notifier::new(name, Some("3000000"));
             notifier.tell("READY=1");

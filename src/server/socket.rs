@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_sends_at_once() {
+    fn accepted_sockets_send_at_once() {
         let mut sockets: Vec<Socket> = bind_loopback(0).unwrap().into_iter().map(ready).collect();
         let port = sockets[0].place().port().unwrap();
         let client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_in_the_file_system_makes_room_once_nobody_answers() {
+    fn a_unix_socket_is_replaced_once_nothing_answers_there() {
         let directory = std::env::temp_dir().join(format!("brooklet-unix-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("mqtt.sock");

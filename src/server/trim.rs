@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_falls_fast_goes_back_in_steps() {
+    fn memory_freed_fast_goes_back_in_steps() {
         let mut trim = Trim::default();
         assert!(!trim.is_due(1_024 * MIB, Time::ZERO), "nothing has been freed");
         let trims = fall(&mut trim, 1_024 * MIB, MIB, |_| QUICKLY);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_is_left_alone() {
+    fn memory_that_is_soon_used_again_is_left_alone() {
         let mut trim = Trim::default();
         let mut count = 0;
         for _ in 0..1_000 {

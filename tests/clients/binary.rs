@@ -182,7 +182,7 @@ fn every_line_of_the_log_begins_with_the_time() {
 }
 
 #[test]
-fn the_log_tells_who_came_and_who_went() {
+fn the_log_has_clients_that_connect_and_disconnect() {
     run(async {
         let server = Server::start(&[]);
         let client = Options::persistent(&server, Version::V311, "client").connect().await;
@@ -246,7 +246,7 @@ fn verbose_logs_the_packets() {
 }
 
 #[test]
-fn nobody_writes_a_log_line_of_his_own() {
+fn no_client_writes_a_log_line_of_its_own() {
     in_both_versions(async |version| {
         let server = Server::start(&["-v"]);
         // Characters that may be in a packet but end a line, and some that may not.
@@ -267,7 +267,7 @@ fn nobody_writes_a_log_line_of_his_own() {
 }
 
 #[test]
-fn a_bad_packet_costs_a_line_and_nobody_else() {
+fn a_bad_packet_costs_one_line_and_no_other_client() {
     run(async {
         let server = Server::start(&[]);
         let mut client = Client::connect(&server, Version::V5, "client").await;

@@ -89,7 +89,7 @@ fn leave_session(port: u16) {
 }
 
 #[test]
-fn a_session_of_a_listener_that_is_not_there_any_more_goes_on() {
+fn a_session_of_a_listener_that_is_gone_continues() {
     let place = Place::new("gone");
     let (one, other) = (free_port(), free_port());
     for rules in [String::new(), acl_file(&place)] {
@@ -138,7 +138,7 @@ fn a_listener_that_a_reload_has_added_is_known_after_a_restart() {
 }
 
 #[test]
-fn a_mount_point_that_changes_leaves_those_who_are_there_where_they_are() {
+fn a_changed_mount_point_does_not_affect_connected_clients() {
     let place = Place::new("mounted");
     let port = free_port();
     place.configure(&format!("listener {port} 127.0.0.1\nmount_point one/\n"));

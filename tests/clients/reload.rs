@@ -73,7 +73,7 @@ fn listeners_come_and_go_and_clients_stay() {
 }
 
 #[test]
-fn what_is_wrong_leaves_everything_as_it_was() {
+fn an_error_leaves_everything_as_it_was() {
     run(async {
         let file = File::new("wrong", OPEN);
         let server = file.serve();

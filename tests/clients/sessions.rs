@@ -6,7 +6,7 @@ use crate::client::{Client, Options, Version, in_both_versions};
 use crate::server::Server;
 
 #[test]
-fn a_persistent_session_keeps_what_comes_while_its_client_is_away() {
+fn a_persistent_session_queues_messages_while_its_client_is_disconnected() {
     in_both_versions(async |version| {
         let server = Server::start(&[]);
         let options = Options::persistent(&server, version, "sleeper");
@@ -58,7 +58,7 @@ fn a_clean_session_is_forgotten() {
 }
 
 #[test]
-fn what_was_not_acknowledged_comes_again_in_order() {
+fn unacknowledged_messages_come_again_in_order() {
     in_both_versions(async |version| {
         let server = Server::start(&[]);
         let options = Options { is_silent: true, ..Options::persistent(&server, version, "silent") };

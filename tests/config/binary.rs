@@ -99,7 +99,7 @@ fn files_that_are_named_have_to_be_there() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn keys_that_everybody_can_read_are_pointed_out() {
+fn keys_that_everyone_can_read_cause_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new("mode");
     let key = scratch.file("key", "no key");
@@ -187,7 +187,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 /// Files on which an open would block are recognized before they are opened, wherever a configuration names them.
 #[test]
-fn a_fifo_in_the_place_of_a_file_is_told_at_once() {
+fn a_fifo_in_place_of_a_file_is_reported_at_once() {
     let scratch = Scratch::new("fifo");
     let directory = scratch.0.join("included");
     fs::create_dir_all(&directory).expect("a directory can be made");

@@ -73,7 +73,7 @@ const RICH: &str = "persistence true\nlistener 1\nprotocol websockets\ncertfile 
 
 #[cfg(feature = "system")]
 #[test]
-fn what_is_not_said_is_as_the_table_tells() {
+fn absent_keywords_have_the_defaults_of_the_table() {
     let (plain, rich) = (values(&settings("listener 1\n")), values(&settings(RICH)));
     let defaults: BTreeMap<_, _> =
         keywords().filter_map(|keyword| Some((keyword.name, keyword.default()?))).collect();
@@ -91,7 +91,7 @@ fn what_is_not_said_is_as_the_table_tells() {
 /// Setting a keyword changes the reported value of that keyword and of no other.
 #[cfg(feature = "system")]
 #[test]
-fn what_is_said_is_told_by_its_name() {
+fn a_keyword_that_is_set_is_reported_by_its_name() {
     const SAMPLES: [&str; 18] = [
         "true",
         "false",

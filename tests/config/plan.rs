@@ -97,7 +97,7 @@ const TOLD: &[(&str, &str, &str, &str)] = &[
 ];
 
 #[test]
-fn what_is_applied_and_what_waits_is_told() {
+fn applied_and_waiting_changes_are_reported() {
     for &(old, new, applied, waiting) in TOLD {
         let changes = changes(old, new);
         for (lines, expected) in [(&changes.applied, applied), (&changes.waiting, waiting)] {

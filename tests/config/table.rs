@@ -38,7 +38,7 @@ fn expected() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn every_file_becomes_what_the_table_says() {
+fn every_file_has_the_result_in_the_table() {
     let mut expected = expected();
     let mut wrong = String::new();
     for path in files("good").into_iter().chain(files("broken")) {

@@ -249,7 +249,7 @@ fn a_queue_is_as_long_after_a_crash_as_before() {
 }
 
 #[test]
-fn what_has_expired_in_the_store_makes_room_for_what_comes() {
+fn expired_messages_in_the_store_make_room_for_new_ones() {
     let limits = Limits { queue_length: 2, ..Limits::default() };
     for crashes in [false, true] {
         let mut kept = Kept::with(limits.clone());
@@ -322,7 +322,7 @@ fn a_message_that_is_missing_in_the_store_is_missing_once() {
 }
 
 #[test]
-fn what_comes_for_a_client_that_has_left_meanwhile_is_read_again() {
+fn messages_read_for_a_client_that_has_left_are_read_again() {
     let mut kept = Kept::new();
     kept.leave_sleeper();
     kept.publish(&[b"1", b"2", b"3"]);
@@ -345,7 +345,7 @@ fn what_comes_for_a_client_that_has_left_meanwhile_is_read_again() {
 }
 
 #[test]
-fn what_a_client_returns_for_is_written_down_at_once_and_then_read() {
+fn messages_a_client_returns_for_are_persisted_at_once_and_then_read() {
     let mut kept = Kept::new();
     let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
     let minute = Duration::from_seconds(60);
@@ -376,7 +376,7 @@ fn what_a_client_returns_for_is_written_down_at_once_and_then_read() {
 }
 
 #[test]
-fn what_many_return_for_is_held_once() {
+fn a_message_that_many_return_for_is_held_once() {
     const CLIENTS: usize = 20;
     let mut kept = Kept::new();
     let names: Vec<String> = (0..CLIENTS).map(|count| format!("sleeper{count}")).collect();
@@ -392,7 +392,7 @@ fn what_many_return_for_is_held_once() {
 }
 
 #[test]
-fn what_is_read_stays_within_the_memory_that_there_is() {
+fn reads_stay_within_the_available_memory() {
     const CLIENTS: usize = 40;
     const LIMIT: usize = 8 * 1024 * 1024;
     let mut kept = Kept::with(Limits { memory: Some(LIMIT), ..Limits::default() });
@@ -485,7 +485,7 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
 }
 
 #[test]
-fn what_has_expired_is_not_read_and_does_not_keep_what_is_fresh() {
+fn expired_messages_are_not_read_and_do_not_delay_fresh_ones() {
     const EXPIRED: u64 = 50_000;
     let expires = Time::ZERO + Duration::from_seconds(10);
     let messages = (1..=EXPIRED).map(|number| (number, expires));
@@ -520,7 +520,7 @@ fn what_has_expired_is_not_read_and_does_not_keep_what_is_fresh() {
 }
 
 #[test]
-fn what_has_expired_for_many_is_left_out_some_of_it_a_turn() {
+fn messages_that_have_expired_for_many_are_skipped_in_several_turns() {
     const CLIENTS: usize = 30;
     const EACH: usize = 100;
     let mut kept = Kept::new();
@@ -548,7 +548,7 @@ fn what_has_expired_for_many_is_left_out_some_of_it_a_turn() {
 /// A subscription that had not received all retained messages yet gets those that are retained when the broker starts
 /// again, and later ones once.
 #[test]
-fn retained_messages_that_are_owed_after_a_crash_are_those_of_then() {
+fn retained_messages_owed_after_a_crash_are_those_present_then() {
     let mut kept = Kept::new();
     let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
     let retain = |topic: &str, payload: &[u8]| Publish::new(V5, topic, payload).qos(1, 1).retain().bytes();

@@ -60,7 +60,7 @@ fn found_after_crash(mut kept: Kept, qos: u8, batches: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_waits_in_the_store_for_one_goes_to_another_when_its_session_ends() {
+fn stored_messages_of_a_member_go_to_another_when_its_session_ends() {
     let mut kept = Kept::new();
     leave(&mut kept, "a", 1, 1_000);
     kept.publish(&[b"1", b"2", b"3"]);
@@ -85,7 +85,7 @@ fn more_than_one_page_goes_to_another() {
 }
 
 #[test]
-fn no_crash_loses_what_goes_from_a_session_that_has_ended_to_another() {
+fn no_crash_loses_messages_that_move_from_an_ended_session() {
     for batches in 0..5 {
         let mut kept = Kept::new();
         leave(&mut kept, "a", 1, 1_000);
@@ -102,7 +102,7 @@ fn no_crash_loses_what_goes_from_a_session_that_has_ended_to_another() {
 }
 
 #[test]
-fn what_is_not_acknowledged_goes_to_another_after_a_restart() {
+fn unacknowledged_messages_go_to_another_member_after_a_restart() {
     let mut kept = Kept::new();
     let a = join(&mut kept, "a", 1, 2);
     kept.publish(&[b"1", b"2"]);
@@ -135,7 +135,7 @@ fn a_qos_2_delivery_that_has_begun_is_no_other_members_after_a_crash() {
 }
 
 #[test]
-fn what_waits_in_the_store_goes_to_one_that_is_connected_when_a_connection_is_lost() {
+fn stored_messages_go_to_a_connected_member_when_a_connection_is_lost() {
     let mut kept = Kept::new();
     leave(&mut kept, "a", 1, 1_000);
     let payloads: Vec<Vec<u8>> = (0..200_u8).map(|number| vec![number]).collect();
@@ -201,7 +201,7 @@ fn numbers(range: std::ops::Range<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn what_no_other_member_has_room_for_stays_with_one_that_is_away() {
+fn messages_without_room_elsewhere_stay_with_a_disconnected_member() {
     let mut kept = Kept::with(small_queues());
     let members = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
     publish_numbers(&mut kept, 0..10);
@@ -215,7 +215,7 @@ fn what_no_other_member_has_room_for_stays_with_one_that_is_away() {
 
 /// The same with messages of which only the numbers are in memory.
 #[test]
-fn what_was_read_for_other_members_that_have_no_room_goes_back() {
+fn messages_read_for_members_without_room_go_back() {
     let mut kept = Kept::with(small_queues());
     let b = join_slow(&mut kept, "b", 1_000);
     publish_numbers(&mut kept, 0..5);
@@ -232,7 +232,7 @@ fn what_was_read_for_other_members_that_have_no_room_goes_back() {
 
 /// Without a store, messages are only in memory.
 #[test]
-fn what_is_not_stored_stays_with_one_that_is_away_too() {
+fn messages_that_are_not_stored_stay_with_a_disconnected_member_as_well() {
     let mut world = World::with(small_queues(), brooklet::core::access::AllowAll);
     let connect = |name| Connect::new(V5, name).resume().expiry(1_000).property(&[0x21, 0, 1]);
     let members = ["a", "b"].map(|name| {
@@ -253,7 +253,7 @@ fn what_is_not_stored_stays_with_one_that_is_away_too() {
 
 /// A disconnected member would lose it: messages at QoS 0 are not queued for it.
 #[test]
-fn what_may_stay_with_one_that_is_away_goes_to_no_other_that_is_away() {
+fn queued_messages_do_not_move_between_disconnected_members() {
     let mut kept = Kept::with(small_queues());
     leave(&mut kept, "c", 0, 1_000);
     let members = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
@@ -266,7 +266,7 @@ fn what_may_stay_with_one_that_is_away_goes_to_no_other_that_is_away() {
 /// Messages queued for an ended session stay in the store, also the one that was sent and not answered, and no crash
 /// loses them.
 #[test]
-fn what_no_member_has_room_for_when_a_session_ends_waits_until_one_has() {
+fn messages_of_an_ended_session_wait_until_a_member_has_room() {
     for crashes in [false, true] {
         let mut kept = Kept::with(small_queues());
         let [_, mut b] = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
@@ -294,7 +294,7 @@ fn what_no_member_has_room_for_when_a_session_ends_waits_until_one_has() {
 
 /// However many messages are queued, at most a page of them is read in vain, and nothing while memory runs out.
 #[test]
-fn what_no_member_has_room_for_is_not_read_again_and_again() {
+fn messages_without_room_are_not_read_repeatedly() {
     let mut kept = Kept::new();
     leave(&mut kept, "a", 1, 1_000);
     publish_numbers(&mut kept, 0..200);
@@ -326,7 +326,7 @@ fn what_no_member_has_room_for_is_not_read_again_and_again() {
 
 /// However often a client comes and goes, what is queued for it does not exceed its queue and what came back to it.
 #[test]
-fn what_comes_back_to_a_full_queue_does_not_leave_it_again() {
+fn messages_that_return_to_a_full_queue_stay_there() {
     let mut kept = Kept::with(Limits { steps_per_turn: 64, ..small_queues() });
     let [mut a, b] = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
     publish_numbers(&mut kept, 0..10);

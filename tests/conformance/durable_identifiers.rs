@@ -30,7 +30,7 @@ fn again(before: &[(u16, bool, Vec<u8>)]) -> Vec<(u16, bool, Vec<u8>)> {
 }
 
 #[test]
-fn what_was_sent_at_once_comes_again_under_its_own_identifier() {
+fn a_message_sent_at_once_comes_again_with_its_own_identifier() {
     let mut kept = Kept::new();
     let peer = connect(&mut kept, 10);
     kept.publish(&[b"1", b"2", b"3", b"4"]);
@@ -51,7 +51,7 @@ fn what_was_sent_at_once_comes_again_under_its_own_identifier() {
 }
 
 #[test]
-fn what_was_sent_from_the_queue_comes_again_under_its_own_identifier() {
+fn a_message_sent_from_the_queue_comes_again_with_its_own_identifier() {
     let mut kept = Kept::new();
     let peer = connect(&mut kept, 1);
     kept.publish(&[b"1", b"2", b"3"]);
@@ -107,7 +107,7 @@ fn identifiers_ride_along() {
 
 /// The broker starts again with a configuration that allows fewer messages in flight.
 #[test]
-fn what_has_begun_comes_again_whatever_may_be_in_flight_now() {
+fn deliveries_that_have_begun_come_again_whatever_may_be_in_flight_now() {
     let mut kept = Kept::new();
     let peer = connect(&mut kept, 10);
     kept.publish(&[b"1", b"2", b"3", b"4", b"5"]);

@@ -93,7 +93,7 @@ fn publish_all(world: &mut World, publisher: Peer) {
 }
 
 #[test]
-fn what_waits_and_what_comes_is_judged_where_the_client_is_now() {
+fn queued_and_new_messages_are_checked_at_the_present_listener() {
     for level in [V311, V5] {
         for filter in ["#", "+/t", "$share/g/#"] {
             if level != V5 && filter.starts_with('$') {
@@ -130,7 +130,7 @@ fn what_waits_and_what_comes_is_judged_where_the_client_is_now() {
 }
 
 #[test]
-fn what_came_by_a_subscription_that_has_gone_is_judged_as_well() {
+fn messages_of_an_ended_subscription_are_checked_as_well() {
     for level in [V311, V5] {
         for waiting in 1..=4 {
             for filters in [&["secret/t"][..], &["public/t", "secret/t"]] {
@@ -237,7 +237,7 @@ fn a_session_belongs_to_the_name_that_was_proved() {
 }
 
 #[test]
-fn a_refusal_says_whose_the_session_is_and_what_to_do() {
+fn a_refusal_names_the_owner_of_the_session_and_what_to_do() {
     let mut world = world();
     come(&mut world, PROVING, &lasting(V5, "phone").user_name("ann"));
     let peer = world.open_at(OPEN);

@@ -128,7 +128,7 @@ fn a_mount_point_may_be_too_much() {
 }
 
 #[test]
-fn what_is_retained_or_has_waited_may_be_too_much() {
+fn retained_and_queued_messages_may_be_too_long() {
     let mut world = world(|_| ());
     let away = world.connect(Connect::new(V5, "b").expiry(100).bytes());
     world.ask(away, subscribe(V5, 1, &[], &[("t", 1)]));

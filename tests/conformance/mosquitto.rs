@@ -28,7 +28,7 @@ fn bridge(level: u8) -> Connect {
 }
 
 #[test]
-fn a_bridge_is_let_in_as_one_of_its_version() {
+fn a_bridge_is_accepted_in_its_version() {
     for level in [V31, V311] {
         let mut world = World::new();
         let peer = world.open();
@@ -51,7 +51,7 @@ fn a_bridge_gets_nothing_back_that_it_brought() {
 }
 
 #[test]
-fn a_bridge_is_told_what_is_to_be_retained() {
+fn a_bridge_gets_the_retain_flag() {
     for level in [V31, V311] {
         let mut world = World::new();
         let a = world.connect(bridge(level).bytes());
@@ -67,7 +67,7 @@ fn a_bridge_is_told_what_is_to_be_retained() {
 
 /// By default, a bridge publishes below `$SYS` whether it is connected, also by its Will.
 #[test]
-fn a_bridge_tells_of_its_connection() {
+fn a_bridge_publishes_its_state() {
     const STATE: &str = "$SYS/broker/connection/bridge/state";
     let mut world = World::new();
     let a = world.connect(bridge(V311).will(STATE, b"0", 1, true, &[]).bytes());
@@ -86,7 +86,7 @@ fn a_bridge_tells_of_its_connection() {
 
 /// Rules seldom cover what a bridge publishes there. It is accepted all the same, and its Will is not published.
 #[test]
-fn a_bridge_that_may_not_tell_of_its_connection_is_let_in() {
+fn a_bridge_that_may_not_publish_its_state_is_accepted() {
     const STATE: &str = "$SYS/broker/connection/bridge/state";
     let mut world = World::with(Limits::default(), Strict);
     let watcher = world.connect(Connect::new(V5, "watcher").bytes());

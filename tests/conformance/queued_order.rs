@@ -193,7 +193,7 @@ proptest! {
 }
 
 #[test]
-fn what_comes_as_a_client_returns_waits_after_what_has_waited() {
+fn messages_that_come_as_a_client_returns_follow_queued_ones() {
     for level in [V31, V311, V5] {
         let mut exchange = Exchange::new(level, [level, V311], 1);
         let publish = |qos, count| Step::Publish { publisher: 0, topic: 0, qos, count };

@@ -143,7 +143,7 @@ fn an_ending_connection_keeps_nothing_that_waits() {
 }
 
 #[test]
-fn what_a_group_hands_on_has_not_expired() {
+fn a_group_passes_on_no_expired_messages() {
     let mut world = World::new();
     let away = Connect::new(V5, "a").resume().expiry(5);
     let a = world.connect(away.bytes());
@@ -159,7 +159,7 @@ fn what_a_group_hands_on_has_not_expired() {
 }
 
 #[test]
-fn what_became_too_large_to_be_sent_again_holds_nothing_up() {
+fn a_message_too_large_to_be_sent_again_holds_nothing_up() {
     let mut world = World::new();
     let connect = Connect::new(V5, "a").resume().expiry(100).property(&[0x21, 0, 1]);
     let a = world.connect(connect.bytes());
@@ -191,7 +191,7 @@ fn a_topic_alias_is_left_out_where_it_is_too_much() {
 
 #[cfg(feature = "persistence")]
 #[test]
-fn who_begins_anew_twice_is_not_told_before_his_session_is_gone_for_good() {
+fn a_second_clean_start_is_answered_once_the_session_is_durably_gone() {
     let mut world = World::new();
     let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
     let pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::from_seconds(1) };

@@ -9,7 +9,7 @@ use crate::wire::*;
 use crate::world::Peer;
 
 #[test]
-fn what_was_retained_just_before_the_disk_was_full_is_there_when_it_is_acknowledged() {
+fn a_message_retained_just_before_the_disk_was_full_is_there_when_it_is_acknowledged() {
     let mut kept = Kept::new();
     let peer = kept.world.connect(Connect::new(V5, "p").bytes());
     kept.world.send(peer, Publish::new(V5, "gone", b"gone").retain().qos(1, 1).bytes());
@@ -29,7 +29,7 @@ fn what_was_retained_just_before_the_disk_was_full_is_there_when_it_is_acknowled
 }
 
 #[test]
-fn what_is_not_retained_any_more_needs_no_room() {
+fn a_message_that_is_no_longer_retained_needs_no_space() {
     let mut kept = Kept::new();
     let peer = kept.world.connect(Connect::new(V5, "p").bytes());
     kept.world.send(peer, Publish::new(V5, "a", b"a").retain().bytes());
@@ -42,7 +42,7 @@ fn what_is_not_retained_any_more_needs_no_room() {
 }
 
 #[test]
-fn what_clears_a_topic_is_taken_without_room_and_told_to_all() {
+fn a_message_that_clears_a_topic_needs_no_space_and_reaches_all_subscribers() {
     for level in [V311, V5] {
         for qos in 1..=2 {
             let mut kept = Kept::new();
@@ -70,7 +70,7 @@ fn what_clears_a_topic_is_taken_without_room_and_told_to_all() {
 }
 
 #[test]
-fn an_end_does_not_wait_for_what_there_is_no_room_for() {
+fn the_end_does_not_wait_for_data_without_space() {
     let mut kept = Kept::new();
     let peer = kept.world.connect(Connect::new(V5, "p").bytes());
     kept.set_room(Room::Scarce);
@@ -84,7 +84,7 @@ fn an_end_does_not_wait_for_what_there_is_no_room_for() {
 }
 
 #[test]
-fn messages_of_qos_0_do_not_fill_what_is_left_of_the_disk() {
+fn messages_of_qos_0_do_not_fill_the_rest_of_the_disk() {
     let mut kept = Kept::with(Limits::default());
     kept.world.broker.set_switches(Switches { queues_at_most_once: true, ..Switches::default() });
     kept.leave_sleeper();
@@ -257,7 +257,7 @@ fn nothing_that_needs_room_is_written_where_there_is_none() {
 }
 
 #[test]
-fn what_waits_for_room_comes_when_there_is_some() {
+fn messages_that_wait_for_space_come_when_there_is_some() {
     let mut all = Populated::new();
     all.kept.set_room(Room::Scarce);
     all.kept.world.cut(all.heir);
@@ -297,7 +297,7 @@ fn connack(all: &mut Populated, connect: &Connect) -> Option<u8> {
 }
 
 #[test]
-fn who_needs_nothing_kept_does_not_wait_for_a_disk_without_room() {
+fn clients_that_store_nothing_do_not_wait_for_a_full_disk() {
     let mut all = Populated::new();
     // This client already waits for its CONNACK when the space is gone.
     let early = all.kept.world.open();
@@ -333,7 +333,7 @@ fn a_client_does_not_wait_until_the_end_of_another_is_durable() {
 }
 
 #[test]
-fn what_makes_room_is_taken_without_any() {
+fn packets_that_free_space_need_none() {
     for room in [Room::Scarce, Room::Gone] {
         let mut all = Populated::new();
         let peer = all.kept.world.connect(Connect::new(V5, "p").bytes());

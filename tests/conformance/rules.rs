@@ -309,7 +309,7 @@ fn a_certificate_stands_for_user_name_and_password() {
 }
 
 #[test]
-fn a_certificate_is_nobodys_password_elsewhere() {
+fn a_certificate_is_no_password_elsewhere() {
     let (mut world, asked) = witnessed(|_| {});
     let peer = introduce(&mut world, "ann");
     world.ask(peer, Connect::new(V311, "a").user_name("ann").bytes());
@@ -375,7 +375,7 @@ fn a_mount_point_holds_for_retained_messages_wills_and_shares() {
 }
 
 #[test]
-fn a_mount_point_is_part_of_what_is_asked_about() {
+fn a_mount_point_is_part_of_the_questions() {
     let (mut world, asked) = witnessed(|rules| rules.mount_point = Some("site/".into()));
     let connect = Connect::new(V5, "a").will("w", b"", 0, false, &[]);
     let peer = connect_at(&mut world, STRICT, &connect);
@@ -462,7 +462,7 @@ fn qos_is_raised_where_that_is_wanted() {
 }
 
 #[test]
-fn who_is_refused_is_told_why() {
+fn a_refused_client_is_told_why() {
     let mut world = world(|rules| rules.versions = [true, true, false]);
     let (packet, _) = answer(&mut world, STRICT, &Connect::new(V5, "a"));
     assert_eq!(packet[3], ReasonCode::UnsupportedProtocolVersion.value());

@@ -132,7 +132,7 @@ fn all_that_is_told_comes_out_of_the_table_of_figures() {
 }
 
 #[test]
-fn what_sockets_do_not_take_is_told_until_they_do() {
+fn bytes_that_sockets_do_not_take_are_reported_until_they_do() {
     let mut world = told(10);
     let reader = client(&mut world, "slow");
     subscribe_to(&mut world, reader, "x", 0);
@@ -150,7 +150,7 @@ fn what_sockets_do_not_take_is_told_until_they_do() {
 }
 
 #[test]
-fn it_is_told_when_a_wall_clock_shows_a_whole_interval() {
+fn statistics_are_published_when_the_wall_clock_shows_a_whole_interval() {
     let mut world = told(10);
     let watcher = watch(&mut world, "$SYS/broker/uptime");
     world.pass(6_499);
@@ -165,7 +165,7 @@ fn it_is_told_when_a_wall_clock_shows_a_whole_interval() {
 }
 
 #[test]
-fn only_what_has_changed_is_told() {
+fn only_changed_values_are_published() {
     let mut world = told(1);
     let watcher = watch(&mut world, "$SYS/broker/clients/+");
     world.pass(10_000);
@@ -185,7 +185,7 @@ fn only_what_has_changed_is_told() {
 }
 
 #[test]
-fn the_numbers_are_those_of_what_happened() {
+fn the_numbers_match_the_events() {
     let mut world = told(1);
     let away = world.connect(Connect::new(V5, "away").expiry(5).bytes());
     subscribe_to(&mut world, away, "t", 1);
@@ -234,7 +234,7 @@ fn rates_are_told_in_hundredths_and_fade() {
 }
 
 #[test]
-fn nobody_writes_there_and_limits_do_not_count_it() {
+fn no_client_publishes_there_and_limits_do_not_count_it() {
     let mut world = World::with_limits(|limits| {
         limits.retained_count = 1;
         limits.retained_bytes = 200;
@@ -271,7 +271,7 @@ fn bridges_say_there_whether_they_are_connected() {
 }
 
 #[test]
-fn who_may_read_it_is_asked() {
+fn reading_it_needs_permission() {
     let mut world = World::with(Limits::default(), Doorman::default());
     tell(&mut world, 1);
     let peer = client(&mut world, "a");
@@ -281,7 +281,7 @@ fn who_may_read_it_is_asked() {
 }
 
 #[test]
-fn behind_a_peak_everything_is_told_once_more() {
+fn after_a_peak_everything_is_published_again() {
     let mut world = told(60);
     let watching = watch(&mut world, "$SYS/broker/+");
     let publisher = client(&mut world, "p");
@@ -300,7 +300,7 @@ fn behind_a_peak_everything_is_told_once_more() {
 }
 
 #[test]
-fn it_wakes_nobody_who_does_not_want_it() {
+fn it_wakes_no_broker_without_an_interval() {
     let mut world = World::new();
     assert_eq!(world.broker.next_deadline(), None);
     tell(&mut world, 10);
@@ -313,7 +313,7 @@ fn it_wakes_nobody_who_does_not_want_it() {
 }
 
 #[test]
-fn what_limits_refuse_and_leave_out_is_counted() {
+fn refusals_and_omissions_by_limits_are_counted() {
     let mut world = World::with_limits(|limits| {
         limits.subscriptions_per_session = 3;
         limits.matches_per_session = 2;

@@ -106,7 +106,7 @@ fn older_clients_are_refused_in_their_own_words() {
 }
 
 #[test]
-fn what_a_wildcard_matches_is_judged_message_by_message() {
+fn messages_for_a_wildcard_are_checked_one_by_one() {
     let mut world = world(RULES);
     let reader = user(&mut world, "r", "reader");
     subscribe_to(&mut world, reader, "#", 2);
@@ -131,7 +131,7 @@ fn a_denied_publication_says_why() {
 }
 
 #[test]
-fn members_of_a_group_who_may_not_have_a_message_are_passed_over() {
+fn group_members_that_may_not_have_a_message_are_skipped() {
     let mut world = world("user writer\ntopic #\nuser one\ntopic a/1\nuser all\ntopic read a/#\n");
     let (one, all) = (user(&mut world, "1", "one"), user(&mut world, "2", "all"));
     for peer in [one, all] {
@@ -193,7 +193,7 @@ fn a_will_is_judged_at_connect_and_when_it_is_due() {
 }
 
 #[test]
-fn a_session_is_taken_over_by_its_own_user_alone() {
+fn only_its_own_user_takes_a_session_over() {
     let mut world = world(RULES);
     let connect = |name: Option<&str>| {
         let connect = Connect::new(V5, "c").resume().expiry(100);
@@ -250,7 +250,7 @@ fn rules_that_change_hold_for_subscriptions_that_are_there() {
 }
 
 #[test]
-fn what_waits_is_judged_by_the_new_rules() {
+fn queued_messages_are_checked_by_the_new_rules() {
     let mut world = world(RULES);
     let connect = Connect::new(V5, "r").user_name("reader").resume().expiry(100);
     let reader = world.connect(connect.bytes());
@@ -279,7 +279,7 @@ fn what_waits_is_judged_by_the_new_rules() {
 }
 
 #[test]
-fn who_may_not_stay_goes_and_who_is_nobody_loses_the_session() {
+fn a_client_that_may_not_stay_is_disconnected_and_an_unknown_one_loses_its_session() {
     let mut world = world("user gone\ntopic #\nuser changed\ntopic #\n");
     let connect = |name: &str| Connect::new(V5, name).user_name(name).resume().expiry(100).bytes();
     let (gone, changed) = (world.connect(connect("gone")), world.connect(connect("changed")));
@@ -306,7 +306,7 @@ impl AccessControl for Closed {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_why_and_not_which_names_there_are() {
+fn a_refused_client_gets_a_reason_that_does_not_reveal_which_names_exist() {
     for (reason, connect, why) in [
         (
             ReasonCode::BadUserNameOrPassword,

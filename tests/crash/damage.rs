@@ -358,7 +358,7 @@ fn act(server: &Server, life: u16) {
 }
 
 #[test]
-fn what_is_damaged_is_never_delivered_and_never_missing_without_a_word() {
+fn damaged_data_is_never_delivered_and_never_missing_without_a_report() {
     let mut place = Place::new("damage", "max_queued_messages 0\n");
     let stages = filled(&mut place);
     let directory = place.data();

@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_flushed_is_there_and_the_rest_by_chance() {
+    fn flushed_data_is_there_and_the_rest_by_chance() {
         let mut disk = Disk::default();
         disk.follow(LOG, "/d", true);
         assert_eq!(after(&disk, Cut::Nothing, 0), [1, 2]);

@@ -377,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_cover_what_they_should() {
+    fn filters_match_the_right_topics() {
         for (filter, topic, expected) in [
             ("a/1", "a/1", true),
             ("a/+", "a/1", true),
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_come_is_found() {
+    fn wrong_deliveries_are_found() {
         type Wrong = fn(&mut Ledger, usize);
         let twice: Wrong = |ledger, number| {
             ledger.delivered(0, number, 2, false, false);

@@ -10,7 +10,7 @@ use crate::wire::{Connect, DISCONNECT, V5, V311, packet, properties};
 const IDLE_CONNECTION: usize = 2 * KIB;
 
 #[test]
-fn slow_lorises_hold_little_and_are_shown_the_door() {
+fn slow_lorises_hold_little_memory_and_are_disconnected() {
     let mut target = Target::start(&[]);
     let connect = Connect::new(V311, "loris").bytes();
     let mut lorises: Vec<Peer> = (0..400).map(|_| Peer::open(target.address())).collect();
@@ -76,7 +76,7 @@ fn half_packets_are_kept_as_far_as_they_came() {
 }
 
 #[test]
-fn property_bombs_leave_nothing_behind() {
+fn the_memory_of_property_bombs_is_given_back() {
     let mut target = Target::start(&[]);
     let bomb = user_property("n", "v").repeat(8_000);
     for _ in 0..10 {

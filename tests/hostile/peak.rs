@@ -53,7 +53,7 @@ fn connect(broker: &mut Broker, name: &str, flags: u8) -> ConnectionId {
 }
 
 #[test]
-fn a_peak_leaves_nothing_behind() {
+fn the_memory_of_a_peak_is_given_back() {
     let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
     let publisher = connect(&mut broker, "publisher", 2);
     broker.check_memory();

@@ -46,6 +46,6 @@ fn no_more_is_held_than_may_be() {
 }
 
 #[test]
-fn what_is_to_be_durable_is_counted() {
+fn data_that_waits_to_become_durable_is_counted() {
     is_right(journal::compare_all);
 }

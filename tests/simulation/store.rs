@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_written_twice_leaves_what_it_leaves_once() {
+    fn a_batch_written_twice_has_the_same_result_as_once() {
         for seed in 0..200 {
             let mut chance = Chance::new(seed);
             let mut store = Store::default();
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_restored_comes_in_its_order_and_in_the_time_of_the_new_broker() {
+    fn records_are_restored_in_order_and_in_the_time_of_the_new_broker() {
         let mut store = Store::default();
         let away = StoredPresence::Away { ends: seconds(30), sent_until: Some(MessageNumber(number(50))) };
         let records = vec![

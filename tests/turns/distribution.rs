@@ -90,7 +90,7 @@ fn subscribed(connect: Vec<u8>, qos: u8) -> Vec<u8> {
 /// It is retained before its recipients are looked up, so a subscription made in the meantime gets it as a retained
 /// message.
 #[test]
-fn a_subscription_that_is_made_meanwhile_gets_it_as_a_retained_message() {
+fn a_later_subscription_gets_it_as_a_retained_message() {
     let mut midway = Midway::with(server(), subscribed(clean("last"), 1), clean("p"), &message().retain());
     let late = midway.server.open(subscribed(clean("late"), 1));
     midway.server.turn();
@@ -104,7 +104,7 @@ fn a_subscription_that_is_made_meanwhile_gets_it_as_a_retained_message() {
 
 /// If it is not retained, its recipients are those found when it comes.
 #[test]
-fn a_subscription_that_is_made_meanwhile_does_not_get_it_otherwise() {
+fn a_later_subscription_does_not_get_it_otherwise() {
     let mut midway = Midway::new(subscribed(clean("last"), 1), clean("p"));
     let late = midway.server.open(subscribed(clean("late"), 1));
     midway.server.turn();
@@ -401,7 +401,7 @@ fn access_rules_are_replaced_in_the_midst_of_a_subscribe() {
 
 /// The retained message changes while the former one is on its way: every client gets both, in order.
 #[test]
-fn the_retained_message_changes_meanwhile() {
+fn the_retained_message_changes_during_the_distribution() {
     let mut midway = Midway::with(server(), subscribed(clean("last"), 1), clean("p"), &message().retain());
     let other = midway.server.open(clean("other"));
     midway.server.send(other, Publish::new(V5, "t", b"").qos(1, 1).retain().bytes());
@@ -461,7 +461,7 @@ fn filters_come_and_go_while_they_are_looked_up() {
 /// More messages of disconnected clients than may wait: the rest of some is dropped, and comes when their clients send
 /// them again.
 #[test]
-fn what_is_dropped_comes_when_it_is_sent_again() {
+fn a_dropped_message_comes_when_it_is_sent_again() {
     let mut server = server();
     let subscribers = subscribers(&mut server, 400, "t", 0);
     let name = |number: usize| format!("p{number}");

@@ -25,7 +25,7 @@ fn a_burst_for_very_many_kept_subscribers() {
 
 /// Disconnected clients return for their stored messages, all at once.
 #[test]
-fn very_many_come_back_for_what_was_kept() {
+fn very_many_return_for_stored_messages() {
     let mut server = Server::new().keeping();
     let subscribers = lasting_subscribers(&mut server, 1_000, "t", 1);
     for peer in subscribers {
@@ -95,7 +95,7 @@ fn the_answer_waits_until_the_last_recipient_is_durable() {
 
 /// The recipients served last need nothing to be durable; the answer waits for the first ones all the same.
 #[test]
-fn the_answer_waits_for_those_who_were_served_first() {
+fn the_answer_waits_for_the_first_recipients() {
     let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).keeping();
     let first = lasting_subscribers(&mut server, 300, "t", 1);
     for peer in first {

@@ -125,7 +125,7 @@ fn a_run_for_very_many_does_not_starve_beside_floods() {
 
 /// Statistics that the broker publishes, for very many subscribers.
 #[test]
-fn very_many_listen_to_what_the_broker_tells_of_itself() {
+fn very_many_subscribe_to_the_statistics() {
     let mut server = Server::new();
     server.broker.tell_of_itself(Some(Duration::from_seconds(10)), Duration::ZERO, server.now());
     let listeners = subscribers(&mut server, 1_500, "$SYS/#", 0);
@@ -150,7 +150,7 @@ fn very_many_listen_to_what_the_broker_tells_of_itself() {
 
 /// Everything in flight to very many clients is sent again when they return.
 #[test]
-fn very_many_come_back_for_what_they_have_not_acknowledged() {
+fn very_many_return_for_unacknowledged_messages() {
     let mut server = Server::new();
     let peers = crate::clients::lasting_subscribers(&mut server, 300, "t", 1);
     let publisher = publisher(&mut server);

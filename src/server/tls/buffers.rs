@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_without_any_effect_is_held() {
+    fn input_without_any_effect_is_held() {
         let mut buffers = Buffers::default();
         for _ in 0..100 {
             buffers.read(&record(1000));

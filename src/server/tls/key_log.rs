@@ -72,7 +72,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn keys_are_for_the_owner_of_the_file_and_come_behind_each_other() {
+    fn keys_are_appended_and_only_the_owner_of_the_file_can_read_them() {
         let path = std::env::temp_dir().join(format!("brooklet-keys-{}", std::process::id()));
         let _ = fs::remove_file(&path);
         let keys = KeyLog::new(&path);

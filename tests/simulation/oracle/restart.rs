@@ -239,7 +239,7 @@ mod tests {
     const PAYLOAD: &[u8] = b"retained";
     const FIRST: Delivery = Delivery::AtLeastOnce(PacketIdentifier::FIRST);
 
-    fn is_worked_off(oracle: &mut Oracle, id: ConnectionId, packet: Vec<u8>) {
+    fn is_processed(oracle: &mut Oracle, id: ConnectionId, packet: Vec<u8>) {
         let statistics = Statistics::default();
         oracle.sent(id, packet);
         oracle.begin_call(&statistics, &statistics, Time::ZERO);
@@ -269,7 +269,7 @@ mod tests {
             will: None,
         };
         oracle.opened(id, Time::ZERO);
-        is_worked_off(oracle, id, device.connect(id, &greeting));
+        is_processed(oracle, id, device.connect(id, &greeting));
     }
 
     /// A subscription of QoS 1 was owed retained messages, and before any of them was seen, it was made again at QoS 0
@@ -286,12 +286,12 @@ mod tests {
         oracle.begin_durability(true);
         let mut device = Device::new("d".to_owned(), 10);
         connects(&mut oracle, &mut device, first);
-        is_worked_off(&mut oracle, first, encoded(&retained(false, FIRST)));
+        is_processed(&mut oracle, first, encoded(&retained(false, FIRST)));
         let filter = TopicFilter::new(TOPIC).expect("good");
         let asking = Subscription::new(filter, QoS::AtLeastOnce);
         let mut anew = Subscription::new(filter, QoS::AtMostOnce);
         anew.retain_handling = RetainHandling::DoNotSend;
-        is_worked_off(&mut oracle, first, device.subscribe(&[asking, anew], None));
+        is_processed(&mut oracle, first, device.subscribe(&[asking, anew], None));
         oracle.batch_is_closed(true);
         oracle.batch_is_durable();
         oracle.crash(&[(TOPIC.to_owned(), PAYLOAD.to_vec())].into(), &BTreeMap::new(), Time::ZERO);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_leaves_to_be_handed_over_comes_by_the_terms_of_then_or_of_now() {
+    fn retained_messages_owed_after_a_crash_come_on_the_former_or_present_terms() {
         for (dup, delivery) in [(true, FIRST), (false, Delivery::AtMostOnce)] {
             let (mut oracle, id) = crashed();
             is_written(&mut oracle, id, &retained(dup, delivery));
@@ -328,18 +328,18 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the retained message of b/c for d is missing")]
-    fn what_a_crash_leaves_to_be_handed_over_comes() {
+    fn retained_messages_owed_after_a_crash_come() {
         let (mut oracle, id) = crashed();
         oracle.check_at_rest(id, false);
     }
 
     #[test]
-    fn a_pubrec_says_what_became_of_a_message_also_after_a_crash() {
+    fn a_pubrec_reports_the_outcome_of_a_message_even_after_a_crash() {
         for (reason_code, counts) in [(ReasonCode::Success, true), (ReasonCode::QuotaExceeded, false)] {
             let (mut oracle, id) = crashed();
             let identifier = PacketIdentifier::FIRST;
             let published = retained(false, Delivery::ExactlyOnce(identifier));
-            is_worked_off(&mut oracle, id, encoded(&published));
+            is_processed(&mut oracle, id, encoded(&published));
             oracle.session("d").uncertain.insert(identifier.value());
             let debt = oracle.lines.get_mut(&id).and_then(|line| line.answers.back_mut());
             debt.expect("a PUBREC is owed").answer = Answer::PubRec(identifier.value(), vec![reason_code]);
