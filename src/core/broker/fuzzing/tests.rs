@@ -16,6 +16,7 @@ fn any_bytes_leave_the_core_consistent() {
 /// A broker counts the same memory next to another one, after each operation and until the end, whether the other is
 /// called between its calls or within them. After each turn it is also checked that the count is true.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "to be alone, a broker needs a thread of its own")]
 fn two_brokers_of_one_thread_count_apart() {
     try_out("broker", 400, |data| {
         let (one, other) = data.split_at(data.len() / 2);
