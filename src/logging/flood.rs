@@ -10,7 +10,7 @@ const LINES_PER_SECOND: u64 = 20;
 pub(super) struct Flood {
     /// The number of lines that may be written now.
     allowed: u64,
-    /// The second in which `allowed` was last increased.
+    /// The second in which `allowed` was last updated.
     second: u64,
     omitted: u64,
 }
