@@ -50,14 +50,14 @@ impl Server {
 
     /// Handles a poller event of the outgoing connection with this number.
     #[inline(never)]
-    pub(super) fn hear_call(&mut self, number: usize, event: &Event, now: Time) {
+    pub(super) fn handle_call_event(&mut self, number: usize, event: &Event, now: Time) {
         let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
-        calls.heard(number, event, &mut world);
+        calls.handle_event(number, event, &mut world);
     }
 
     /// Handles the addresses that have arrived, and gives up attempts that have taken too long.
     #[inline]
-    pub(super) fn attend_calls(&mut self, now: Time) {
+    pub(super) fn handle_calls(&mut self, now: Time) {
         if self.resolver.is_asked() {
             self.take_addresses(now);
         }

@@ -35,7 +35,7 @@ impl Server {
     }
 
     /// Handles the signals that have come. Returns whether the broker is to end.
-    pub(super) fn heed_signals(&mut self) -> bool {
+    pub(super) fn handle_signals(&mut self) -> bool {
         let mut is_ended = false;
         for signal in self.signals.take() {
             match signal {

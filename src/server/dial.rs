@@ -217,7 +217,7 @@ impl Calls {
     }
 
     /// Handles a poller event of the link with this number.
-    pub(super) fn heard(&mut self, index: usize, event: &Event, world: &mut World<'_>) {
+    pub(super) fn handle_event(&mut self, index: usize, event: &Event, world: &mut World<'_>) {
         let Some(id) = u32::try_from(index).ok().and_then(|index| self.calls.id_at(index)) else { return };
         let call = &mut self.calls[id];
         match &mut call.stage {

@@ -139,7 +139,7 @@ impl Layers {
     }
 
     /// Whether the header, handshake or record in progress is longer than what is kept when no memory is left.
-    pub(super) fn keep_much(&self) -> bool {
+    pub(super) fn holds_much(&self) -> bool {
         let header = self.proxy.as_ref().map_or(0, |header| header.reader.memory());
         let record = self.tls.as_ref().map_or(0, Layer::unfinished);
         let request = self.websocket.as_ref().map_or(0, WebSocket::memory);
@@ -227,12 +227,12 @@ impl Layers {
             return Ok(total);
         }
         if websocket.is_masking() {
-            bring_out_frames(websocket, tls, socket)?;
+            write_pending_frames(websocket, tls, socket)?;
             if websocket.has_answers() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             let count = websocket.mask(slices);
-            bring_out_frames(websocket, tls, socket)?;
+            write_pending_frames(websocket, tls, socket)?;
             return Ok(count);
         }
         loop {
@@ -259,15 +259,15 @@ impl Layers {
     /// Writes the output of the layers themselves, until it is all written or the socket would block. Each write
     /// through the layers ends with this call, which counts what is left.
     pub(super) fn flush(&mut self, socket: &mut impl Write) -> io::Result<()> {
-        let outcome = self.bring_out(socket);
+        let outcome = self.write_pending(socket);
         self.count();
         outcome
     }
 
-    fn bring_out(&mut self, socket: &mut impl Write) -> io::Result<()> {
+    fn write_pending(&mut self, socket: &mut impl Write) -> io::Result<()> {
         let Self { tls, websocket, closing, .. } = self;
         if let Some(websocket) = websocket {
-            bring_out_frames(websocket, tls, socket)?;
+            write_pending_frames(websocket, tls, socket)?;
         }
         let is_said = websocket.as_ref().is_none_or(|websocket| !websocket.has_answers());
         if *closing == Closing::Begun && is_said {
@@ -308,7 +308,7 @@ impl Header {
 }
 
 /// Writes the output of WebSocket itself, until it is all written or the socket would block.
-fn bring_out_frames(
+fn write_pending_frames(
     websocket: &mut WebSocket,
     tls: &mut Option<Layer>,
     socket: &mut impl Write,

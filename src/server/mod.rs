@@ -235,7 +235,7 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.notifier.tell("READY=1");
         while !self.turn(&mut events, None)? {}
-        self.say_farewell(&mut events)
+        self.shut_down(&mut events)
     }
 
     /// Takes one turn of the loop, and waits no longer than until `latest`. Returns whether the broker is to end.
@@ -245,23 +245,23 @@ impl Server {
         log::logger().flush();
         let now = self.wait(events, latest)?;
         self.share_turn(self.links.waiting() + events.iter().count());
-        self.look_for_room(now);
+        self.check_storage_room(now);
         self.exchange(now)?;
-        let is_signalled = self.hear(events, now);
+        let is_signalled = self.read_input(events, now);
         self.accept(now);
         self.exchange(now)?;
         self.take_pages(now);
-        self.obey(now);
+        self.apply_effects(now);
         self.answer(now);
         self.broker.tick(now, TIMERS_PER_TURN);
-        self.obey(now);
+        self.apply_effects(now);
         self.look_for_ends(now);
-        self.attend_calls(now);
+        self.handle_calls(now);
         self.exchange(now)?;
         self.write(now);
         self.reap(now);
         self.give_back(now);
-        self.notifier.live(now);
+        self.notifier.keep_alive(now);
         Ok(is_signalled)
     }
 
@@ -331,7 +331,7 @@ impl Server {
     }
 
     /// Does what the core asks for in addition to writing.
-    fn obey(&mut self, now: Time) {
+    fn apply_effects(&mut self, now: Time) {
         while let Some(effect) = self.broker.next_effect() {
             match effect {
                 Effect::Close(id) => {
@@ -353,7 +353,7 @@ impl Server {
     }
 
     /// Stops listening, closes all connections and gives the peers some time to close their side.
-    fn say_farewell(&mut self, events: &mut Events) -> io::Result<()> {
+    fn shut_down(&mut self, events: &mut Events) -> io::Result<()> {
         self.notifier.tell("STOPPING=1");
         info!("brooklet version {} terminating", env!("CARGO_PKG_VERSION"));
         self.close_all();

@@ -59,7 +59,7 @@ impl Notifier {
     }
 
     /// Sends a keep-alive, if one is due.
-    pub(super) fn live(&mut self, now: Time) {
+    pub(super) fn keep_alive(&mut self, now: Time) {
         if let Some(interval) = self.interval.filter(|_| self.next <= now) {
             self.next = now + interval;
             self.tell("WATCHDOG=1");
@@ -97,14 +97,14 @@ mod tests {
         let mut notifier = Notifier::new(Some(format!("@{name}").into()), Some("3000000"));
         notifier.tell("READY=1");
         assert_eq!(heard(&manager), "READY=1");
-        notifier.live(Time::ZERO);
+        notifier.keep_alive(Time::ZERO);
         assert_eq!(
             (heard(&manager).as_str(), notifier.due()),
             ("WATCHDOG=1", Some(Time::from_milliseconds(1_500)))
         );
-        notifier.live(Time::from_milliseconds(1_499));
+        notifier.keep_alive(Time::from_milliseconds(1_499));
         assert_eq!(heard(&manager), "");
-        notifier.live(Time::from_milliseconds(1_500));
+        notifier.keep_alive(Time::from_milliseconds(1_500));
         assert_eq!(heard(&manager), "WATCHDOG=1");
     }
 
@@ -113,7 +113,7 @@ mod tests {
         for name in [None, Some("/no/such/socket".into()), Some("".into())] {
             let mut notifier = Notifier::new(name, Some("3000000"));
             notifier.tell("READY=1");
-            notifier.live(Time::ZERO);
+            notifier.keep_alive(Time::ZERO);
             assert_eq!(notifier.due(), None);
         }
     }

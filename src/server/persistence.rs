@@ -21,7 +21,7 @@ use crate::storage::store::{Opening, Store};
 use crate::storage::thread::{self, Storage, StorageAnswer, room};
 
 /// How long a check of the free disk space stays valid. A message that is accepted although the disk is full delays
-/// the answers to its client, its own and all later ones. A check takes about a microsecond.
+/// its own answer and all later ones. A check takes about a microsecond.
 const ROOM_KNOWN: Duration = Duration::from_milliseconds(1);
 /// How often a full disk is checked again.
 const ROOM_AWAITED: Duration = Duration::from_milliseconds(250);
@@ -135,7 +135,7 @@ impl Server {
         if self.persistence.is_none() {
             return Ok(());
         }
-        self.take_kept(now)?;
+        self.take_storage_answers(now)?;
         while let Some(id) = self.broker.next_answered() {
             self.write_one(id, now);
         }
@@ -144,10 +144,10 @@ impl Server {
     }
 
     /// Takes the results from the storage thread.
-    fn take_kept(&mut self, now: Time) -> io::Result<()> {
+    fn take_storage_answers(&mut self, now: Time) -> io::Result<()> {
         let Some(persistence) = &mut self.persistence else { return Ok(()) };
-        while let Some(kept) = persistence.storage.next_answer() {
-            match kept {
+        while let Some(answer) = persistence.storage.next_answer() {
+            match answer {
                 StorageAnswer::Durable { number, statistics } => {
                     persistence.is_stuck = false;
                     self.broker.set_storage_figures(StorageFigures {
@@ -179,7 +179,7 @@ impl Server {
     }
 
     /// Makes sure that the core knows whether there is disk space, before it accepts anything.
-    pub(super) fn look_for_room(&mut self, now: Time) {
+    pub(super) fn check_storage_room(&mut self, now: Time) {
         let Some(persistence) = &mut self.persistence else { return };
         if now.since(persistence.looked) >= ROOM_KNOWN {
             persistence.looked = now;

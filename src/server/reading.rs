@@ -39,7 +39,7 @@ enum Left {
 impl Server {
     /// Reads the links that have input, and those that had more than their share in an earlier turn. Returns whether a
     /// signal asks the broker to end.
-    pub(super) fn hear(&mut self, events: &Events, now: Time) -> bool {
+    pub(super) fn read_input(&mut self, events: &Events, now: Time) -> bool {
         self.read_suspects(now);
         self.read_soon(now);
         if self.is_crowded {
@@ -57,11 +57,11 @@ impl Server {
         for event in events {
             match event.token() {
                 WAKER => self.broker.take_decisions(),
-                SIGNALS => is_signalled |= self.heed_signals(),
+                SIGNALS => is_signalled |= self.handle_signals(),
                 Token(token) if token < SIGNALS.0 => self.connections_wait(token),
                 token => match Owner::of(token) {
-                    (Owner::Client, number) => self.hear_client(number, event, now),
-                    (Owner::Caller, number) => self.hear_call(number, event, now),
+                    (Owner::Client, number) => self.handle_client_event(number, event, now),
+                    (Owner::Caller, number) => self.handle_call_event(number, event, now),
                 },
             }
         }
@@ -69,7 +69,7 @@ impl Server {
     }
 
     #[inline]
-    fn hear_client(&mut self, number: usize, event: &Event, now: Time) {
+    fn handle_client_event(&mut self, number: usize, event: &Event, now: Time) {
         let Some((id, link)) = self.links.clients.at(number) else { return };
         if event.is_read_closed() {
             link.read_closed();
@@ -278,7 +278,7 @@ impl Server {
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         let is_over = outcome == Outcome::Closed;
         match outcome {
-            Outcome::Open if layers.keep_much() && self.broker.may_keep_no_more(id) => {
+            Outcome::Open if layers.holds_much() && self.broker.may_keep_no_more(id) => {
                 // The client is told, if its socket takes that now, and the link does not linger: its memory is
                 // needed.
                 self.broker.abandon(id, "there is too little memory", now);

@@ -18,7 +18,7 @@ impl Server {
 
     pub(super) fn take_pages(&mut self, _now: Time) {}
 
-    pub(super) fn look_for_room(&mut self, _now: Time) {}
+    pub(super) fn check_storage_room(&mut self, _now: Time) {}
 
     pub(super) fn persistence_due(&self) -> Option<Time> {
         self.persistence.as_ref().map(|never| match *never {})

@@ -33,7 +33,7 @@ impl Signals {
 
 impl Server {
     #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "signals are a feature")]
-    pub(super) const fn heed_signals(&mut self) -> bool {
+    pub(super) const fn handle_signals(&mut self) -> bool {
         false
     }
 }

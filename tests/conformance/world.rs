@@ -177,7 +177,7 @@ impl World {
                 }
             }
             while let Some(effect) = self.broker.next_effect() {
-                self.obey(effect);
+                self.apply(effect);
             }
             self.broker.tick(self.now, 1000);
             self.broker.check_invariants();
@@ -202,7 +202,7 @@ impl World {
         true
     }
 
-    fn obey(&mut self, effect: Effect) {
+    fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Close(peer) => {
                 let output = self.output.entry(peer).or_default();

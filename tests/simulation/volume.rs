@@ -341,12 +341,12 @@ impl Volume {
             }
             self.hear(id);
         }
-        self.obey();
+        self.apply_effects();
         let Self { broker, ledger, now, .. } = self;
         ledger.call(|| broker.tick(*now, TIMERS_PER_TURN));
         let (taken, most) = (self.broker.heaviest_turn(), self.limits.steps_per_turn);
         assert!(taken <= most, "a turn took {taken} steps of {most}");
-        self.obey();
+        self.apply_effects();
         let Self { broker, ledger, clients, now, .. } = self;
         let dirty = ledger.call(|| broker.take_dirty(Vec::new()));
         for &id in &dirty {
@@ -376,7 +376,7 @@ impl Volume {
         client.is_paused = ledger.call(|| broker.received(id, &bytes, *now)) == Intake::Paused;
     }
 
-    fn obey(&mut self) {
+    fn apply_effects(&mut self) {
         let Self { broker, ledger, clients, now, .. } = self;
         while let Some(effect) = ledger.call(|| broker.next_effect()) {
             match effect {

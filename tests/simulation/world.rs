@@ -429,7 +429,7 @@ impl World {
         let clock = self.clock();
         loop {
             let effects = self.take_turn(clock);
-            effects.into_iter().for_each(|effect| self.obey(effect));
+            effects.into_iter().for_each(|effect| self.apply(effect));
             if self.broker.next_deadline().is_none_or(|deadline| deadline > clock) {
                 break;
             }
@@ -481,7 +481,7 @@ impl World {
         self.oracle.end_call();
         tell_unfinished(&self.broker, &mut self.oracle);
         self.trace.note_number(self.now.milliseconds());
-        effects.into_iter().for_each(|effect| self.obey(effect));
+        effects.into_iter().for_each(|effect| self.apply(effect));
     }
 
     /// Does what a server does, until no work is left. With small turns, the next event often happens before that.
@@ -511,7 +511,7 @@ impl World {
         self.write_dirty();
         while let Some(effect) = self.broker.next_effect() {
             self.oracle.ends(effect);
-            self.obey(effect);
+            self.apply(effect);
         }
         self.tick();
         true
@@ -549,7 +549,7 @@ impl World {
         }
     }
 
-    fn obey(&mut self, effect: Effect) {
+    fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Close(id) => {
                 if let Some(link) = self.links.get_mut(&id) {

@@ -348,10 +348,10 @@ impl Server {
         }
         self.exchange();
         self.take_pages();
-        self.obey();
+        self.apply_effects();
         self.answer();
         self.broker.tick(self.now, TIMERS_PER_TURN);
-        self.obey();
+        self.apply_effects();
         self.exchange();
         self.write();
         self.reap();
@@ -429,7 +429,7 @@ impl Server {
         }
     }
 
-    fn obey(&mut self) {
+    fn apply_effects(&mut self) {
         while let Some(effect) = self.broker.next_effect() {
             match effect {
                 Effect::Close(peer) => {
@@ -539,14 +539,14 @@ impl Server {
 
     /// Makes durable what was handed over to the store in an earlier turn.
     fn exchange(&mut self) {
-        self.take_kept();
+        self.take_storage_answers();
         while let Some(peer) = self.broker.next_answered() {
             self.write_one(peer);
         }
         self.hand_over();
     }
 
-    fn take_kept(&mut self) {
+    fn take_storage_answers(&mut self) {
         let Some(keeping) = &mut self.keeping else { return };
         if let Some(batch) = keeping.batch.take_if(|_| !keeping.is_stuck) {
             keeping.store.write(&batch, self.now);

@@ -91,7 +91,7 @@ fn clients_that_ask_for_little_are_read_before_a_crowd() {
         let mut events = Events::with_capacity(2 * crowd.len());
         server.poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
         server.share_turn(events.iter().count());
-        server.hear(&events, server.clock.now());
+        server.read_input(&events, server.clock.now());
         server.links.answered.iter().map(|id| id.index()).collect::<Vec<_>>()
     });
     assert_eq!(heard, [CROWD].into_iter().chain(0..CROWD).collect::<Vec<_>>());
