@@ -15,7 +15,7 @@ use signal_hook_mio::v1_0::Signals as Source;
 pub(super) enum Signal {
     /// End (SIGTERM, SIGINT).
     End,
-    /// Read the configuration anew (SIGHUP).
+    /// Read the configuration again (SIGHUP).
     Reload,
     /// Write unsaved state to disk (SIGUSR1).
     Save,

@@ -1,15 +1,15 @@
-//! Whether several brokers of one thread share nothing: each call counts on its broker's own account, and there are no
-//! other statics below it that it might change.
+//! Checks that several brokers of one thread share nothing: each call counts on its broker's own account, and it can
+//! change no other statics below the server.
 
 use crate::words::without_comments;
 
-/// How a call begins, and how the end of a broker does.
+/// How a call of the broker starts, and how the end of a broker does.
 const BEGINNINGS: [&str; 2] = ["let _entered = self.account.enter();", "self.account.enter_at_last();"];
 
-/// What holds no memory that is counted: a function that does no more than to ask one of these need not enter.
+/// These hold no counted memory: a function that only asks one of them need not enter.
 const NOT_COUNTED: [&str; 2] = ["self.turn.", "self.effects."];
 
-/// Functions of the broker that others can call, and that may change what it holds, but do not enter its account first.
+/// Finds public functions of the broker that may change what it holds, but do not enter its account first.
 pub fn check_calls(text: &str) -> Vec<String> {
     let code = without_comments(text);
     let (mut is_of_broker, mut is_of_trait) = (false, false);
@@ -52,7 +52,7 @@ const STATICS: [(&str, &str); 9] = [
     ("ALL", "a level of the log that never changes"),
 ];
 
-/// Statics, those of a thread included, that nobody has said may be shared.
+/// Finds statics, including thread-local ones, that are not in the list of shared ones.
 pub fn check_statics(text: &str) -> Vec<String> {
     let code = without_comments(text);
     let names = code.lines().filter_map(|line| {
