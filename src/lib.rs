@@ -38,7 +38,6 @@
 //! | 0a | `base::fuzzing` | helpers for the bodies of the fuzz targets | |
 //! | 0a | `base::memory` | the count of the memory that the broker uses | |
 //! | 0a | `base::peer` | the origin of a connection | |
-//! | 0a | `base::planted` | deliberate faults, only to test the simulator | |
 //! | 0a | `base::time` | moments and durations in milliseconds, as plain numbers that are passed in | |
 //! | 0b | `protocol::utf8` | which texts are allowed in a packet | below |
 //! | 0b | `protocol::topic` | Topic Names and Topic Filters as checked types, and matching | below, `protocol::utf8` |

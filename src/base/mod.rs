@@ -7,5 +7,4 @@ pub mod foreign;
 pub mod fuzzing;
 pub mod memory;
 pub mod peer;
-pub mod planted;
 pub mod time;

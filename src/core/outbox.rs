@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
 use crate::base::memory::{self, Audit, Bytes, Counted};
-use crate::base::planted::{Fault, is_planted};
 use crate::core::message::Message;
 use crate::core::slots::ConnectionId;
 
@@ -280,7 +279,7 @@ impl Outbox {
 
     /// Marks the connection dirty again, because its socket takes bytes again.
     pub fn wake(&mut self, dirty: &mut DirtyList) {
-        if !self.is_empty() && !is_planted(Fault::ForgottenDirty) {
+        if !self.is_empty() {
             Self::mark(self.connection, &mut self.waiting, &mut self.is_dirty, dirty);
         }
     }

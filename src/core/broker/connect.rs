@@ -13,7 +13,6 @@ use super::listener_options::{Claim, Refusal, granted_keep_alive, mounted_name};
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
-use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::access::{Client, Question, TOO_MANY_WRONG, Verdict};
 use crate::core::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
@@ -309,7 +308,7 @@ impl Broker {
             }
         }
         if let Some(known) = self.clients.find(client_identifier) {
-            if !connect.clean_start || is_planted(planted::Fault::SessionNotDiscarded) {
+            if !connect.clean_start {
                 self.disarm_session(known);
                 let session = &mut self.clients.sessions[known];
                 session.presence = Presence::Connected(id);

@@ -3,7 +3,6 @@
 
 use super::Broker;
 use super::deliver::DeliveryOptions;
-use crate::base::planted::{self, is_planted};
 use crate::base::time::Time;
 use crate::core::journal::{
     CopyForm, Journal, MessageNumber, Recipient, Record, SessionNumber, StoredDelivery, Urgency,
@@ -139,9 +138,7 @@ impl Broker {
         let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
         let mut publishers = Vec::new();
         while let Some(message) = outgoing.pop_gone() {
-            if !is_planted(planted::Fault::NeverSettled) {
-                publishers.extend(settle(journal, message, number, self.clock.now));
-            }
+            publishers.extend(settle(journal, message, number, self.clock.now));
         }
         for publisher in publishers {
             self.release_answers(publisher);

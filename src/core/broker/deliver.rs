@@ -9,7 +9,6 @@ use super::lookup::Matched;
 use super::turn::steps;
 use crate::base::escape::Escaped;
 use crate::base::memory;
-use crate::base::planted::{self, is_planted};
 use crate::core::journal::MessageNumber;
 use crate::core::message::{Message, Naming, Outbound, Publication, ReceiverCopy};
 use crate::core::session::{Presence, Queued};
@@ -179,7 +178,7 @@ impl Broker {
             Target::Group(group) => return self.deliver_to_group(group, outbound),
         };
         let qos = self.delivered_qos(session, terms.qos(), outbound.publication.qos);
-        if terms.no_local() && publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored) {
+        if terms.no_local() && publisher == Some(session) {
             return None;
         }
         let identifier = terms.identifier();
@@ -206,13 +205,13 @@ impl Broker {
         let [Subscriber { target: Target::Session(session), .. }, _, ..] = *run else {
             return self.deliver_alone(run.first()?, outbound, publisher);
         };
-        let is_own = publisher == Some(session) && !is_planted(planted::Fault::NoLocalIgnored);
+        let is_own = publisher == Some(session);
         let mut wanted = run.iter().map(|entry| entry.terms).filter(|terms| !(is_own && terms.no_local()));
         let first = wanted.next()?;
         let (mut qos, mut as_published) = (first.qos(), first.retain_as_published());
         let mut identifiers: Vec<u32> = first.identifier().into_iter().collect();
         for terms in wanted {
-            qos = if is_planted(planted::Fault::FirstQoSWins) { qos } else { qos.max(terms.qos()) };
+            qos = qos.max(terms.qos());
             as_published |= terms.retain_as_published();
             identifiers.extend(terms.identifier());
         }

@@ -5,7 +5,6 @@ use log::info;
 use super::authorize::allowed;
 use super::{Broker, Effect, Fault, Step};
 use crate::base::escape::Escaped;
-use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::access::Question;
 use crate::core::connection::State;
@@ -127,7 +126,7 @@ impl Broker {
         self.output.sender.queue_at_most_once(&mut self.connections[id], false);
         session.presence =
             Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.clock.now + span) };
-        if why.is_none() && !is_planted(planted::Fault::WillNotCancelled) {
+        if why.is_none() {
             session.will = None;
         }
         if let Some(will) = &mut session.will {

@@ -32,7 +32,6 @@ use super::match_cache::MatchCache;
 use super::turn::{Turn, steps};
 use crate::base::escape::Escaped;
 use crate::base::memory::{self, Audit, Counted};
-use crate::base::planted::{self, is_planted};
 use crate::core::journal::{Record, Urgency};
 use crate::core::message::{Message, Outbound};
 use crate::core::shared_subscription::{Choice, LOOKS_MAXIMUM, Search};
@@ -239,9 +238,6 @@ impl Broker {
         let matched = Rc::clone(matched);
         self.output.sender.encoder.begin();
         let subscribers = matched.subscribers();
-        if is_planted(planted::Fault::RecipientSkipped) && *next > 0 {
-            *next += 1;
-        }
         while let Some(rest) = subscribers.get(*next..).filter(|rest| !rest.is_empty()) {
             if self.turn.is_over() {
                 return false;

@@ -14,7 +14,6 @@ use super::receive::Batch;
 use super::send::takes_as_it_is;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
-use crate::base::planted::{self, is_planted};
 use crate::core::journal::Awaited;
 use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::core::message::Outbound;
@@ -416,7 +415,7 @@ impl Broker {
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
     /// answer to its message or a repeat of it. Tells how many.
     fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if !self.may_answer_together(id, session) || is_planted(planted::Fault::LostPubrel) {
+        if !self.may_answer_together(id, session) {
             return 0;
         }
         let most = self.answers_at_once(id);

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use super::lookup::{Lookup, Matched, Select, Selection};
 use super::turn::Turn;
 use crate::base::memory;
-use crate::base::planted::{Fault, is_planted};
 use crate::core::limits::MATCHES_MEMORY_MAXIMUM;
 use crate::core::subscription::Subscriber;
 use crate::core::trie::{FilterId, Trie};
@@ -58,7 +57,7 @@ impl MatchCache {
             if place.hash == hash
                 && let Some(matched) = &place.matched
                 && matched.topic.as_bytes() == topic
-                && (matched.generation == trie.generation() || is_planted(Fault::StaleMatches))
+                && matched.generation == trie.generation()
             {
                 return Some(matched.clone());
             }

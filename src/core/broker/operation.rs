@@ -6,7 +6,6 @@ use super::distribution::Distribution;
 use super::turn::steps;
 use super::{Broker, Effect, Fault, Step};
 use crate::base::memory::{self, Audit, Counted};
-use crate::base::planted::{self, is_planted};
 use crate::core::access::Verdict;
 use crate::core::connection::State;
 use crate::core::journal::Awaited;
@@ -164,13 +163,6 @@ impl Broker {
     ) -> Result<bool, Fault> {
         self.persistence.begin_message(Some(id));
         let is_served = self.serve_rest(&mut distribution);
-        if !is_served && is_planted(planted::Fault::AnsweredBeforeLast) {
-            let routed = distribution.routed;
-            self.detach_publish(session, delivery, *distribution);
-            let (end, awaited) = (self.connections[id].outbox.end(), self.persistence.take_awaited());
-            self.conclude_with(id, session, delivery, (routed.reason_code(), awaited), end)?;
-            return Ok(true);
-        }
         if !is_served {
             self.suspend_publish(id, session, delivery, distribution);
             return Ok(false);

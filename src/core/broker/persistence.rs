@@ -1,6 +1,5 @@
 //! The journal, if anything is persisted, and the figures of the store.
 
-use crate::base::planted::{self, is_planted};
 use crate::core::journal::{Awaited, OpenJournal};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Delivery, QoS};
@@ -36,10 +35,7 @@ impl Persistence {
     /// Whether a PUBLISH of this QoS to a session has to wait until its Packet Identifier is durable: after a crash, no
     /// other message may have the identifier that the client may have seen with this one.
     pub(super) fn must_prepare(&self, session: SessionId, qos: QoS) -> bool {
-        qos == QoS::ExactlyOnce
-            && self.holds()
-            && self.is_persisted(session)
-            && !is_planted(planted::Fault::IdentifierNotDurable)
+        qos == QoS::ExactlyOnce && self.holds() && self.is_persisted(session)
     }
 
     /// The batch that must be durable before a packet that depends on the latest records may leave.
@@ -50,8 +46,8 @@ impl Persistence {
     /// The latest batch up to which all are durable; the highest number if nothing waits for batches.
     pub(super) fn durable_batch(&self) -> u64 {
         match &self.journal {
-            Some(journal) if !is_planted(planted::Fault::EarlyPubrel) => journal.durable(),
-            _ => u64::MAX,
+            Some(journal) => journal.durable(),
+            None => u64::MAX,
         }
     }
 

@@ -8,7 +8,6 @@ use super::listener_options::mounted_name;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
-use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
@@ -81,9 +80,6 @@ impl Broker {
         if let Delivery::ExactlyOnce(identifier) = delivery
             && self.clients.sessions[session].incoming.contains(identifier)
         {
-            if is_planted(planted::Fault::RepeatedDelivery) {
-                return Ok(false);
-            }
             let awaited = self.persistence.recorded(session);
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
@@ -258,9 +254,6 @@ impl Broker {
         }
         if self.can_be_told(id, delivery) && !self.can_retain(&publication) {
             // Before the message reaches any subscriber: a client that is refused may send it again as a new message.
-            if is_planted(planted::Fault::RefusedDelivered) {
-                self.publish(&mut Outbound::new(publication), (id, session));
-            }
             self.output.statistics.refused += 1;
             return Some(ReasonCode::QuotaExceeded);
         }
@@ -388,9 +381,6 @@ impl Broker {
                 }
             }
         }
-        if is_planted(planted::Fault::EarlyAnswer) {
-            awaited = Awaited::Nothing;
-        }
         awaited
     }
 
@@ -430,8 +420,7 @@ impl Broker {
         if is_known {
             self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
         }
-        let is_early = is_planted(planted::Fault::EarlyPubcomp);
-        let awaited = if is_early { Awaited::Nothing } else { self.persistence.recorded(session) };
+        let awaited = self.persistence.recorded(session);
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
         let reason_code =
             if is_known || !is_v5 { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };

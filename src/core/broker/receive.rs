@@ -6,7 +6,6 @@ use super::budget::Pressure;
 use super::trace::Described;
 use super::turn::steps;
 use super::{Broker, Fault, Intake, Step};
-use crate::base::planted::{self, is_planted};
 use crate::base::time::Time;
 use crate::core::connection::{Connection, State};
 use crate::core::slots::{ConnectionId, SessionId};
@@ -385,9 +384,7 @@ impl Broker {
             self.part(id, session, Some(why));
         }
         let Some(mut connection) = self.connections.remove(id) else { return };
-        if let Some(timer) = connection.timer.take()
-            && !is_planted(planted::Fault::ForgottenTimer)
-        {
+        if let Some(timer) = connection.timer.take() {
             self.clock.wheel.cancel(timer);
         }
         connection.outbox.clear(&mut self.output.sender.dirty);

@@ -6,7 +6,6 @@ use super::clock::Timer;
 use super::deliver::DeliveryOptions;
 use super::turn::steps;
 use super::{Broker, Fault};
-use crate::base::planted::{self, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::message::{Naming, Outbound, ReceiverCopy};
@@ -99,14 +98,10 @@ impl Broker {
         session: SessionId,
         identifier: PacketIdentifier,
     ) -> Result<(), Fault> {
-        if is_planted(planted::Fault::LostPubrel) {
-            return Ok(());
-        }
-        let (awaited, batch) = match is_planted(planted::Fault::EarlyPubrel) {
-            false if self.persistence.is_persisted(session) => {
-                (self.persistence.recorded(session), self.persistence.awaited_batch())
-            }
-            _ => (Awaited::Nothing, 0),
+        let (awaited, batch) = if self.persistence.is_persisted(session) {
+            (self.persistence.recorded(session), self.persistence.awaited_batch())
+        } else {
+            (Awaited::Nothing, 0)
         };
         self.acknowledge_when(id, awaited, AcknowledgementKind::PubRel, identifier, ReasonCode::Success)?;
         let ends_at = self.connections[id].outbox.end();
@@ -220,7 +215,7 @@ impl Broker {
     }
 
     fn begin_queued(&mut self, id: ConnectionId, session: SessionId, queued: &Queued) {
-        if queued.message.expires() <= self.clock.now && !is_planted(planted::Fault::ExpiredDelivered) {
+        if queued.message.expires() <= self.clock.now {
             self.output.statistics.expired += 1;
             self.clients.sessions[session].outgoing_mut().let_go(queued.number);
             return;
@@ -302,7 +297,7 @@ impl Broker {
                     _ => Delivery::AtLeastOnce(identifier),
                 };
                 let copy = ReceiverCopy {
-                    dup: !is_first && !is_planted(planted::Fault::SkippedDup),
+                    dup: !is_first,
                     retain: queued.retain,
                     delivery,
                     identifiers: queued.identifiers.as_slice(),

@@ -9,7 +9,6 @@ use super::copies::queued;
 use super::records::stored_bytes;
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
@@ -116,9 +115,7 @@ impl Broker {
         let mut outgoing = Box::new(Outgoing::default());
         outgoing.begin_at(first);
         outgoing.leave_out(left_out);
-        if !is_planted(Fault::UnmarkedRepeat) {
-            outgoing.sent_until = sent_until.min(journal.messages.last());
-        }
+        outgoing.sent_until = sent_until.min(journal.messages.last());
         let id = self.clients.sessions.insert_with(|_| Session {
             client_identifier: stored.client_identifier.as_str().into(),
             user_name: stored.user_name.as_deref().map(Into::into),
@@ -138,7 +135,7 @@ impl Broker {
         });
         self.clients.directory.insert(&stored.client_identifier, id);
         journal.adopt(id, stored.number);
-        if stored.presence == StoredPresence::Connected && !is_planted(Fault::ExpiryBeginsAnew) {
+        if stored.presence == StoredPresence::Connected {
             // Or each crash would begin the Session Expiry Interval again.
             journal.change(id, stored_bytes(&self.clients.sessions[id]), Urgency::Lazy, self.clock.now);
         }

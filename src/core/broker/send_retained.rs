@@ -19,7 +19,6 @@ use super::budget::Pressure;
 use super::clock::Timer;
 use super::deliver::DeliveryOptions;
 use super::turn::steps;
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Duration;
 use crate::core::journal::Urgency;
 use crate::core::limits::RETAINED_EXAMINED_PER_CALL;
@@ -64,11 +63,6 @@ impl Broker {
             return;
         }
         while let Some(mut retained_send) = self.next_retained_send(session) {
-            if is_planted(Fault::RetainedForLastOnly)
-                && !self.clients.sessions[session].outgoing_mut().retained_sends.is_empty()
-            {
-                continue;
-            }
             let stopped = self.send_retained_of(session, &mut retained_send);
             let is_former = matches!(retained_send.source, Source::Former(_));
             if stopped.is_some() && is_former && !self.may_begin_retained(session, retained_send.terms.qos())
@@ -137,9 +131,6 @@ impl Broker {
             }
             if self.turn.is_over() { Taken::YesAndStop } else { Taken::Yes }
         });
-        if is_planted(Fault::RetainedResumedLate) && walk == Walk::Paused && stopped == Stopped::ShareIsOver {
-            retained.walk(filter, &mut position, self.clock.now, &mut 1, |_, _| Taken::YesAndStop);
-        }
         self.retention.retained = retained;
         retained_send.position = position;
         self.turn.take(before - left);
@@ -192,7 +183,7 @@ impl Broker {
         message: &Message,
         stamp: Stamp,
     ) -> bool {
-        if stamp > retained_send.began.max(retained_send.connected) && !is_planted(Fault::NewerRetained) {
+        if stamp > retained_send.began.max(retained_send.connected) {
             return true;
         }
         let mut outbound = Outbound::stored(message);
@@ -209,7 +200,7 @@ impl Broker {
         }
         // A newer message has come as an ordinary message, or is queued as one.
         let is_queued = qos > QoS::AtMostOnce || self.options.switches.queues_at_most_once;
-        if stamp > retained_send.began && is_queued && !is_planted(Fault::NewerRetained) {
+        if stamp > retained_send.began && is_queued {
             return true;
         }
         if !self.has_room_for_retained(session, qos) || self.must_wait_for_room(session, qos) {
@@ -226,15 +217,12 @@ impl Broker {
             number: None,
             dup: false,
         };
-        let copies = if is_planted(Fault::RetainedTwice) { 2 } else { 1 };
-        for _ in 0..copies {
-            self.output.sender.encoder.begin();
-            self.persistence.begin_message(None);
-            if qos == QoS::AtMostOnce {
-                self.deliver_at_most_once(session, &mut outbound, options);
-            } else {
-                self.begin(session, &mut outbound, options);
-            }
+        self.output.sender.encoder.begin();
+        self.persistence.begin_message(None);
+        if qos == QoS::AtMostOnce {
+            self.deliver_at_most_once(session, &mut outbound, options);
+        } else {
+            self.begin(session, &mut outbound, options);
         }
         true
     }

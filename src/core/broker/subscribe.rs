@@ -9,7 +9,6 @@ use super::operation::FilterWork;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
-use crate::base::planted::{self, is_planted};
 use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::session::Reading;
@@ -181,8 +180,7 @@ impl Broker {
         let refused = refused.map(|index| filters.codes.len() - filters.followed + index);
         let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
         let refused = refused.map(|(refused, _)| refused.filter);
-        let is_early = is_planted(planted::Fault::EarlySuback);
-        let awaited = if is_early { Awaited::Nothing } else { self.persistence.recorded(session) };
+        let awaited = self.persistence.recorded(session);
         let why = filters.decisions.denial.take().map(|why| (why, refused));
         self.answer_subscribe((id, session), suback, awaited, why)?;
         if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {

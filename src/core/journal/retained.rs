@@ -2,7 +2,6 @@
 
 use super::topics::Topics;
 use super::{BATCH_BYTES, Urgency};
-use crate::base::planted::{Fault, is_planted};
 use crate::protocol::topic::TopicName;
 
 /// The topics to persist.
@@ -20,7 +19,7 @@ impl Retained {
     /// Notes that the retained message of a topic now has this many bytes, or zero if it is gone. Returns whether
     /// this has to be persisted.
     pub(super) fn insert(&mut self, topic: TopicName<'_>, bytes: usize, urgency: Urgency) -> bool {
-        if topic.is_about_the_broker() || is_planted(Fault::RetainedNotKept) {
+        if topic.is_about_the_broker() {
             return false;
         }
         let topic = topic.as_str();

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::waits::Withheld;
 use super::{Journal, MessageNumber, Room, Urgency};
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
 use crate::core::slots::{ConnectionId, SessionId};
 
@@ -64,7 +63,7 @@ impl Journal {
     /// `needs_none` does not wait.
     pub fn withhold(&mut self, id: ConnectionId, needs_none: bool) {
         let goes_without = needs_none && self.room == Room::Gone;
-        if self.holds() && !goes_without && !is_planted(Fault::EarlyConnack) {
+        if self.holds() && !goes_without {
             self.waits.withhold(id, Withheld { batch: self.batches.open(), needs_none });
         }
     }

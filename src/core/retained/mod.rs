@@ -14,7 +14,6 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::base::memory::{self, Audit};
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
 use crate::core::limits::Limits;
 use crate::core::message::Message;
@@ -176,9 +175,6 @@ impl Retained {
 
     /// Retains `message` for its topic and replaces the former one [MQTT-3.3.1-5].
     pub fn set(&mut self, message: Message) {
-        if is_planted(Fault::RetainedNotReplaced) && self.find(message.publication().topic).is_some() {
-            return;
-        }
         self.latest.0 += 1;
         self.restore(message);
     }

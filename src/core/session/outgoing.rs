@@ -18,7 +18,6 @@ use std::collections::VecDeque;
 
 use super::{Backlog, RetainedSends};
 use crate::base::memory::{self, Audit, Counted};
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
 use crate::core::limits::IN_FLIGHT_MAXIMUM;
@@ -281,16 +280,13 @@ impl Outgoing {
     /// Whether everything was sent and the client takes more.
     #[inline]
     fn has_credit(&self) -> bool {
-        self.window.sent == self.in_flight.len()
-            && self.window.unsettled < self.window.size + usize::from(is_planted(Fault::WindowOffByOne))
+        self.window.sent == self.in_flight.len() && self.window.unsettled < self.window.size
     }
 
     /// The identifier that the next delivery will have.
     #[inline]
     pub fn next_identifier(&self) -> PacketIdentifier {
-        self.identifier_at(
-            self.in_flight.len() - usize::from(is_planted(Fault::IdentifierReused)).min(self.in_flight.len()),
-        )
+        self.identifier_at(self.in_flight.len())
     }
 
     /// Puts a delivery in flight whose PUBLISH has been queued with [`Outgoing::next_identifier`].

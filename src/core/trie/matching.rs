@@ -6,7 +6,6 @@
 use super::node::Body;
 use super::{FilterId, ROOT, Trie};
 use crate::base::memory;
-use crate::base::planted::{Fault, is_planted};
 use crate::protocol::topic::TopicName;
 
 /// Names with more levels make the walk allocate.
@@ -43,9 +42,7 @@ impl<T> Trie<T> {
                 None
             }
             // A leading wildcard does not match a name that begins with `$` [MQTT-4.7.2-1].
-            None if name.is_reserved() && !is_planted(Fault::WrongWildcard) => {
-                walk.literal(&self.nodes[ROOT].body, 0)
-            }
+            None if name.is_reserved() => walk.literal(&self.nodes[ROOT].body, 0),
             None => walk.branch(ROOT, 0),
         };
         while let Some(place) = at.or_else(|| walk.pending.pop()) {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::{Outgoing, Queued};
 use crate::base::memory;
-use crate::base::planted::{Fault, is_planted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
 use crate::core::limits::Limits;
@@ -43,11 +42,7 @@ impl Queue {
         let expires = queued.message.expires();
         self.expires = if self.is_empty() { expires } else { self.expires.min(expires) };
         self.bytes += queued.message.memory();
-        if is_planted(Fault::QueueReordered) {
-            self.messages.push_front(queued);
-        } else {
-            self.messages.push_back(queued);
-        }
+        self.messages.push_back(queued);
     }
 
     /// Removes the first message.
