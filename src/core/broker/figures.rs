@@ -1,5 +1,5 @@
-//! What the broker counts and measures of itself: one table. `$SYS` is published from it, and whatever else shows
-//! figures is to be made from it as well: see [`Broker::figures`].
+//! The table of everything that the broker counts and measures about itself. `$SYS` is published from it, and anything
+//! else that shows figures must use it, too: see [`Broker::figures`].
 
 use super::Broker;
 use super::output::Statistics;
@@ -7,27 +7,27 @@ use super::persistence::StorageFigures;
 use crate::base::memory::{self, Stored};
 use crate::core::outbox::Left;
 
-/// Something that is counted or measured, and what it is at this moment.
+/// Something that is counted or measured, with its current value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// Its name below `$SYS/broker/`. No two have the same.
+    /// Its name below `$SYS/broker/`. Unique.
     pub name: &'static str,
-    /// Whether it only grows.
+    /// How it changes.
     pub kind: Kind,
     /// What it counts.
     pub unit: Unit,
     /// What it means, in one sentence.
     pub help: &'static str,
-    /// What its averages for a minute are called below `$SYS/broker/load/`, if there are any.
+    /// The name of its averages per minute below `$SYS/broker/load/`, if there are any.
     pub rate: Option<&'static str>,
-    /// How many.
+    /// The current value.
     pub value: u64,
 }
 
 /// How a figure changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It begins at zero with the broker and only grows.
+    /// It starts at zero with the broker and only grows.
     Counter,
     /// It grows and shrinks.
     Gauge,
@@ -42,7 +42,7 @@ pub enum Unit {
     Bytes,
     /// Seconds.
     Seconds,
-    /// Millionths of seconds.
+    /// Microseconds.
     Microseconds,
 }
 
@@ -53,18 +53,18 @@ pub(super) enum Shown {
     Always,
     /// By its name, where there is a store.
     WithStore,
-    /// Nowhere but in its averages.
+    /// Only by its averages.
     AsRate,
 }
 
-/// The most that there was at one time.
+/// The highest values so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Highest {
     clients: u64,
     memory: u64,
 }
 
-/// What the table is read from.
+/// The sources of the values.
 struct Reading<'a> {
     broker: &'a Broker,
     statistics: &'a Statistics,
@@ -78,20 +78,20 @@ struct Reading<'a> {
     highest: Highest,
 }
 
-/// Each row: kind, unit, name, where it is shown, the name of its rate, help, and how it is read. What only a page of
-/// help needs stands apart from the rest, so that a program without one does not hold it.
+/// Each row has the kind, unit and name, where it is shown, the name of its rate, help, and how its value is read. What
+/// only a page with help needs is separate, so that a program without such a page does not contain it.
 macro_rules! table {
     (
         $of:ident:
         $($kind:ident $unit:ident $name:literal $shown:ident $(rate $rate:literal)? $help:literal $read:expr;)*
     ) => {
-        /// How many figures there are.
+        /// The number of figures.
         pub(super) const COUNT: usize = [$($name),*].len();
-        /// Their names, a line each.
+        /// Their names, one line each.
         pub(super) const NAMES: &str = concat!($($name, "\n"),*);
-        /// The names of their rates, a line each, which is empty where there is none.
+        /// The names of their rates, one line each; empty for a figure without a rate.
         pub(super) const RATES: &str = concat!($($($rate,)? "\n"),*);
-        /// How many rates there are.
+        /// The number of rates.
         pub(super) const RATE_COUNT: usize = [$($($rate,)?)*].len();
         pub(super) const UNITS: [Unit; COUNT] = [$(Unit::$unit),*];
         pub(super) const SHOWN: [Shown; COUNT] = [$(Shown::$shown),*];
@@ -129,13 +129,13 @@ table! { of:
         "Clients that are connected, by an older name."
         of.connected;
     Gauge Count "clients/disconnected" Always
-        "Sessions whose clients are away."
+        "Sessions whose clients are disconnected."
         of.clients - of.connected;
     Gauge Count "clients/inactive" Always
-        "Sessions whose clients are away, by an older name."
+        "Sessions whose clients are disconnected, by an older name."
         of.clients - of.connected;
     Gauge Count "clients/maximum" Always
-        "The most sessions that there were at one time."
+        "The most sessions at one time."
         of.highest.clients;
     Counter Count "clients/expired" Always
         "Sessions that ended because their clients stayed away too long."
@@ -153,13 +153,13 @@ table! { of:
         "Messages that are held in memory: retained, queued or in flight."
         of.stored.count;
     Gauge Bytes "store/messages/bytes" Always
-        "Bytes of their Application Messages."
+        "Bytes of the Application Messages that are held in memory."
         of.stored.bytes;
     Counter Count "publish/messages/received" Always rate "publish/received"
         "PUBLISH packets that came from clients."
         of.statistics.received.publishes;
     Counter Count "publish/messages/sent" Always rate "publish/sent"
-        "PUBLISH packets that were queued for clients, those sent again included."
+        "PUBLISH packets that were queued for clients, including those sent again."
         of.statistics.sent.publishes;
     Counter Count "publish/messages/dropped" Always rate "publish/dropped"
         "Copies of messages that were dropped because an outbox or a queue was full."
@@ -186,19 +186,19 @@ table! { of:
         "Subscriptions that are not shared."
         (of.broker.routing.trie.len() - of.broker.routing.groups.len()) as u64;
     Gauge Count "shared_subscriptions/count" Always
-        "Shared Subscriptions, each member counted."
+        "Members of Shared Subscriptions."
         of.broker.routing.members as u64;
     Gauge Count "retained messages/count" Always
         "Retained messages."
         of.broker.retention.retained.len() as u64;
     Gauge Count "connections/socket/count" Always
-        "Network Connections, those that end included."
+        "Network Connections, including those that are being closed."
         of.broker.connections.len() as u64;
     Counter Count "limits/refused" Always
         "Connections, subscriptions and messages that were refused because of a limit."
         of.statistics.refused;
     Counter Count "limits/surplus" Always
-        "Subscriptions that matched a message beyond as many of their session as count."
+        "Subscriptions that matched a message beyond the limit for one session."
         of.statistics.surplus_matches;
     Gauge Bytes "heap/current" Always
         "Memory that the broker counts."
@@ -213,13 +213,13 @@ table! { of:
         "Commits of the store."
         of.storage.commits;
     Gauge Microseconds "storage/commits/microseconds/p50" WithStore
-        "What half of the commits have taken at most."
+        "The longest time that the faster half of the commits took."
         of.storage.median;
     Gauge Microseconds "storage/commits/microseconds/p99" WithStore
-        "What 99 of 100 commits have taken at most."
+        "The longest time that the fastest 99 of 100 commits took."
         of.storage.percentile_99;
     Gauge Microseconds "storage/commits/microseconds/maximum" WithStore
-        "What the longest commit has taken."
+        "The longest time that a commit took."
         of.storage.longest;
     Gauge Count "storage/queue/count" WithStore
         "Messages that are not durable yet."
@@ -228,7 +228,7 @@ table! { of:
         "Rows of the store that were found to be damaged."
         of.storage.damaged;
     Counter Count "storage/severed/count" WithStore
-        "Commits that were lost with a part of the journal that was damaged."
+        "Commits that were lost with a damaged part of the journal."
         of.storage.severed;
     Counter Count "storage/missing/count" WithStore
         "Copies that were not delivered because they are missing in the store, or damaged."
@@ -242,7 +242,7 @@ table! { of:
 }
 
 impl Broker {
-    /// All figures of this moment; those of the store, if there is one. It looks at each connection.
+    /// Returns all figures with their current values; those of the store only if there is one. Visits each connection.
     pub fn figures(&self) -> impl Iterator<Item = Figure> + use<> {
         let highest = self.system.as_ref().map_or_else(Highest::default, |system| system.highest);
         let has_store = self.persistence.journal.is_some();
@@ -251,7 +251,7 @@ impl Broker {
         there.map(|((figure, _), value)| Figure { value, ..figure })
     }
 
-    /// What the figures are at this moment, in the order of their names.
+    /// Returns the current values, in the order of the table.
     pub(super) fn read_figures(&self, highest: Highest) -> [u64; COUNT] {
         let _entered = self.account.enter();
         let statistics = &self.output.statistics;
@@ -269,7 +269,7 @@ impl Broker {
         })
     }
 
-    /// The most that there was at one time, this moment included.
+    /// Returns the highest values so far, including the current ones.
     pub(super) fn highest(&self, before: Highest) -> Highest {
         Highest {
             clients: before.clients.max(self.clients.directory.len() as u64),
@@ -277,8 +277,8 @@ impl Broker {
         }
     }
 
-    /// What the sockets of all clients have not taken. A look at each connection now and then is less than a sum that
-    /// every packet would have to keep.
+    /// Returns what the sockets of all clients have not taken. Visiting each connection now and then costs less than a
+    /// sum that every packet would have to update.
     fn left(&self) -> Left {
         let all = self.connections.iter().map(|(_, connection)| connection.outbox.left());
         all.fold(Left::default(), |sum, left| Left {
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_stands_twice_and_each_row_says_what_it_means() {
+    fn names_are_unique_and_each_row_has_a_meaning() {
         let names: BTreeSet<&str> = ALL.iter().map(|figure| figure.name).collect();
         let rates: BTreeSet<&str> = ALL.iter().filter_map(|figure| figure.rate).collect();
         assert_eq!((names.len(), rates.len()), (COUNT, RATE_COUNT));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_that_stand_apart_have_the_order_of_the_table() {
+    fn the_separate_lists_have_the_order_of_the_table() {
         assert!(NAMES.lines().eq(ALL.iter().map(|figure| figure.name)));
         assert!(RATES.lines().eq(ALL.iter().map(|figure| figure.rate.unwrap_or_default())));
         assert!(UNITS.into_iter().eq(ALL.iter().map(|figure| figure.unit)));
