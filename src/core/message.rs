@@ -1,7 +1,7 @@
-//! One publication on its way: borrowed while it is routed, kept as one allocation where it must wait, and
+//! One publication on its way: borrowed while it is routed, copied into one allocation where it has to wait, and
 //! encoded once for all receivers that get the same bytes.
 //!
-//! May know the codec and time, nothing of sessions or connections.
+//! It may know the codec and time, but not sessions or connections.
 
 mod encoder;
 mod layout;
@@ -23,19 +23,19 @@ pub use spares::Spares;
 
 use layout::{HEADER_LENGTH, length_of, read, write};
 
-/// What counts the holders of a [`Message`].
+/// The bytes of the reference counts of a [`Message`].
 const COUNTERS_LENGTH: usize = 2 * size_of::<usize>();
 
-/// Bytes of an allocation that are the allocator's own.
+/// The bytes of an allocation that the allocator itself uses.
 const ALLOCATION_HEADER_LENGTH: usize = 8;
 
-/// A publication that is kept: in a queue, in flight, retained, or as a large payload in an outbox. Immutable,
-/// one allocation, shared by counting.
+/// A stored publication: in a queue, in flight, retained, or as a large payload in an outbox. Immutable, one
+/// allocation, shared by reference counting.
 #[derive(Clone, Debug)]
 pub struct Message(Rc<[u8]>);
 
 impl Drop for Message {
-    /// The last one to let go gives the memory back.
+    /// The last owner releases the memory.
     #[inline]
     fn drop(&mut self) {
         if Rc::strong_count(&self.0) == 1 {
@@ -50,12 +50,12 @@ impl Message {
     pub fn new(publication: &Publication<'_>, spares: &mut Spares) -> Self {
         let length = length_of(publication);
         let mut message = spares.take(Self::memory_of(publication)).unwrap_or_else(|| Self::blank(length));
-        write(publication, Rc::get_mut(&mut message.0).expect("nobody else holds it"));
+        write(publication, Rc::get_mut(&mut message.0).expect("there is no other owner"));
         memory::count_stored(publication.payload.len());
         message
     }
 
-    /// Room for so many bytes, and what the allocator adds to them anyway.
+    /// Returns a message of `length` zero bytes, and of those that the allocator adds anyway.
     #[inline(never)]
     fn blank(length: usize) -> Self {
         let unused = memory::allocation(length + COUNTERS_LENGTH) - COUNTERS_LENGTH - length;
@@ -65,33 +65,33 @@ impl Message {
         message
     }
 
-    /// Whether there is no other holder.
+    /// Whether there is no other owner.
     #[inline]
     fn is_only_holder(&mut self) -> bool {
         Rc::get_mut(&mut self.0).is_some()
     }
 
-    /// The publication in it.
+    /// Returns the publication in it.
     pub fn publication(&self) -> Publication<'_> {
         read(&self.0)
     }
 
-    /// A copy that may go to another thread.
+    /// Returns a copy that may be sent to another thread.
     pub fn portable(&self) -> Portable {
         Portable::copied(&self.0)
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory that it holds to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         audit.add_shared(self.0.as_ptr().addr(), self.memory());
     }
 
-    /// When its Message Expiry Interval has passed.
+    /// When its Message Expiry Interval ends.
     pub fn expires(&self) -> Time {
         layout::expires(&self.0)
     }
 
-    /// The Topic Name's bytes: cheaper than the whole [`Message::publication`].
+    /// The bytes of the Topic Name: cheaper than the whole [`Message::publication`].
     pub fn topic_bytes(&self) -> &[u8] {
         layout::topic_bytes(&self.0)
     }
@@ -107,19 +107,19 @@ impl Message {
         layout::payload_length(&self.0)
     }
 
-    /// What a message made of `publication` would cost in memory.
+    /// The bytes of memory that a message made of `publication` takes.
     #[inline]
     pub fn memory_of(publication: &Publication<'_>) -> usize {
         Self::memory_of_length(publication.length())
     }
 
-    /// The same for one of so many bytes, see [`Publication::length`].
+    /// The same for a publication of this length, see [`Publication::length`].
     #[inline]
     pub const fn memory_of_length(length: usize) -> usize {
         memory::allocation(HEADER_LENGTH + length + COUNTERS_LENGTH)
     }
 
-    /// What it costs in memory, in bytes, its counters included.
+    /// The bytes of memory that it takes, including its reference counts.
     pub fn memory(&self) -> usize {
         memory::allocation(self.0.len() + COUNTERS_LENGTH)
     }
@@ -132,7 +132,7 @@ mod tests {
     use crate::protocol::topic::TopicName;
 
     #[test]
-    fn a_message_gives_back_what_it_was_made_of() {
+    fn a_message_returns_the_publication_it_was_made_of() {
         let publication = Publication {
             topic: TopicName::new("a/b").unwrap(),
             payload: b"hello",

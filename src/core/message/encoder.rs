@@ -1,4 +1,4 @@
-//! The bytes of outgoing PUBLISH packets, made once for all receivers that get the same.
+//! The bytes of outgoing PUBLISH packets, encoded once for all receivers that get the same ones.
 
 use super::Publication;
 use crate::base::memory::{self, Audit, Counted};
@@ -19,77 +19,78 @@ pub enum Naming {
     Alias(u16),
 }
 
-/// What one receiver's copy says beside the publication itself.
+/// The contents of one receiver's copy besides the publication itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiverCopy<'a> {
-    /// Whether this very packet is a retransmission [MQTT-3.3.1-3].
+    /// Whether this packet is sent again [MQTT-3.3.1-3].
     pub dup: bool,
     /// The RETAIN flag.
     pub retain: bool,
     /// QoS and Packet Identifier.
     pub delivery: Delivery,
-    /// The Subscription Identifiers of all subscriptions it answers [MQTT-3.3.4-4].
+    /// The Subscription Identifiers of all subscriptions that it matches [MQTT-3.3.4-4].
     pub identifiers: &'a [u32],
     /// How the topic is named.
     pub naming: Naming,
 }
 
 impl ReceiverCopy<'_> {
-    /// Whether the packet says more that is this receiver's own than the Packet Identifier.
+    /// Whether anything but the Packet Identifier is specific to this receiver.
     #[inline]
     pub fn is_private(&self) -> bool {
         self.dup || !self.identifiers.is_empty() || self.naming != Naming::Name
     }
 }
 
-/// A PUBLISH ready to be queued: the bytes to copy, what to reference behind them, where the identifier goes.
+/// A PUBLISH ready to be queued: the bytes to copy, whether the payload is referenced after them, and where the Packet
+/// Identifier is.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
     /// Everything to copy: the whole packet, or all but the payload if that is referenced.
     pub bytes: &'a [u8],
-    /// Where in `bytes` the Packet Identifier stands, for QoS 1 and 2.
+    /// The index of the Packet Identifier in `bytes`, for QoS 1 and 2.
     pub packet_identifier_at: usize,
-    /// Length of the whole packet; more than [`PACKET_SIZE_MAXIMUM`](crate::protocol::codec::PACKET_SIZE_MAXIMUM) if
-    /// the protocol cannot express it, and no client accepts it.
+    /// The length of the whole packet; more than [`PACKET_SIZE_MAXIMUM`](crate::protocol::codec::PACKET_SIZE_MAXIMUM)
+    /// if the protocol cannot express it, so that no client accepts it.
     pub length: usize,
     /// Whether the payload follows by reference.
     pub payload_by_reference: bool,
 }
 
-/// Longer encodings are not worth keeping, in bytes. Properties make them so.
+/// Buffers for longer encodings, in bytes, are not kept. Long properties lead to such encodings.
 const HUGE_BYTES: usize = 4 * COPIED_PAYLOAD_MAXIMUM;
 
 #[derive(Debug, Default)]
 struct Encoding {
-    /// Which publication it was made for; zero for none.
+    /// The number of the publication that it encodes; zero for none.
     made_for: u64,
     bytes: Vec<u8>,
     packet_identifier_at: usize,
     length: usize,
 }
 
-/// Makes the bytes of outgoing PUBLISH packets; equal ones once for each publication.
+/// Encodes outgoing PUBLISH packets; equal ones once for each publication.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    /// Counts the publications.
+    /// The number of the current publication.
     current: u64,
-    /// Whether 5.0, times QoS, times RETAIN; the last is for copies that no two receivers share.
+    /// One for each combination of 5.0 or not, QoS and RETAIN; the last one is for copies that no two receivers share.
     encodings: [Encoding; 13],
     properties: PropertyBuffer,
-    /// What encodings take that are larger than is worth keeping; nothing, if none is.
+    /// The memory of all buffers while any of them is too large to be kept; otherwise zero.
     huge: Counted,
 }
 
 impl Encoder {
     const PRIVATE: usize = 12;
 
-    /// Forgets the encodings of the publication before, and the room that huge ones took.
+    /// Begins another publication: discards the encodings of the previous one, and the buffers if any is too large.
     pub fn begin(&mut self) {
         self.current += 1;
         self.forget_huge();
     }
 
-    /// Gives the room back that huge encodings took.
+    /// Releases the buffers if any is too large to be kept.
     #[inline]
     pub fn forget_huge(&mut self) {
         if self.huge.bytes() > 0 {
@@ -97,7 +98,7 @@ impl Encoder {
         }
     }
 
-    /// Adds what huge encodings take to an audit.
+    /// Adds the memory of buffers that are too large to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         audit.add(self.huge.bytes());
     }
@@ -108,7 +109,7 @@ impl Encoder {
         self.huge.set(encodings.sum::<usize>() + memory::allocation(self.properties.capacity()));
     }
 
-    /// The bytes for a receiver that needs nothing of its own but the Packet Identifier.
+    /// Returns the bytes for receivers of which only the Packet Identifier is specific.
     pub fn shared(
         &mut self,
         publication: &Publication<'_>,
@@ -119,7 +120,7 @@ impl Encoder {
     ) -> Encoded<'_> {
         let is_v5 = usize::from(version == ProtocolVersion::V5);
         let slot = (is_v5 * 3 + usize::from(qos.level())) * 2 + usize::from(retain);
-        // One that is huge is not worth keeping beside others that are, too.
+        // An encoding that is too large to be kept must not be one of several.
         let slot = if publication.properties.bytes().len() > HUGE_BYTES { Self::PRIVATE } else { slot };
         if slot == Self::PRIVATE || self.encodings[slot].made_for != self.current {
             let delivery = match qos {
@@ -133,7 +134,7 @@ impl Encoder {
         self.encoded(slot, publication)
     }
 
-    /// The bytes for one receiver alone.
+    /// Returns the bytes for one receiver alone.
     pub fn private(
         &mut self,
         publication: &Publication<'_>,
@@ -186,7 +187,7 @@ impl Encoder {
         }
     }
 
-    /// Puts the properties of a copy together; tells whether there are any.
+    /// Collects the properties of a copy. Returns whether there are any.
     fn collect_properties(
         &mut self,
         publication: &Publication<'_>,
@@ -196,7 +197,8 @@ impl Encoder {
         self.properties.clear();
         self.properties.push_encoded(publication.properties.bytes());
         if publication.expires != Time::NEVER {
-            // What is forwarded is the received interval less the whole seconds waited [MQTT-3.3.2-6].
+            // The forwarded interval is the received one minus the whole seconds for which the message has waited
+            // [MQTT-3.3.2-6].
             let left = publication.expires.since(now).milliseconds().div_ceil(1000);
             let seconds = u32::try_from(left).unwrap_or(u32::MAX);
             self.properties.push(Property::MessageExpiryInterval(seconds));
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_huge_properties_is_given_back() {
+    fn buffers_for_huge_properties_are_released() {
         let mut encoder = Encoder::default();
         let mut properties = PropertyBuffer::default();
         (0..10_000).for_each(|_| properties.push(Property::UserProperty("name", "value")));
@@ -247,11 +249,11 @@ mod tests {
         let small = publication(b"x");
         let _ = encoder.shared(&small, ProtocolVersion::V5, QoS::AtMostOnce, false, Time::ZERO);
         encoder.begin();
-        assert!(room(&encoder) > 0, "small ones keep theirs");
+        assert!(room(&encoder) > 0, "small buffers are kept");
     }
 
     #[test]
-    fn equal_copies_are_encoded_once_and_differ_in_the_identifier_only() {
+    fn equal_copies_are_encoded_once_and_differ_only_in_the_identifier() {
         let mut encoder = Encoder::default();
         let publication = publication(b"x");
         encoder.begin();

@@ -1,4 +1,4 @@
-//! A publication in one piece of memory: what stands where.
+//! The layout of a publication in one piece of memory.
 
 use std::ops::Range;
 
@@ -9,27 +9,27 @@ use crate::base::time::Time;
 use crate::protocol::codec::{Properties, QoS};
 use crate::protocol::topic::TopicName;
 
-/// The bytes before the topic in a [`Message`](super::Message): expiry, lengths of the topic, the publisher and the
-/// properties, flags, padding. Behind them stand topic, publisher, properties, payload and padding.
+/// The bytes before the topic in a [`Message`](super::Message): expiry, the lengths of the topic, the publisher and the
+/// properties, flags, the length of the padding. Topic, publisher, properties, payload and padding follow them.
 pub(super) const HEADER_LENGTH: usize = 8 + 2 + 2 + 4 + 1 + 1;
-/// Where in it what stands.
+/// The positions of the fields in the header.
 const EXPIRES: Range<usize> = 0..8;
 const TOPIC_LENGTH: Range<usize> = 8..10;
 const PUBLISHER_LENGTH: Range<usize> = 10..12;
 const PROPERTIES_LENGTH: Range<usize> = 12..16;
 const FLAGS: usize = 16;
 const PADDING: usize = 17;
-/// Bits of the flags beside the QoS.
+/// The bits of the flags besides the QoS.
 const RETAIN: u8 = 1 << 2;
 const HAS_PUBLISHER: u8 = 1 << 3;
 
-/// Bytes of a publication and its header.
+/// The bytes of a publication and its header.
 #[inline]
 pub(super) fn length_of(publication: &Publication<'_>) -> usize {
     HEADER_LENGTH + publication.length()
 }
 
-/// Writes a publication into its place, which may be a little larger.
+/// Writes a publication into `bytes`, which may be a little longer.
 #[inline]
 pub(super) fn write(publication: &Publication<'_>, bytes: &mut [u8]) {
     let topic = publication.topic.as_str().as_bytes();
@@ -57,7 +57,7 @@ pub(super) fn write(publication: &Publication<'_>, bytes: &mut [u8]) {
     let (place, mut rest) = rest.split_at_mut(topic.len());
     place.copy_from_slice(topic);
     for part in [publisher, properties] {
-        // Most have neither, and to copy nothing is not free.
+        // Most publications have neither, and copying nothing is not free.
         if !part.is_empty() {
             let (place, behind) = rest.split_at_mut(part.len());
             place.copy_from_slice(part);
@@ -67,14 +67,14 @@ pub(super) fn write(publication: &Publication<'_>, bytes: &mut [u8]) {
     rest[..publication.payload.len()].copy_from_slice(publication.payload);
 }
 
-/// The header, and what stands between it and the end of the payload.
+/// Splits the bytes into the header and what follows it up to the end of the payload.
 #[inline]
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (header, rest) = bytes.split_at(HEADER_LENGTH);
     (header, &rest[..rest.len() - usize::from(header[PADDING])])
 }
 
-/// The publication that [`write`] has written.
+/// Returns the publication that [`write`] has written.
 pub(super) fn read(bytes: &[u8]) -> Publication<'_> {
     let (header, rest) = split(bytes);
     let (topic, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH])));
@@ -97,13 +97,13 @@ pub(super) fn expires(bytes: &[u8]) -> Time {
     Time::from_milliseconds(BigEndian::read_u64(&bytes[EXPIRES]))
 }
 
-/// The bytes of its Topic Name.
+/// The bytes of the Topic Name.
 pub(super) fn topic_bytes(bytes: &[u8]) -> &[u8] {
     let length = usize::from(BigEndian::read_u16(&bytes[TOPIC_LENGTH]));
     &bytes[HEADER_LENGTH..HEADER_LENGTH + length]
 }
 
-/// Its Application Message.
+/// The Application Message.
 pub(super) fn payload(bytes: &[u8]) -> &[u8] {
     let topic = usize::from(BigEndian::read_u16(&bytes[TOPIC_LENGTH]));
     let publisher = usize::from(BigEndian::read_u16(&bytes[PUBLISHER_LENGTH]));
@@ -111,7 +111,7 @@ pub(super) fn payload(bytes: &[u8]) -> &[u8] {
     &split(bytes).1[topic + publisher + properties..]
 }
 
-/// The length of its Application Message.
+/// The length of the Application Message.
 #[inline]
 pub(super) fn payload_length(bytes: &[u8]) -> usize {
     let (header, rest) = bytes.split_at(HEADER_LENGTH);

@@ -1,4 +1,5 @@
-//! A publication while its receivers are told of it: what came in is used again where it is what goes out.
+//! A publication while it is delivered to its receivers: the incoming packet is forwarded where it equals the outgoing
+//! one.
 
 use super::{Encoded, Message, Publication, Spares};
 use crate::base::time::Time;
@@ -6,14 +7,14 @@ use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::protocol::codec::{PlainPublish, Properties, ProtocolVersion, QoS};
 use crate::protocol::topic::TopicName;
 
-/// The packet that a publication came in, where it is one that receivers get too. Nothing has to be encoded for those
-/// who speak the same version and get it with the same QoS.
+/// The packet in which a publication came, if receivers can get the same bytes. Nothing has to be encoded for receivers
+/// with the same version and QoS.
 #[derive(Clone, Copy, Debug)]
 struct Original<'a> {
     encoded: Encoded<'a>,
     is_v5: bool,
     qos: QoS,
-    /// All of it can be copied to every receiver at once, under the name that it came with.
+    /// Whether all of it can be copied to every receiver at once, with the same Topic Name.
     is_for_all: bool,
 }
 
@@ -38,24 +39,24 @@ impl<'a> Original<'a> {
     }
 }
 
-/// A publication that becomes a [`Message`] when the first receiver has to keep it.
+/// A publication that becomes a [`Message`] when it has to be stored for the first receiver.
 #[derive(Debug)]
 pub struct Outbound<'a> {
     /// The publication itself.
     pub publication: Publication<'a>,
-    /// The packet that it came in.
+    /// The packet in which it came.
     original: Option<Original<'a>>,
     message: Option<Message>,
 }
 
 impl<'a> Outbound<'a> {
-    /// A publication that no receiver keeps yet.
+    /// Makes the outbound form of a publication that is not stored yet.
     pub const fn new(publication: Publication<'a>) -> Self {
         Self { publication, original: None, message: None }
     }
 
-    /// A message that came as `publish` on this topic. `is_for_all` if every receiver knows the topic by that name, and
-    /// none has older messages to get first.
+    /// Makes the outbound form of a message that came as `publish` on this topic. `is_for_all` tells that every
+    /// receiver knows the topic by that name, and that none has older messages to get first.
     #[inline]
     pub fn plain(topic: TopicName<'a>, publish: &PlainPublish<'a>, is_for_all: bool) -> Self {
         let publication = Publication {
@@ -70,13 +71,13 @@ impl<'a> Outbound<'a> {
         Self { publication, original: Some(Original::new(publish, is_for_all)), message: None }
     }
 
-    /// A publication that is kept already.
+    /// Makes the outbound form of a message that is stored already.
     pub fn stored(message: &'a Message) -> Self {
         Self { publication: message.publication(), original: None, message: Some(message.clone()) }
     }
 
-    /// The bytes of the packet that it came in, if these are what a receiver gets that needs no RETAIN flag and nothing
-    /// of its own but the Packet Identifier.
+    /// Returns the bytes of the packet in which it came, if they suit receivers that get no RETAIN flag and of which
+    /// only the Packet Identifier is specific.
     #[inline]
     pub fn original(&self, version: ProtocolVersion, qos: QoS) -> Option<&Encoded<'a>> {
         let original = self.original.as_ref()?;
@@ -84,13 +85,13 @@ impl<'a> Outbound<'a> {
         (original.is_v5 == is_v5 && original.qos == qos).then_some(&original.encoded)
     }
 
-    /// The same, if all of it can be copied.
+    /// Returns the same bytes, if all of the packet can be copied.
     #[inline]
     pub fn copied_original(&self, version: ProtocolVersion, qos: QoS) -> Option<&Encoded<'a>> {
         self.original(version, qos).filter(|_| self.original.is_some_and(|original| original.is_for_all))
     }
 
-    /// The message; made on first need and then shared.
+    /// Returns the message, which is made at the first call and then shared.
     pub fn message(&mut self, spares: &mut Spares) -> &Message {
         self.message.get_or_insert_with(|| Message::new(&self.publication, spares))
     }

@@ -1,9 +1,10 @@
-//! A publication that belongs to nobody's thread: on its way to the store and back.
+//! A publication that belongs to no thread: on its way to the store and back.
 
 use super::layout::{length_of, read, write};
 use super::{Message, Publication, Spares};
 
-/// One publication in one allocation, without the counters that tie a [`Message`] to its thread and its memory.
+/// One publication in one allocation, without the counts that tie a [`Message`] to its thread and to the counted
+/// memory.
 #[derive(Clone, Debug)]
 pub struct Portable(Box<[u8]>);
 
@@ -15,22 +16,22 @@ impl Portable {
         Self(bytes)
     }
 
-    /// Copies what a message holds.
+    /// Copies the bytes of a message.
     pub(super) fn copied(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 
-    /// The publication in it.
+    /// Returns the publication in it.
     pub fn publication(&self) -> Publication<'_> {
         read(&self.0)
     }
 
-    /// The same as a message of this thread.
+    /// Returns a message of this thread with the same publication.
     pub fn message(&self, spares: &mut Spares) -> Message {
         Message::new(&self.publication(), spares)
     }
 
-    /// Bytes that it takes.
+    /// The bytes that it takes.
     pub const fn memory(&self) -> usize {
         self.0.len()
     }

@@ -8,25 +8,26 @@ use crate::protocol::topic::TopicName;
 /// A publication, borrowed from the packet or the [`Message`](super::Message) that carries it.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
-    /// What it was published to.
+    /// The topic to which it was published.
     pub topic: TopicName<'a>,
     /// The Application Message.
     pub payload: &'a [u8],
-    /// The QoS it was published with; a receiver gets it with this or a lower one.
+    /// The QoS with which it was published; a receiver gets it with this or a lower one.
     pub qos: QoS,
-    /// The RETAIN flag it was published with.
+    /// The RETAIN flag with which it was published.
     pub retain: bool,
-    /// Who published it, as [`Publisher::written`] has it, where it is known and of use: kept with retained messages.
+    /// The publisher in the form of [`Publisher::written`], where it is known and needed: it is stored with retained
+    /// messages.
     pub publisher: Option<&'a str>,
-    /// The properties that receivers get as they are: without Topic Alias, Message Expiry Interval and
-    /// Subscription Identifiers.
+    /// The properties that receivers get unchanged: without Topic Alias, Message Expiry Interval and Subscription
+    /// Identifiers.
     pub properties: Properties<'a>,
-    /// When the Message Expiry Interval has passed; [`Time::NEVER`] without one.
+    /// When the Message Expiry Interval ends; [`Time::NEVER`] without one.
     pub expires: Time,
 }
 
 impl Publication<'_> {
-    /// Bytes of what it is made of: topic, publisher, properties and payload.
+    /// The bytes of topic, publisher, properties and payload.
     #[inline]
     pub fn length(&self) -> usize {
         self.topic.as_str().len()
@@ -41,10 +42,10 @@ impl Publication<'_> {
     }
 }
 
-/// Who published a message, so that it can be asked later whether he still may.
+/// The publisher of a message, so that the access control can be asked later whether it still may publish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publisher<'a> {
-    /// The listener that he came in by.
+    /// The listener at which it connected.
     pub listener: ListenerId,
     /// The Client Identifier.
     pub client_identifier: &'a str,
@@ -53,10 +54,10 @@ pub struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    /// The most bytes that Client Identifier and User Name may take together.
+    /// The most bytes of Client Identifier and User Name together.
     pub const LENGTH_MAXIMUM: usize = 65_535 - "65535\0\0".len();
 
-    /// One text for all of it, parted by what no name contains [MQTT-1.5.4-2].
+    /// Returns one text for all fields, separated by a character that no name contains [MQTT-1.5.4-2].
     pub fn written(&self) -> String {
         match self.user_name {
             Some(user_name) => format!("{}\0{}\0{user_name}", self.listener.0, self.client_identifier),
@@ -64,7 +65,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Reads what [`Publisher::written`] wrote.
+    /// Parses the text from [`Publisher::written`].
     pub fn read(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(3, '\0');
         let listener = ListenerId(parts.next()?.parse().ok()?);

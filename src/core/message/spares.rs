@@ -1,17 +1,17 @@
-//! Messages that nobody holds any more. What comes after them uses their memory, because allocator and messages of
-//! QoS 1 would otherwise meet twice a message.
+//! Memory of dropped messages, which later messages use again: otherwise the allocator would be called twice for each
+//! message of QoS 1.
 
 use super::Message;
 use crate::base::memory::{self, Audit};
 
-/// Sizes that are kept, in steps of [`SIZE_STEP`].
+/// The number of sizes that are kept, in steps of [`SIZE_STEP`].
 const SIZES: usize = 17;
 const SIZE_STEP: usize = 16;
 
-/// Bytes that are kept in all; the rest goes back to the allocator.
+/// The most bytes that are kept in all; the rest goes back to the allocator.
 const MEMORY_MAXIMUM: usize = 64 * 1024;
 
-/// The messages, by what each takes in memory.
+/// The spare messages by the memory that each takes.
 #[derive(Debug, Default)]
 pub struct Spares {
     of_size: [Vec<Message>; SIZES],
@@ -19,7 +19,7 @@ pub struct Spares {
 }
 
 impl Spares {
-    /// Takes one that takes so many bytes of memory.
+    /// Takes a spare message of this many bytes of memory.
     #[inline]
     pub(super) fn take(&mut self, memory: usize) -> Option<Message> {
         let message = self.of_size.get_mut(memory / SIZE_STEP)?.pop()?;
@@ -27,7 +27,7 @@ impl Spares {
         Some(message)
     }
 
-    /// Keeps what a message takes, if this was its last holder.
+    /// Keeps the memory of a message, if this is its last owner.
     #[inline]
     pub fn keep(&mut self, mut message: Message) {
         let memory = message.memory();
@@ -41,14 +41,14 @@ impl Spares {
         }
     }
 
-    /// Adds what they take to an audit.
+    /// Adds the memory of the spare messages to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         self.of_size.iter().flatten().for_each(|message| message.audit(audit));
     }
 }
 
 impl Drop for Spares {
-    /// A message that goes is one less that is stored, and these are none any more.
+    /// A dropped message is discounted from those stored, but these have been discounted already.
     fn drop(&mut self) {
         self.of_size.iter().flatten().for_each(|message| memory::count_stored(message.payload().len()));
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_and_says_nothing_of_whom_it_served() {
+    fn memory_is_used_again_without_former_contents() {
         let (mut spares, before) = (Spares::default(), memory::held());
         for length in [0, 1, 7, 8, 9, 100, 200, 1000] {
             let long = vec![b'x'; length];
@@ -85,7 +85,7 @@ mod tests {
             let (memory, second) = (first.memory(), first.clone());
             assert_eq!(memory, Message::memory_of(&publication(&long)));
             spares.keep(first);
-            assert!(spares.take(memory).is_none(), "somebody holds it");
+            assert!(spares.take(memory).is_none(), "there is another owner");
             spares.keep(second);
             let held = memory::held();
             let short = long.get(1..).unwrap_or_default();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_may_be() {
+    fn spare_memory_is_limited() {
         let mut spares = Spares::default();
         let messages: Vec<Message> =
             (0..2000).map(|_| Message::new(&publication(b"payload"), &mut spares)).collect();

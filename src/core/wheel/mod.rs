@@ -23,9 +23,8 @@
 //!   slot's first moment, their digit equals the cursor's and they belong further down: the slot cascades. A
 //!   timer cascades at most once a level, ten times between two moves. A slot cascades whole, in one call: the
 //!   longer a wait, the more timers share a slot, but a wait of a minute is one of fifteen slots of 4 s.
-//!
-//! The cursor moves from one occupied slot to the next and never through the empty time between them, so a jump of an
-//! hour or of a million years costs no more than a jump of a millisecond.
+//! - The cursor moves from one occupied slot to the next and never through the empty time between them, so a jump
+//!   of an hour or of a million years costs no more than a jump of a millisecond.
 //!
 //! Since the levels cover every deadline that can be written, none is ever too far for the wheel.
 //!
