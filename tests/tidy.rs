@@ -13,8 +13,8 @@ use calls::{check_calls, check_statics};
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
 use shape::too_large;
 use text::{
-    UNCHECKED_FILE, check_documentation, check_links, check_rust, check_text, check_unchecked, check_walk,
-    walk_of,
+    UNCHECKED_FILE, check_comments, check_documentation, check_links, check_prose, check_rust, check_text,
+    check_unchecked, check_walk, walk_of,
 };
 
 #[path = "tidy/calls.rs"]
@@ -168,6 +168,16 @@ fn the_walk_of_a_publish_names_functions_that_there_are() {
 }
 
 #[test]
+fn documents_name_what_they_mean() {
+    for name in ["README.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(root().join(name)).expect("it is there");
+        assert_nothing_wrong(
+            &check_prose(&text).iter().map(|what| format!("{name}: {what}")).collect::<Vec<_>>(),
+        );
+    }
+}
+
+#[test]
 fn nothing_is_left_lying_about() {
     let mut wrong = Vec::new();
     for directory in ["src", "tests", "fuzz"].into_iter().filter(|directory| root().join(directory).exists())
@@ -177,6 +187,7 @@ fn nothing_is_left_lying_about() {
             if is_rust(&path) {
                 let may_be_unchecked = directory == "src" && path == Path::new(UNCHECKED_FILE);
                 of_file.extend(check_rust(&text, may_be_unchecked));
+                of_file.extend(check_comments(&text));
                 if may_be_unchecked {
                     of_file.extend(check_unchecked(&text));
                 }

@@ -32,6 +32,30 @@ pub fn check_text(text: &str) -> Vec<String> {
     wrong
 }
 
+/// What no comment may contain: words that make a reader look for who or what is meant. Code in backticks is let off.
+pub fn check_comments(text: &str) -> Vec<String> {
+    let comments = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+    comments.flat_map(|(index, line)| check_english(index, line)).collect()
+}
+
+/// The same for a document, without its examples.
+pub fn check_prose(text: &str) -> Vec<String> {
+    let mut is_example = false;
+    let mut is_prose = |line: &str| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_example ^= is_fence;
+        !is_example && !is_fence
+    };
+    let prose = text.lines().enumerate().filter(|(_, line)| is_prose(line));
+    prose.flat_map(|(index, line)| check_english(index, line)).collect()
+}
+
+fn check_english(index: usize, line: &str) -> Vec<String> {
+    let words = line.split('`').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase();
+    let found = VAGUE_WORDS.iter().filter(|word| has_word(&words, word));
+    found.map(|word| format!("line {}: \"{word}\"; name what is meant", index + 1)).collect()
+}
+
 /// Returns what is wrong in a Rust source; one file may have lines that the compiler does not check.
 pub fn check_rust(text: &str, may_be_unchecked: bool) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -63,6 +87,8 @@ pub fn check_documentation(text: &str) -> Vec<String> {
     if text.starts_with("//! ") { vec![] } else { vec!["begins with no `//!` documentation".to_owned()] }
 }
 
+const VAGUE_WORDS: [&str; 9] =
+    ["nobody", "whoever", "in hand", "of ours", "can not", "he", "she", "his", "him"];
 // These words are concatenated here so that this file does not contain what it looks for.
 const LEFTOVER_WORDS: [&str; 4] =
     [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
@@ -112,6 +138,15 @@ pub fn check_walk(walk: &[(&str, &str)], source: impl Fn(&str) -> String) -> Vec
     };
     let missing = walk.iter().filter(|(file, function)| !is_there(file, function));
     missing.map(|(file, function)| format!("the walk names `{function}`, which is not in {file}")).collect()
+}
+
+#[test]
+fn vague_words_are_found_in_comments_and_prose_alone() {
+    let lines = |wrong: Vec<String>| wrong.iter().map(|what| what[..6].to_owned()).collect::<Vec<_>>();
+    let text = "/// Nobody reads.\nlet nobody = 1;\n    // `nobody` is a user.\n// As he says, it can not.\n";
+    assert_eq!(lines(check_comments(text)), ["line 1", "line 4", "line 4"]);
+    let text = "This is his.\n```\nhis\n```\nHistory is not.\n";
+    assert_eq!(lines(check_prose(text)), ["line 1"]);
 }
 
 #[test]
