@@ -1,8 +1,9 @@
-//! What clients may be given: whether a session's subscriptions are allowed wholly, so that nobody is asked about a
-//! message, or in part, so that each message is; and what becomes of everybody when the rules change.
+//! Which messages clients may receive. If all subscriptions of a session are allowed without exception, the access
+//! control is not asked about its messages; otherwise it is asked about each of them. Also, what happens to clients
+//! when the access control is replaced.
 //!
-//! Who is barred from a topic is left out where its subscribers are looked up, so that it costs nothing while the
-//! result of that is remembered, and one test of a flag otherwise.
+//! Subscribers that may not receive a topic are removed when the subscribers of the topic are looked up. This costs
+//! nothing while the result is cached, and one test of a flag otherwise.
 
 use log::{Level, debug, info, log_enabled};
 
@@ -24,8 +25,8 @@ use crate::core::trie::Trie;
 use crate::protocol::codec::{QoS, ReasonCode};
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// The highest QoS that an answer allows; `None` if it allows nothing. What can only be answered later can not be
-/// waited for here.
+/// The highest QoS that an answer allows; `None` if it allows nothing. An answer that comes later allows nothing, since
+/// there is no way to wait for it here.
 pub(super) const fn allowed(answer: Answer) -> Option<QoS> {
     match answer {
         Answer::Now(Verdict::Granted) => Some(QoS::ExactlyOnce),
@@ -34,7 +35,7 @@ pub(super) const fn allowed(answer: Answer) -> Option<QoS> {
     }
 }
 
-/// A client who may be away.
+/// Describes a client that may not be connected.
 fn client_of(publisher: Publisher<'_>) -> Client<'_> {
     Client {
         connection: None,
@@ -46,7 +47,7 @@ fn client_of(publisher: Publisher<'_>) -> Client<'_> {
     }
 }
 
-/// The highest QoS at which a session may be given messages of a topic, for one that is to be asked about.
+/// The highest QoS at which a session may receive messages of a topic, as the access control answers.
 pub(super) fn may_receive(
     access: &mut dyn AccessControl,
     session: &Session,
@@ -55,19 +56,19 @@ pub(super) fn may_receive(
     allowed(access.ask(&client_of(session.publisher()), Question::Receive { topic }))
 }
 
-/// What it takes to judge sessions that a message is for.
+/// Everything needed to decide which sessions may receive a message.
 pub(super) struct Judge<'a> {
     pub(super) access: &'a mut dyn AccessControl,
     pub(super) trie: &'a Trie<Subscriber>,
     pub(super) groups: &'a Groups,
 }
 
-/// Judges the subscribers that are found for a topic. Those that may not have its messages are left out, and the QoS is
-/// lowered for those that may have them at a lower one. Members of groups are judged when it is their turn.
+/// Filters the subscribers of a topic. It removes those that may not receive its messages, and lowers the QoS of those
+/// that may receive them at a lower one. A member of a Shared Subscription is checked when it is chosen.
 pub(super) struct Selecting<'a> {
     pub(super) judge: Judge<'a>,
     pub(super) sessions: &'a mut Slots<SessionMark, Session>,
-    /// All may have everything.
+    /// All clients may receive everything.
     pub(super) is_open: bool,
 }
 
@@ -91,12 +92,13 @@ impl Select for Selecting<'_> {
     }
 }
 
-/// A session with more subscriptions is asked about for each message, since to ask about all of them would take long.
+/// The access control is asked about each message to a session with more subscriptions than this, since asking about
+/// all of them at once would take long.
 const ASKED_AT_ONCE: usize = 64;
 
 impl Judge<'_> {
-    /// Asks again about all subscriptions of a session, once nothing waits for its client any more: what waits may have
-    /// come by subscriptions that have gone since.
+    /// Asks again about all subscriptions of a session, once no message is queued for its client: queued messages may
+    /// belong to subscriptions that have ended.
     pub(super) fn find_out(&mut self, session: &mut Session) {
         if session.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_at_rest()) {
             return;
@@ -124,12 +126,12 @@ impl Judge<'_> {
 }
 
 impl Broker {
-    /// Asks one question about the client of a session, whether it is there or not.
+    /// Asks one question about the client of a session, whether it is connected or not.
     pub(super) fn ask_about(&mut self, session: SessionId, question: Question<'_>) -> Answer {
         self.permission.access.ask(&client_of(self.clients.sessions[session].publisher()), question)
     }
 
-    /// The highest QoS at which a session may be given messages of a topic; `None` if it may not.
+    /// The highest QoS at which a session may receive messages of a topic; `None` if it may not receive them.
     pub(super) fn may_receive(&mut self, session: SessionId, topic: TopicName<'_>) -> Option<QoS> {
         let state = &mut self.clients.sessions[session];
         if state.reading == Reading::Unknown {
@@ -146,7 +148,7 @@ impl Broker {
         }
     }
 
-    /// The same for a retained message, which its publisher has to be allowed still.
+    /// The same for a retained message. Its publisher must still be allowed to publish it.
     pub(super) fn may_send_retained(
         &mut self,
         session: SessionId,
@@ -162,8 +164,8 @@ impl Broker {
         self.may_receive(session, topic)
     }
 
-    /// Whether a session may no longer have a message that has waited for it: other rules are in force, or its client
-    /// has connected by another listener or as another user.
+    /// Whether a session may no longer receive a message that was queued for it: the access rules have changed, or its
+    /// client has connected through another listener or as another user.
     pub(super) fn is_barred(&mut self, session: SessionId, topic: TopicName<'_>) -> bool {
         may_receive(&mut *self.permission.access, &self.clients.sessions[session], topic).is_none()
     }
@@ -179,7 +181,7 @@ impl Broker {
         !self.is_barred(session, message.publication().topic)
     }
 
-    /// A line for the log about a message that was not taken. It may be one of very many.
+    /// Logs a message that was refused. There may be very many of them.
     pub(super) fn trace_denial(&self, session: SessionId, topic: TopicName<'_>, why: Option<&str>) {
         if log_enabled!(Level::Debug) {
             let client = Escaped(&self.clients.sessions[session].client_identifier);
@@ -188,7 +190,7 @@ impl Broker {
         }
     }
 
-    /// Takes decisions over that the access control has promised and made meanwhile.
+    /// Applies the decisions that the access control had promised and has now made.
     pub fn take_decisions(&mut self) {
         let _entered = self.account.enter();
         while let Some((id, verdict)) = self.permission.access.next_decision(self.clock.now) {
@@ -196,8 +198,8 @@ impl Broker {
         }
     }
 
-    /// Other rules are in force from now on. Who may not stay loses the connection; subscriptions stay, and what they
-    /// match is judged by the new rules, and so is what waits for clients, when it leaves. Costs a look at every
+    /// Replaces the access control. Clients that may not stay are disconnected. Subscriptions stay, and the new rules
+    /// decide about the messages that they match, and about queued messages when they are sent. Takes a look at each
     /// session.
     pub fn replace_access(&mut self, access: Box<dyn AccessControl>, now: Time) {
         let _entered = self.account.enter();
@@ -215,7 +217,7 @@ impl Broker {
         }
     }
 
-    /// What waits for a decision of the former access control is asked again from its beginning.
+    /// Asks the new access control all questions about a packet that waits for a decision of the former one.
     fn ask_anew(&mut self, id: ConnectionId) {
         if let Some(parked) = &mut self.connections[id].parked {
             parked.verdicts.clear();
@@ -227,11 +229,11 @@ impl Broker {
     }
 
     fn ask_whether_to_stay(&mut self, id: SessionId) {
-        // One session's Will may have ended another one.
+        // The Will of another session may have ended this one.
         if self.clients.sessions.find(id).is_none() {
             return;
         }
-        // A name from a certificate is vouched for by others.
+        // The issuer of a certificate answers for the name in it.
         let is_asked = self.options.listeners.of(self.clients.sessions[id].listener).user_name
             == UserNameSource::Connect;
         if is_asked && let Answer::Now(Verdict::Refused(reason)) = self.ask_about(id, Question::Stay) {
@@ -241,13 +243,14 @@ impl Broker {
         self.judge_anew(id);
     }
 
-    /// What a session's client may be given is to be found out anew. What waits for it is judged when it leaves.
+    /// Forgets what a session's client may receive, so that it is asked again. Queued messages are checked when they
+    /// are sent.
     pub(super) fn judge_anew(&mut self, id: SessionId) {
         self.clients.sessions[id].reading =
             if self.permission.is_open { Reading::Free } else { Reading::Unknown };
     }
 
-    /// Ends the connection of a client who may not stay, and its session if the client is nobody any more.
+    /// Ends the connection of a client that may not stay, and its session if its user no longer exists.
     fn turn_out(&mut self, id: SessionId, reason: ReasonCode) {
         let client = self.clients.sessions[id].client_identifier.clone();
         info!(target: "notice", "Client {} may not stay.", Escaped(&client));

@@ -1,16 +1,16 @@
 //! One memory budget for the whole broker, and the order in which it sheds load as the budget runs out:
 //!
-//! 1. From three quarters of the budget on, QoS 0 messages for the slowest: the fill that an outbox may have for
-//!    another QoS 0 message shrinks, so that the fullest outboxes lose first. Links with TLS encrypt 4 KiB at a time,
-//!    no more Topic Aliases are bound for clients, and a peer that does not read its answers is not read from.
-//! 2. From nine tenths on, whatever would be kept longer: new retained messages, messages for queues,
-//!    subscriptions. Their senders are told 0x97 where their version can say it.
-//! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3, and those on the way to one, whose
-//!    handshake of TLS or WebSocket or whose CONNECT keeps growing: they leave the rest to clients.
-//! 4. At the budget, a client whose packet in progress keeps growing, or that binds a Topic Alias or begins one more
-//!    QoS 2 message of many, with 0x97; new deliveries of QoS 1 and 2, and QoS 0 messages that are not small.
+//! 1. From three quarters of the budget on, QoS 0 messages for the slowest clients: the fill up to which an outbox
+//!    takes another QoS 0 message shrinks, so the fullest outboxes drop messages first. Links with TLS encrypt 4 KiB at
+//!    a time, no more Topic Aliases are bound for clients, and a peer that does not read its answers is not read from.
+//! 2. From nine tenths on, everything that would stay longer: new retained messages, messages for queues, and
+//!    subscriptions. Their senders get 0x97 if their version has Reason Codes.
+//! 3. From nineteen twentieths on, new connections, with 0x97 or return code 3, and connections whose handshake of TLS
+//!    or WebSocket or whose CONNECT keeps growing. The rest of the budget is for clients.
+//! 4. At the budget, a client whose packet in progress keeps growing, or that binds a Topic Alias or begins another
+//!    QoS 2 message while many are in progress, with 0x97; new deliveries of QoS 1 and 2; and large QoS 0 messages.
 //!
-//! Nothing that was acknowledged is thrown away, and nothing aborts.
+//! An acknowledged message is never dropped, and the broker never aborts.
 
 use super::Broker;
 use super::clock::Timer;
@@ -21,38 +21,38 @@ use crate::core::limits::{COPIED_AHEAD_MAXIMUM, COPIED_AHEAD_MINIMUM};
 use crate::core::message::Spares;
 use crate::core::subscription::LatestIdentifiers;
 
-/// Bytes of answers that may wait for a peer that reads nothing, once memory runs short.
+/// The bytes of answers that may be queued for a peer that does not read, once memory runs short.
 const ANSWERS_UNDER_PRESSURE: usize = 4 * 1024;
-/// Bytes of a QoS 0 message that may still exceed the budget. All such messages together may exceed it by a little.
+/// The length of a QoS 0 message that may still exceed the budget. All such messages together exceed it by little.
 const SMALL: usize = 256;
 const SHARE_FOR_SMALL: usize = 64;
-/// Less than this is no peak: about what the broker keeps of late for speed alone.
+/// Bytes. Less than this is no peak: it is about as much as the broker caches for speed alone.
 const PEAK_MINIMUM: usize = 2 * 1024 * 1024;
-/// How long after a peak what it has left behind is forgotten: not in the midst of the work that ends it.
+/// How long after a peak its caches are freed, so that this does not happen during the work that ends the peak.
 const PEAK_REMEMBERED: Duration = Duration::from_seconds(10);
 
-/// What is counted of memory beside what counts itself.
+/// The memory that is counted in addition to structures that count themselves.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    /// The memory of what does not count itself.
+    /// The memory of structures that do not count themselves.
     pub(super) counted: Counted,
     pub(super) peak: Peak,
 }
 
-/// The most memory that was held since the last peak was forgotten.
+/// The most memory that was held since the caches of the last peak were freed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Peak {
     highest: usize,
-    /// More than half of it has been given back; a timer waits to forget it.
+    /// More than half of it has been freed, and a timer is armed to free the caches.
     is_over: bool,
 }
 
 /// How far the budget is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pressure {
-    /// There is room for everything, though slow receivers may lose QoS 0 messages already.
+    /// There is room for everything, though QoS 0 messages to slow clients may be dropped already.
     None,
-    /// Nothing more is kept.
+    /// Nothing that would stay longer is accepted.
     Keep,
     /// No more clients are accepted.
     Enter,
@@ -61,14 +61,14 @@ pub(super) enum Pressure {
 }
 
 impl Broker {
-    /// Bytes that are held, which only a call that has entered the account can ask.
+    /// The bytes that are held. Only a call that has entered the account may ask.
     #[inline]
     pub(super) fn in_use(&self) -> usize {
         debug_assert!(self.account.is_entered(), "a call counts on its broker's account");
         memory::held()
     }
 
-    /// The budget, if there is one, to compare what is held with.
+    /// The budget, if there is one.
     #[inline]
     fn memory_limit(&self) -> Option<usize> {
         debug_assert!(self.account.is_entered(), "a call counts on its broker's account");
@@ -99,8 +99,8 @@ impl Broker {
         self.memory_limit().is_none_or(|limit| self.in_use().saturating_add(more) < limit - limit / 4)
     }
 
-    /// Whether there is room to send a QoS 0 message of so many bytes. Clients that fill the budget do so for moments,
-    /// until they are refused. Clients that send little and read what they get must not notice.
+    /// Whether there is room to send a QoS 0 message of this length. Clients fill the budget for moments only, until
+    /// they are refused. Clients that send little and read what they receive must not notice.
     pub(super) fn has_room_at_most_once(&self, length: usize) -> bool {
         let Some(limit) = self.memory_limit() else { return true };
         let more = if length <= SMALL { limit / SHARE_FOR_SMALL } else { 0 };
@@ -119,8 +119,8 @@ impl Broker {
         if left == to - from { most } else { allowed }
     }
 
-    /// The fill of an outbox up to which its peer is read, which gets answers: what QoS 0 messages may fill it to, and
-    /// some more, which shrinks as well.
+    /// The fill of an outbox up to which the broker reads from its peer, to which it sends answers: the allowance of
+    /// QoS 0 messages, and some more, which shrinks as well.
     pub(super) fn answers_allowance(&self) -> usize {
         let allowance = self.outbox_allowance();
         let answers = self.options.limits.outbox_answer_bytes;
@@ -131,18 +131,18 @@ impl Broker {
         }
     }
 
-    /// Whether nothing is left of the budget, not even for what comes in pieces and is not whole.
+    /// Whether nothing is left of the budget, not even for packets that arrive in pieces.
     pub(super) fn is_used_up(&self) -> bool {
         self.pressure(0) == Pressure::Full
     }
 
-    /// Whether there is memory for another connection that will take some before it is a client's.
+    /// Whether there is memory for another connection, which needs some before its client is known.
     pub fn has_room_for_handshake(&self) -> bool {
         let _entered = self.account.enter();
         self.pressure(0) < Pressure::Enter
     }
 
-    /// Bytes that a link may copy from its outbox ahead of what its socket takes.
+    /// The bytes that a link may copy from its outbox before its socket accepts them.
     pub fn copied_ahead(&self) -> usize {
         let _entered = self.account.enter();
         if self.has_memory_for(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
@@ -160,8 +160,8 @@ impl Broker {
         }
     }
 
-    /// Gives back what is kept for speed alone. What of it was allocated in the midst of a peak lies above everything
-    /// that has been freed since, and keeps an allocator that gives back from the top from giving back anything.
+    /// Frees everything that is cached for speed alone. Caches that were allocated during a peak lie above the memory
+    /// that has been freed since, and an allocator that returns memory from the top cannot return any of it.
     pub(super) fn forget_peak(&mut self) {
         self.output.sender.spares = Spares::default();
         self.output.sender.identifiers = LatestIdentifiers::default();
@@ -192,7 +192,7 @@ impl Broker {
         );
     }
 
-    /// Asserts that what is counted is what is there.
+    /// Asserts that the count agrees with the structures.
     pub fn check_memory(&mut self) {
         let _entered = self.account.enter();
         self.count();

@@ -1,38 +1,36 @@
-//! The core: it owns the connections, the sessions, the subscriptions, the retained messages and all that waits,
-//! and says what every packet does to them.
+//! The core. It owns the connections, sessions, subscriptions, retained messages and everything that is queued, and
+//! applies every packet to them.
 //!
-//! It is told: a connection was accepted, bytes arrived, it was closed, time has passed and how much of it was missed,
-//! bytes have left, a decision has come, a peer that seemed silent has nothing to say. The result is state that the
-//! caller looks at: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next
-//! deadline. It never asks for the time, for bytes, for a file or for chance.
+//! Its caller reports events: a connection was accepted, bytes arrived, a connection closed, time has passed, bytes
+//! were written, a decision was made, a peer that seemed silent has sent nothing. The result is state that the caller
+//! polls: the dirty connections, whose outboxes are to be written, a short queue of [`Effect`]s, and the next deadline.
+//! The core never asks for the time, for bytes, for a file or for a random number.
 //!
-//! # What the caller owes it
+//! # The contract with the caller
 //!
-//! A caller works in turns. Calls within one turn may come in any order, but for what stands here.
+//! The caller works in turns. Within a turn, calls may come in any order, except as stated here.
 //!
-//! 1. After [`Broker::received`] or [`Broker::resume`] has answered [`Intake::Paused`], nothing more of this
-//!    connection is handed over before [`Effect::Resume`] has come for it; then [`Broker::resume`] is called
-//!    first, and what it answers holds.
-//! 2. A turn ends with [`Broker::tick`], once and in every turn: it begins the next budget of steps and goes on
-//!    with what waits. It is called at [`Broker::next_deadline`] at the latest, and at once while
-//!    [`Broker::has_work`].
-//! 3. After any call there may be effects: [`Broker::next_effect`] is called until it has none, at least before
-//!    and after the tick. [`Effect::Close`] and [`Effect::Drop`] are answered with [`Broker::closed`] sooner or
-//!    later, and [`Effect::Listen`] with [`Broker::heard_out`].
-//! 4. At the end of a turn the outboxes of [`Broker::take_dirty`] are written, each by [`Broker::write_to`]. A
-//!    connection is dirty once: whose socket takes no more is written again after [`Broker::writable`], which is
-//!    called when the socket takes bytes again. Where nothing can be written any more, [`Broker::lose_output`] is
-//!    called.
-//! 5. After [`Broker::closed`] the connection's name means nothing any more. A call that names it does nothing.
-//! 6. With a journal, batches are taken by [`Broker::take_batch`] when [`Broker::batch_due`] says so, are made
-//!    durable in the order in which they were taken, and each is told by [`Broker::durable`]: only then do the
-//!    answers leave that promise it. While [`Broker::wants_pages`], what [`Broker::take_fetches`] asks for is read
-//!    and handed back by [`Broker::pages`].
-//! 7. Where the access control has answered [`Answer::Later`](crate::core::access::Answer::Later), its decision
-//!    comes by [`Broker::decide`], or [`Broker::take_decisions`] is called once it has one.
+//! 1. After [`Broker::received`] or [`Broker::resume`] has returned [`Intake::Paused`], the caller passes no more bytes
+//!    of this connection until [`Effect::Resume`] comes for it. Then it calls [`Broker::resume`] first, and acts on the
+//!    [`Intake`] that this returns.
+//! 2. Every turn ends with exactly one [`Broker::tick`], which begins the next budget of steps and continues unfinished
+//!    work. It is called at [`Broker::next_deadline`] at the latest, and at once while [`Broker::has_work`].
+//! 3. Any call may leave effects. The caller polls [`Broker::next_effect`] until there are none, at least before and
+//!    after the tick. Each [`Effect::Close`] and [`Effect::Drop`] is followed by [`Broker::closed`] sooner or later,
+//!    and each [`Effect::Listen`] by [`Broker::heard_out`].
+//! 4. At the end of a turn, the caller writes the outboxes of [`Broker::take_dirty`] by [`Broker::write_to`]. A
+//!    connection is listed once. If its socket accepts no more bytes, the caller calls [`Broker::writable`] when the
+//!    socket does so again; if nothing can be written any longer, it calls [`Broker::lose_output`].
+//! 5. After [`Broker::closed`], the identifier of the connection is void. A call with it does nothing.
+//! 6. With a journal, the caller takes batches by [`Broker::take_batch`] when [`Broker::batch_due`] says so, makes them
+//!    durable in the order in which it took them, and reports each by [`Broker::durable`]. Only then do the answers
+//!    leave that promise what is in the batch. While [`Broker::wants_pages`], it reads what [`Broker::take_fetches`]
+//!    returns, and passes the pages to [`Broker::pages`].
+//! 7. If the access control has answered [`Answer::Later`](crate::core::access::Answer::Later), its decision is passed
+//!    to [`Broker::decide`], or [`Broker::take_decisions`] is called once there is one.
 //!
-//! Time never goes back: a `now` that is earlier than the last one counts as that. A call costs what the turn has left,
-//! and what is too much for it is done by later ticks.
+//! Time never goes back: a `now` before the previous one counts as the previous one. A call costs at most what the turn
+//! has left; later ticks do the rest.
 
 #![cfg_attr(
     feature = "without-fast-path",
@@ -142,32 +140,32 @@ pub use watch::{Part, Unfinished};
 /// Connections beyond the limit that are heard until their CONNECT can be refused with a reason.
 const REFUSALS_AT_ONCE: usize = 64;
 
-/// What the server has to do with a connection, beside writing its outbox.
+/// What the server must do with a connection, besides writing its outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Write what waits, then tell the peer that nothing more comes, and read on until it closes. What it sends
-    /// is thrown away.
+    /// Write the outbox, then shut the connection down for writing, and read until the peer closes. The bytes that are
+    /// read are discarded.
     Close(ConnectionId),
-    /// Close at once, and say so by [`Broker::closed`].
+    /// Close at once, and report it by [`Broker::closed`].
     Drop(ConnectionId),
-    /// Reading may go on, by [`Broker::resume`].
+    /// Continue reading, by [`Broker::resume`].
     Resume(ConnectionId),
-    /// A peer seems to be silent, and its time is over. Hand over what it has sent, if anything is unread, and then
+    /// The peer seems to have been silent for too long. Pass on the bytes that it has sent, if any are unread, and then
     /// call [`Broker::heard_out`].
     Listen(ConnectionId),
 }
 
-/// Whether the server may read on from a connection.
+/// Whether the server may continue reading from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
     /// It may.
     More,
-    /// It has to wait for [`Effect::Resume`].
+    /// It must wait for [`Effect::Resume`].
     Paused,
 }
 
-/// A peer broke the rules, or we can not serve it on: its connection ends for this reason. Boxed, so that what goes
-/// well is not slowed down by what seldom fails.
+/// A peer violated the protocol, or cannot be served any longer: its connection ends for this reason. It is boxed, so
+/// that a rare failure does not slow down the usual case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fault(Box<Grounds>);
 
@@ -189,7 +187,7 @@ impl Fault {
     }
 }
 
-/// A client whose Maximum Packet Size leaves no room for an answer.
+/// The fault of a client whose Maximum Packet Size leaves no room for an answer.
 #[cold]
 fn too_large(name: &str) -> Fault {
     Fault::new(ReasonCode::PacketTooLarge, format!("{name} exceeds the Maximum Packet Size"))
@@ -202,22 +200,23 @@ impl From<DecodeError> for Fault {
     }
 }
 
-/// What became of one packet.
+/// The result of processing one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// It has been worked off.
+    /// The packet has been processed.
     Done,
-    /// So have others of its kind behind it, all of them together of so many bytes. The others are counted.
+    /// The packet and others of its kind after it have been processed, with this many bytes in total. The others are
+    /// counted already.
     Several(usize),
-    /// It waits for a decision; nothing of it has taken effect.
+    /// The packet waits for a decision; nothing of it has taken effect.
     Parked,
-    /// Some of it has taken effect, and the rest does in later turns.
+    /// Part of the packet has taken effect, and the rest will in later turns.
     Suspended,
-    /// It was the last one of its connection.
+    /// The packet was the last one of its connection.
     Ended,
 }
 
-/// The broker without the world around it.
+/// The broker, without any input or output.
 pub struct Broker {
     options: Options,
     permission: Permission,
@@ -228,34 +227,34 @@ pub struct Broker {
     retention: Retention,
     output: Output,
     effects: VecDeque<Effect>,
-    /// What a turn may cost.
+    /// The budget of steps of the turn.
     turn: Turn,
-    /// What waits for the next ones.
+    /// Work that waits for later turns.
     waiting: Waiting,
-    /// What is told under `$SYS`, if that is wanted.
+    /// The state of `$SYS`, if it is published.
     system: Option<Box<System>>,
     persistence: Persistence,
     budget: Budget,
-    /// What its memory is counted on, in each of its calls. Dropped after all others.
+    /// Counts its memory during each of its calls. It is dropped last.
     account: Account,
 }
 
 impl Drop for Broker {
-    /// What it holds is given back to where it was counted.
+    /// Its memory is released on the account on which it was counted.
     fn drop(&mut self) {
         self.account.enter_at_last();
     }
 }
 
 impl Broker {
-    /// A broker at the moment `now`. `seed` is what Client Identifiers are drawn from: two brokers with the same
-    /// seed and the same inputs do the same, to the byte.
+    /// Creates a broker at the time `now`. Assigned Client Identifiers are derived from `seed`: two brokers with the
+    /// same seed and the same inputs produce the same output, to the byte.
     pub fn new(limits: Limits, access: Box<dyn AccessControl>, seed: u64, now: Time) -> Self {
         Self::counted_on(Account::new(), limits, access, seed, now)
     }
 
-    /// The same for a caller whose own memory is to press on the same budget: what it counts outside of the broker and
-    /// what the broker counts are one. There is one such broker in a thread at most.
+    /// Creates a broker that counts its memory together with that of its caller, so that both share the budget. There
+    /// is at most one such broker in a thread.
     pub fn with_account_of_thread(
         limits: Limits,
         access: Box<dyn AccessControl>,
@@ -292,21 +291,20 @@ impl Broker {
         }
     }
 
-    /// Bytes of memory that are counted for it.
+    /// The bytes of memory that are counted for it.
     pub fn held(&self) -> usize {
         self.account.held()
     }
 
-    /// From now on no packet is processed by a short way, as if each of them were traced. For tests, which compare
-    /// what comes of it: the same bytes, only more slowly.
+    /// Turns the fast path off, as if each packet were traced. Tests compare the results: the bytes are the same.
     #[doc(hidden)]
     pub fn take_no_short_way(&mut self) {
         let _entered = self.account.enter();
         self.options.in_full_from = LevelFilter::Off;
     }
 
-    /// A connection was accepted by a listener. `None` if there are so many that there is not even room to say why: the
-    /// peer is to be dropped.
+    /// A listener accepted a connection. Returns `None` if there are so many connections that there is not even room to
+    /// refuse this one with a reason: the caller drops it.
     pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
         let _entered = self.account.enter();
         self.advance(now);
@@ -320,43 +318,41 @@ impl Broker {
         Some(id)
     }
 
-    /// The dirty connections, in the order in which they became so; `emptied` is filled next time.
+    /// Takes the dirty connections, in the order in which they became dirty. `emptied` is reused for the next ones.
     pub fn take_dirty(&mut self, emptied: Vec<ConnectionId>) -> Vec<ConnectionId> {
         let _entered = self.account.enter();
         self.output.sender.dirty.take(emptied)
     }
 
-    /// The next of the dirty connections that may be written at once, because their answers have waited for the latest
-    /// batch.
+    /// Takes the next dirty connection that may be written at once, because its answers waited for the latest batch.
     pub fn next_answered(&mut self) -> Option<ConnectionId> {
         let _entered = self.account.enter();
         self.waiting.next_answered()
     }
 
-    /// Whether a connection is to be written or something is to go on at once.
+    /// Whether a connection is dirty or unfinished work can continue at once.
     pub fn has_work(&self) -> bool {
         !self.output.sender.dirty.is_empty() || !self.effects.is_empty() || self.has_more()
     }
 
-    /// So many peers have something to say in this turn: each gets its share of it. Tells whether they are so many that
-    /// those who ask for little are to come first.
+    /// Divides the turn among this many peers that have sent something. Returns whether there are so many that those
+    /// with little input should come first.
     pub fn share_input(&mut self, among: usize) -> bool {
         self.turn.share_input(among)
     }
 
-    /// Whether more of what comes in may be handed over in this turn. Otherwise what is handed over waits here for its
-    /// turn.
+    /// Whether more input is processed in this turn. If not, bytes that are passed on are queued for a later turn.
     pub fn takes_input(&self) -> bool {
         self.turn.takes_input()
     }
 
-    /// The same for peers that have asked for little of late, and are heard before others: half of the turn's input is
-    /// for those.
+    /// The same for peers that have sent little recently, which are served before others: half of the turn's input is
+    /// reserved for them.
     pub fn takes_little(&self) -> bool {
         self.turn.takes_little()
     }
 
-    /// Steps that have been taken in this turn.
+    /// The steps that have been taken in this turn.
     pub fn steps_taken(&self) -> usize {
         self.turn.taken()
     }
@@ -366,7 +362,7 @@ impl Broker {
         self.turn.takes_ends()
     }
 
-    /// So many steps have been taken for what comes in outside of the core: see `broker/turn.rs` for what a step is.
+    /// Adds steps that were taken for input outside the core. `broker/turn.rs` defines a step.
     pub fn take_steps(&mut self, steps: usize) {
         self.turn.take(steps);
     }
@@ -386,14 +382,14 @@ impl Broker {
         Some(self.clock.wheel.next_deadline()?.max(self.clock.respite.ends()))
     }
 
-    /// Whether bytes wait for the peer of this connection, and can be written.
+    /// Whether the outbox of this connection has bytes that can be written.
     pub fn has_output(&self, id: ConnectionId) -> bool {
         self.connections
             .find(id)
             .is_some_and(|connection| !connection.outbox.is_lost() && !connection.outbox.is_empty())
     }
 
-    /// The peer takes bytes again: its outbox is to be written.
+    /// The socket accepts bytes again: the connection becomes dirty.
     pub fn writable(&mut self, id: ConnectionId) {
         let _entered = self.account.enter();
         if let Some(connection) = self.connections.find_mut(id) {
@@ -401,11 +397,11 @@ impl Broker {
         }
     }
 
-    /// Writes the outbox of a dirty connection and tops it up from the session's queue.
+    /// Writes the outbox of a dirty connection and refills it from the session's queue.
     ///
     /// # Errors
     ///
-    /// The writer's: nothing more can be written.
+    /// Returns an error of the writer, after which nothing more can be written.
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
         let _entered = self.account.enter();
         self.advance(now);
@@ -426,8 +422,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Nothing can be written to a connection any more. What its client has said until then still counts, a DISCONNECT
-    /// [MQTT-3.14.4-3] as well: it is received until the socket says that nothing follows.
+    /// Nothing can be written to a connection any longer. Bytes that its client has sent before are still processed,
+    /// including a DISCONNECT [MQTT-3.14.4-3], until the socket reports the end of its input.
     pub fn lose_output(&mut self, id: ConnectionId, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -438,7 +434,7 @@ impl Broker {
         }
     }
 
-    /// A decision has come for the packet that this connection's client waits for. Ignored if it does not.
+    /// Applies a decision about the first packet of this connection. It is ignored if no packet waits for one.
     pub fn decide(&mut self, id: ConnectionId, verdict: Verdict) {
         let _entered = self.account.enter();
         let Some(connection) = self.connections.find_mut(id) else { return };
@@ -448,12 +444,12 @@ impl Broker {
         }
     }
 
-    /// What has been counted.
+    /// The statistics so far.
     pub const fn statistics(&self) -> &Statistics {
         &self.output.statistics
     }
 
-    /// Connections, sessions, subscriptions and retained messages at this moment.
+    /// The present numbers of connections, sessions, subscriptions and retained messages.
     pub fn census(&self) -> Census {
         Census {
             connections: self.connections.len(),
@@ -464,7 +460,7 @@ impl Broker {
         }
     }
 
-    /// A call begins: time passes and never goes back.
+    /// Begins a call: time advances, and never goes back.
     fn advance(&mut self, now: Time) {
         if self.options.limits.memory.is_some() {
             self.count();
@@ -472,7 +468,7 @@ impl Broker {
         self.clock.now = self.clock.now.max(now);
     }
 
-    /// Asserts everything that must hold between two calls. For tests and the simulator: it walks all state.
+    /// Asserts all invariants that hold between two calls. For tests and the simulator: it walks all state.
     pub fn check_invariants(&self) {
         self.routing.trie.check_invariants();
         self.clock.wheel.check_invariants();
@@ -538,10 +534,10 @@ impl Broker {
     }
 }
 
-/// How much of everything there is.
+/// The present number of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Census {
-    /// Connections, those that end included.
+    /// Connections, including those that are ending.
     pub connections: usize,
     /// Sessions, connected or not.
     pub sessions: usize,
