@@ -292,7 +292,7 @@ fn mqtt311_4_6_0_4() {
     assert_eq!(world.take(peer), identifiers.map(|identifier| acknowledge(0x62, identifier)));
 }
 
-/// Every topic is ordered, with and without wildcards, whoever subscribes to it.
+/// Every topic is ordered, with and without wildcards, for every subscriber.
 #[test]
 fn mqtt311_4_6_0_5() {
     for qos in 0..=2 {
