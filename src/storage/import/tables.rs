@@ -1,5 +1,5 @@
-//! What a database holds, sorted out: which content, session, subscription and message on its way belongs to which, and
-//! what can not be brought.
+//! The content of a database, resolved: which message, session, subscription and delivery belong together, and what
+//! cannot be imported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,22 +12,22 @@ use crate::core::subscription::{IDENTIFIER_MAXIMUM, Identifiers};
 use crate::protocol::codec::{PacketIdentifier, Properties, QoS};
 use crate::protocol::topic::{TopicFilter, TopicName};
 
-/// Why something of a database is not brought.
+/// Why a part of a database is not imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The Session Expiry Interval of a session has passed.
     SessionExpired,
-    /// A session ends with its connection: that of a 5.0 client without a Session Expiry Interval.
+    /// A session that ends with its connection: that of an MQTT 5.0 client without a Session Expiry Interval.
     SessionEnded,
-    /// A subscription, or a message on its way, of a session that is not brought.
+    /// A subscription or a message of a session that is not imported.
     OfNoSession,
     /// The Message Expiry Interval of a message has passed.
     MessageExpired,
-    /// The file names a message that it does not hold.
+    /// A message that the file refers to but does not contain.
     NotThere,
     /// A topic, a filter or a property that the standards do not allow.
     NotValid,
-    /// A Packet Identifier of 0, or one that another message of the session has.
+    /// A Packet Identifier that is 0 or that another message of the session has.
     NoPacketIdentifier,
 }
 
@@ -38,17 +38,17 @@ impl fmt::Display for Reason {
             Self::SessionEnded => "sessions that end with their connection",
             Self::OfNoSession => "subscriptions and queued messages of sessions that are left out",
             Self::MessageExpired => "messages whose Message Expiry Interval has passed",
-            Self::NotThere => "messages that the file names but does not hold",
+            Self::NotThere => "messages that the file refers to but does not contain",
             Self::NotValid => "messages and subscriptions that the standards do not allow",
             Self::NoPacketIdentifier => "messages without a Packet Identifier of their own",
         })
     }
 }
 
-/// How often something was not brought, by the reason.
+/// How many parts of a database are not imported, by reason.
 pub type LeftOut = BTreeMap<Reason, u64>;
 
-/// A content that can be brought.
+/// A content that can be imported.
 #[derive(Clone, Debug)]
 pub(super) struct Body<'a> {
     pub(super) topic: TopicName<'a>,
@@ -58,13 +58,13 @@ pub(super) struct Body<'a> {
     pub(super) properties: Properties<'a>,
     /// In seconds since 1970; 0 for never.
     pub(super) expires: u64,
-    /// Who published it, as in [`Content`].
+    /// The publisher, as in [`Content`].
     pub(super) port: u16,
     pub(super) client_identifier: &'a str,
     pub(super) user_name: &'a str,
 }
 
-/// A session that is brought.
+/// A session to import.
 #[derive(Clone, Debug)]
 pub(super) struct Session<'a> {
     pub(super) client_identifier: &'a str,
@@ -75,10 +75,10 @@ pub(super) struct Session<'a> {
     pub(super) ends: u64,
 }
 
-/// A subscription that is brought.
+/// A subscription to import.
 #[derive(Clone, Debug)]
 pub(super) struct Subscribed<'a> {
-    /// Its session's place among those that are brought.
+    /// Index of its session in [`Tables::sessions`].
     pub(super) session: usize,
     pub(super) filter: TopicFilter<'a>,
     pub(super) qos: QoS,
@@ -87,25 +87,25 @@ pub(super) struct Subscribed<'a> {
     pub(super) identifier: u32,
 }
 
-/// How far a message to a client has come.
+/// The progress of a message to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It has not been sent.
     Queued,
-    /// It may have been sent; what is to come is its PUBACK.
+    /// It may have been sent, and its PUBACK has not arrived.
     Sent,
-    /// It may have been sent with this Packet Identifier; what is to come is its PUBREC.
+    /// It may have been sent with this Packet Identifier, and its PUBREC has not arrived.
     Delivered(PacketIdentifier),
-    /// What is to come is the PUBCOMP.
+    /// Its PUBREC has arrived, and its PUBCOMP has not.
     Released(PacketIdentifier),
 }
 
-/// A message on its way to a client.
+/// A message queued for or sent to a client.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) session: usize,
-    /// The place of its content in [`Tables::contents`], if that is in the file. It can be imported, unless it is not
-    /// needed any more.
+    /// Index of its content in [`Tables::contents`], if the file contains it. The content can be imported, except
+    /// that of a released delivery, which does not need it.
     pub(super) content: Option<usize>,
     pub(super) progress: Progress,
     pub(super) qos: QoS,
@@ -114,37 +114,37 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Whether only the release is still to be answered.
+    /// Whether only the PUBREL still has to be answered.
     pub(super) const fn is_released(&self) -> bool {
         matches!(self.progress, Progress::Released(_))
     }
 }
 
-/// A message of QoS 2 that a client has not released.
+/// A QoS 2 message that its sender has not released.
 #[derive(Clone, Debug)]
 pub(super) struct Incoming {
     pub(super) session: usize,
     pub(super) packet_identifier: PacketIdentifier,
-    /// Nobody has got it yet. `None` if it can not be brought.
+    /// It has not been passed on to any subscriber. `None` if it cannot be imported.
     pub(super) content: Option<usize>,
 }
 
-/// All of a database.
+/// The whole database.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tables<'a> {
-    /// In the order in which they came to mosquitto; `None` for one that can not be brought.
+    /// In the order in which mosquitto received them; `None` for one that cannot be imported.
     pub(super) contents: Vec<Option<Body<'a>>>,
     pub(super) sessions: Vec<Session<'a>>,
     pub(super) subscriptions: Vec<Subscribed<'a>>,
-    /// Those of one session in the order of its queue.
+    /// Those of one session are in the order of its queue.
     pub(super) outgoing: Vec<Outgoing>,
     pub(super) incoming: Vec<Incoming>,
-    /// The contents that are retained.
+    /// Indexes of the retained contents.
     pub(super) retained: Vec<usize>,
     pub(super) left_out: LeftOut,
-    /// Sessions whose User Names may be those of others.
+    /// Number of sessions whose stored User Name may be that of another one.
     pub(super) doubtful: usize,
-    /// What the session before was said to have for a User Name, but has not.
+    /// The stored User Name of the session before, if it is known to be that of another one.
     repeated: Option<&'a [u8]>,
 }
 
@@ -176,8 +176,8 @@ impl<'a> Heap<'a> {
         Ok(heap)
     }
 
-    /// What turns the numbers of contents into ones that rise: they rise on the machine that wrote them, and the
-    /// last one of them is small there. Read wrong, they are still the same where they were.
+    /// Returns how to read the numbers of contents so that they rise. They rise on the machine that wrote them, and
+    /// the last one is small when read in its byte order. In the other byte order, equal numbers are still equal.
     fn order(&self) -> fn(&Native) -> u64 {
         if BigEndian::read_u64(&self.last) < LittleEndian::read_u64(&self.last) {
             |number| BigEndian::read_u64(number)
@@ -199,12 +199,12 @@ fn qos(level: u8, at: usize) -> Result<QoS, ImportError> {
     QoS::from_u8(level).map_or_else(|| damaged(at, "a QoS that does not exist"), Ok)
 }
 
-/// Finds what the chunks name by number or by Client Identifier.
+/// Finds what the chunks refer to by number or by Client Identifier.
 struct Index<'a> {
     /// The numbers of the contents, in the order of [`Tables::contents`].
     contents: Vec<u64>,
     order: fn(&Native) -> u64,
-    /// The places of the sessions by their Client Identifiers; `None` for one that is left out.
+    /// Indexes of the sessions by Client Identifier; `None` for one that is left out.
     sessions: BTreeMap<&'a [u8], Option<usize>>,
 }
 
@@ -219,7 +219,7 @@ impl Index<'_> {
 }
 
 impl<'a> Tables<'a> {
-    /// Reads all of a database; `wall` is the time in milliseconds since 1970.
+    /// Reads a whole database. `wall` is the current time in milliseconds since 1970.
     pub(super) fn read(bytes: &'a [u8], wall: u64) -> Result<Self, ImportError> {
         let heap = Heap::read(bytes)?;
         let order = heap.order();
@@ -261,7 +261,7 @@ impl<'a> Tables<'a> {
         *self.left_out.entry(reason).or_default() += 1;
     }
 
-    /// The content there, if it can be brought; else the reason is noted.
+    /// Returns the index of a content that can be imported. Otherwise counts the reason.
     fn find(&mut self, place: Option<usize>, wall: u64) -> Option<usize> {
         let reason = match place.map(|place| &self.contents[place]) {
             None => Reason::NotThere,
@@ -273,16 +273,16 @@ impl<'a> Tables<'a> {
         None
     }
 
-    /// Brings a session and returns its place, or leaves it out.
+    /// Adds a session and returns its index, or leaves it out.
     fn take_client(&mut self, client: &Client<'a>, wall: u64) -> Result<Option<usize>, ImportError> {
-        let client_identifier = text(client.identifier, client.at, "a Client Identifier that is no text")?;
+        let client_identifier = text(client.identifier, client.at, "a Client Identifier that is not text")?;
         if client_identifier.is_empty() {
             return damaged(client.at, "a session without a Client Identifier");
         }
         let user_name = self.user_name(client)?;
         let is_of_a_bridge = client.port == 0 && client.ends == 0;
         let expiry_interval = match client.expiry_interval {
-            // Those of bridges have no listener, and are for ever from version 2.0.15 on.
+            // Sessions of bridges have no listener, and from version 2.0.15 on they never end.
             0 if is_of_a_bridge => u32::MAX,
             0 => {
                 self.leave_out(Reason::SessionEnded);
@@ -292,7 +292,7 @@ impl<'a> Tables<'a> {
         };
         let ends = match (client.ends, expiry_interval) {
             (0, u32::MAX) => u64::MAX,
-            // It was connected when the file was written.
+            // The client was connected when the file was written.
             (0, seconds) => wall.saturating_add(u64::from(seconds) * 1000),
             (seconds, _) => seconds.saturating_mul(1000),
         };
@@ -310,9 +310,9 @@ impl<'a> Tables<'a> {
         Ok(Some(self.sessions.len() - 1))
     }
 
-    /// The User Name of a session. For one that has none, mosquitto 2.0.11 writes that of the session before again,
-    /// with the two bytes of its length swapped each time: once with what follows it in memory, then as if it were a
-    /// name.
+    /// Returns the User Name of a session. If a session has none, mosquitto 2.0.11 repeats the one of the session
+    /// before, with the two bytes of its length swapped each time. So it is written once together with what follows
+    /// it in memory, and then as if it were a User Name.
     fn user_name(&mut self, client: &Client<'a>) -> Result<Option<&'a str>, ImportError> {
         let (name, rest) = match client.user_name.iter().position(|&byte| byte == 0) {
             Some(end) => client.user_name.split_at(end),
@@ -329,7 +329,7 @@ impl<'a> Tables<'a> {
         if self.repeated.take() == Some(name) {
             self.doubtful += 1;
         }
-        text(name, client.at, "a User Name that is no text").map(Some)
+        text(name, client.at, "a User Name that is not text").map(Some)
     }
 
     fn take_subscription(
@@ -373,13 +373,13 @@ impl<'a> Tables<'a> {
             return Ok(());
         };
         let progress = match (entry.direction, entry.state, qos, packet_identifier) {
-            // The table at the top of the room has all states.
+            // The table at the top of this module lists all states.
             (0, 7 | 10 | 11, QoS::ExactlyOnce, Some(packet_identifier)) => {
                 let content = self.find(index.content(&entry.content), wall);
                 self.incoming.push(Incoming { session, packet_identifier, content });
                 return Ok(());
             }
-            // What else came from the client was passed on before it was answered.
+            // Any other message from the client was passed on before it was acknowledged.
             (0, 1..=11, QoS::AtMostOnce | QoS::AtLeastOnce, _) | (0, 1..=9, QoS::ExactlyOnce, Some(_)) => {
                 return Ok(());
             }
@@ -396,7 +396,8 @@ impl<'a> Tables<'a> {
         let place = index.content(&entry.content);
         let content = match progress {
             Progress::Released(_) => place,
-            // The client may know its Packet Identifier, and so has to hear the end of it, expired or not.
+            // The client may know its Packet Identifier, so the delivery must be completed even if the message has
+            // expired.
             Progress::Delivered(_) if place.is_some_and(|place| self.contents[place].is_some()) => place,
             _ => match self.find(place, wall) {
                 None => return Ok(()),
@@ -404,7 +405,7 @@ impl<'a> Tables<'a> {
             },
         };
         let Ok(identifiers) = subscription_identifiers(entry.properties) else {
-            return damaged(entry.at, "properties that are no Subscription Identifiers");
+            return damaged(entry.at, "properties that are not Subscription Identifiers");
         };
         self.outgoing.push(Outgoing {
             session,
@@ -417,7 +418,7 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// A Packet Identifier stands for one message in each direction: what comes later is left out.
+    /// Leaves out messages with a Packet Identifier that an earlier message of the session has in the same direction.
     fn leave_out_shared_identifiers(&mut self) {
         let mut seen = BTreeSet::new();
         let all = self.outgoing.len() + self.incoming.len();
@@ -441,12 +442,12 @@ impl Body<'_> {
     }
 }
 
-/// A content as it can be brought; `None` if the standards do not allow it.
+/// Checks a content. Returns `None` if the standards do not allow it.
 fn body<'a>(content: &Content<'a>) -> Result<Option<Body<'a>>, ImportError> {
     let qos = qos(content.qos, content.at)?;
     let client_identifier =
-        text(content.client_identifier, content.at, "a publisher's Client Identifier that is no text")?;
-    let user_name = text(content.user_name, content.at, "a publisher's User Name that is no text")?;
+        text(content.client_identifier, content.at, "a publisher's Client Identifier that is not text")?;
+    let user_name = text(content.user_name, content.at, "a publisher's User Name that is not text")?;
     let topic = std::str::from_utf8(content.topic).ok().and_then(|text| TopicName::new(text).ok());
     let properties = match content.properties {
         [] => Ok(Properties::default()),

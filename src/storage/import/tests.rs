@@ -442,9 +442,9 @@ fn damage_is_reported_with_its_position() {
         (QUEUED, 85, 3, "byte 55: a QoS that does not exist"),
         (QUEUED, 112, 63, "byte 112: a number that another message has"),
         (QUEUED, 773, 12, "byte 760: a state that no message can be in"),
-        (QUEUED, 745, 0xFF, "byte 721: a Client Identifier that is no text"),
-        (QUEUED, 749, 0xFF, "byte 721: a User Name that is no text"),
-        (QUEUED, 1099, 0x23, "byte 1079: properties that are no Subscription Identifiers"),
+        (QUEUED, 745, 0xFF, "byte 721: a Client Identifier that is not text"),
+        (QUEUED, 749, 0xFF, "byte 721: a User Name that is not text"),
+        (QUEUED, 1099, 0x23, "byte 1079: properties that are not Subscription Identifiers"),
     ] {
         assert_eq!(damaged(golden, at, to), format!("it is damaged at {expected}"), "{at}");
     }
