@@ -1,4 +1,4 @@
-//! The connection to the file: how it is set up, which tables there are, and how older layouts become the present one.
+//! The connection to the file: its options, its tables, and the migration of older layouts to the current one.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -13,15 +13,16 @@ use crate::storage::timeline::Anchor;
 /// Marks a file as a broker's store.
 const APPLICATION: i64 = 0x42_72_6B_6C;
 
-/// Bytes that the engine keeps in memory, in KiB.
+/// Size of SQLite's page cache, in KiB.
 pub(super) const CACHE_KIB: u16 = 1024;
 
-/// What leads from each version of the layout to the next; the first one begins with an empty file. What was once
-/// released never changes.
+/// The statements that lead from each version of the layout to the next. The first one starts from an empty file.
+/// Statements never change once they have been released.
 const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
 
-/// Every publication has the columns from `expires` to `payload`, see [`rows`](super::rows). Moments are milliseconds
-/// of the [`timeline`](crate::storage::timeline), and null is never; in this version they were milliseconds since 1970.
+/// All publications have the columns from `expires` to `payload`, see [`rows`](super::rows). Times are milliseconds
+/// on the [`timeline`](crate::storage::timeline), and null means never. In this version they were milliseconds since
+/// 1970.
 const VERSION_1: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session (
@@ -56,11 +57,12 @@ const VERSION_1: &str = "
     );
 ";
 
-/// Listeners have names; before, they were known by their places in the settings. The store also has which User Names
-/// were proved, and which sessions have ended with messages that still have to go to other members of Shared
-/// Subscriptions. A copy is done if it has no identifier in `done`; else that is the Packet Identifier of its QoS 1
-/// delivery, which has begun. There is a timeline, and a message has the time that it had left when it was written, in
-/// milliseconds, null for no end. Every row has a [sum](super::tables), for which [`MADE_ANEW`] runs after this.
+/// Listeners have names; before, they were known by their positions in the settings. The store also records which
+/// User Names were proved, and which ended sessions have left messages to other members of Shared Subscriptions. A
+/// copy in `done` without an identifier is settled; otherwise the identifier is the Packet Identifier of its QoS 1
+/// delivery, which has begun. There is a timeline. A message has the lifetime that was left when it was stored, in
+/// milliseconds, or null for no end. Every row has a [checksum](super::tables), for which [`MADE_ANEW`] runs after
+/// this.
 const VERSION_2: &str = "
     CREATE TABLE listener (
         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sum INTEGER NOT NULL
@@ -76,8 +78,8 @@ const VERSION_2: &str = "
     ALTER TABLE done ADD COLUMN identifier INTEGER;
 ";
 
-/// The tables that version 2 makes again, so that sums do not lie after payloads, which would have to be read to reach
-/// them.
+/// The tables that version 2 creates anew, so that checksums do not follow payloads, which would have to be read to
+/// reach them.
 const MADE_ANEW: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session (
@@ -114,13 +116,13 @@ const MADE_ANEW: &str = "
     );
 ";
 
-/// A file that this process has for itself, and in which it has changed nothing yet.
+/// A file that this process has locked and not changed yet.
 pub(super) struct Taken {
     connection: Connection,
     version: i64,
 }
 
-/// Opens the file and takes it for this process alone.
+/// Opens the file and locks it for this process alone.
 pub(super) fn take(path: &Path) -> Result<Taken, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| refusal(path, error))?;
@@ -129,7 +131,7 @@ pub(super) fn take(path: &Path) -> Result<Taken, OpenError> {
 }
 
 impl Taken {
-    /// Brings the file to the present layout. The timeline begins with this anchor if there was none.
+    /// Migrates the file to the current layout. If it has no timeline, one begins with the anchor `first`.
     pub(super) fn bring_up(
         self,
         path: &Path,
@@ -145,17 +147,17 @@ impl Taken {
         }
     }
 
-    /// The same where it was at the present layout before.
+    /// Like [`Taken::bring_up`], for a file that had the current layout before.
     pub(super) fn go_on(self, path: &Path) -> Result<Connection, OpenError> {
         if self.version != known() {
-            return Err(StoreError::Damaged("it is another file than before".to_owned()).about(path));
+            return Err(StoreError::Damaged("it is not the same file as before".to_owned()).about(path));
         }
         set_up(&self.connection).map_err(|error| refusal(path, error))?;
         Ok(self.connection)
     }
 }
 
-/// Whether there is no room on the disk, or none for this user.
+/// Whether the disk is full or the user's quota is exhausted.
 fn lacks_room(path: &Path, error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
 
@@ -166,19 +168,20 @@ fn lacks_room(path: &Path, error: &rusqlite::Error) -> bool {
     }
 }
 
-/// Changes go into the journal first: at most each page, some of them twice, and a little for what is new.
+/// The changes of a migration go to the journal first: at most every page, some of them twice, and a little for what
+/// is new.
 fn no_room(path: &Path) -> OpenError {
     const LITTLE: u64 = 1024 * 1024;
     let length = std::fs::metadata(path).map_or(0, |file| file.len());
     OpenError::NoRoom { path: path.to_owned(), enough: length.saturating_mul(2).saturating_add(LITTLE) }
 }
 
-/// The last version that is known here.
+/// The latest version of the layout that this broker knows.
 fn known() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// Why the engine has not opened the file.
+/// Returns why SQLite has not opened the file.
 fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
     use rusqlite::ErrorCode::{DatabaseBusy, NotADatabase};
 
@@ -191,14 +194,14 @@ fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
     }
 }
 
-/// Locks the file and tells the version of its layout, zero for an empty one. Nothing is written, because it may be
-/// somebody else's.
+/// Locks the file and returns the version of its layout, zero for an empty file. Nothing is written, because the file
+/// may belong to another program.
 fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let number = |query: &str| {
         connection.query_row(query, (), |row| row.get::<_, i64>(0)).map_err(|error| refusal(path, error))
     };
     connection.busy_timeout(std::time::Duration::ZERO).map_err(|error| refusal(path, error))?;
-    // Before anything else: then the engine needs no memory shared with other processes, on disk or otherwise.
+    // Before anything else: then SQLite needs no memory shared with other processes, on disk or otherwise.
     connection
         .query_row("PRAGMA locking_mode = EXCLUSIVE", (), |_| Ok(()))
         .map_err(|error| refusal(path, error))?;
@@ -215,8 +218,8 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     }
 }
 
-/// A listener was known by its place in the settings, so the present settings name it. Where no listener has that
-/// place, a User Name counts as proved, so that no other user gets its session.
+/// Names the listeners, which were known by their positions in the settings, after those in the current settings.
+/// Where no listener has the position, a User Name counts as proved, so that no other user gets its session.
 fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite::Result<()> {
     connection.execute("UPDATE session SET is_proved = user_name IS NOT NULL", ())?;
     for (place, listener) in (0_i64..).zip(present) {
@@ -228,7 +231,7 @@ fn name_listeners(connection: &Connection, present: &[ListenerName]) -> rusqlite
     Ok(())
 }
 
-/// Every table as it was, but with sums.
+/// Copies every table, with checksums added.
 fn sum_up(connection: &Connection) -> rusqlite::Result<()> {
     for table in tables::of_version_1() {
         connection.execute_batch(&format!("ALTER TABLE {0} RENAME TO old_{0}", table.name))?;
@@ -242,7 +245,7 @@ fn sum_up(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The order matters: the size of pages and the way to give them back are chosen before the first is written.
+/// The order matters: the page size and incremental vacuum must be chosen before the first page is written.
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAXIMUM);
     choose(connection, "page_size", &super::upkeep::PAGE_SIZE)?;
@@ -250,18 +253,18 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     choose(connection, "journal_mode", &"WAL")?;
     choose(connection, "synchronous", &"FULL")?;
     choose(connection, "cache_size", &-i64::from(CACHE_KIB))?;
-    // Whoever waits for a commit does not wait for a checkpoint: these are done between commits.
+    // Commits never wait for a checkpoint: checkpoints are done between them.
     choose(connection, "wal_autocheckpoint", &0)?;
     choose(connection, "journal_size_limit", &super::JOURNAL_BYTES_MAXIMUM)?;
     choose(connection, "temp_store", &"MEMORY")
 }
 
-/// Sets one of SQLite's own options; some of them answer with what holds from now on.
+/// Sets an option of SQLite. Some options answer with their new value.
 fn choose(connection: &Connection, option: &str, value: &dyn Display) -> rusqlite::Result<()> {
     connection.execute_batch(&format!("PRAGMA {option} = {value}"))
 }
 
-/// Takes the steps that are left. Each is one transaction, so a crash is between two of them.
+/// Performs the remaining steps. Each one is a transaction, so a crash can only occur between two of them.
 fn migrate(
     connection: &mut Connection,
     version: i64,
