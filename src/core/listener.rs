@@ -1,4 +1,4 @@
-//! What the core knows of the listener at which a client has connected.
+//! Listeners, as far as the core knows them.
 
 use crate::core::limits::{Limits, OUTBOUND_TOPIC_ALIAS_MAXIMUM};
 use crate::protocol::codec::QoS;

@@ -4,7 +4,7 @@ use crate::base::time::{Duration, Time};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::wheel::{TimerId, Wheel};
 
-/// What the broker knows of time.
+/// The broker's view of time.
 #[derive(Debug)]
 pub(super) struct Clock {
     pub(super) now: Time,

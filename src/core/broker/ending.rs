@@ -348,7 +348,7 @@ impl Broker {
         }
     }
 
-    /// Does what follows from the outcome for a message of a member that leaves, whose session may be over.
+    /// Applies the outcome to a message of a member that leaves, whose session may be over.
     fn conclude_redirect(
         &mut self,
         (leaving, number): (Option<SessionId>, Option<SessionNumber>),

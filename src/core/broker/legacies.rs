@@ -1,4 +1,4 @@
-//! What members of Shared Subscriptions leave to others in the store. Only the numbers of such messages are in memory.
+//! Messages in the store that members of Shared Subscriptions leave to others. Only their numbers are in memory.
 //! The messages are read one page at a time, for one member after the other, and a page goes to other members before
 //! the next is read.
 //!

@@ -230,7 +230,7 @@ impl Broker {
         }
     }
 
-    /// Lets the packets of a client wait that is back while a message of its former connection is still being
+    /// Makes a client that is back wait with its packets while a message of its former connection is still being
     /// distributed.
     pub(super) fn wait_for_predecessor(&mut self, id: ConnectionId) {
         self.waiting.operations.insert(id, Operation::Successor);

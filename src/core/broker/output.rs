@@ -48,9 +48,9 @@ impl Traffic {
 /// What has been counted since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// What came in.
+    /// Incoming traffic.
     pub received: Traffic,
-    /// What was sent.
+    /// Outgoing traffic.
     pub sent: Traffic,
     /// Packets that came in and were processed.
     pub packets_received: u64,

@@ -33,7 +33,7 @@ const PAGE_ROOM: usize = 256 * 1024;
 const FETCHES_PER_CALL: usize = 1_024;
 const EXPIRED_PER_CALL: usize = 1_024;
 
-/// What to do for the next session that has requested messages.
+/// The next step for a session that has requested messages.
 enum Due {
     /// It needs nothing, or nothing that could be read now.
     Over,

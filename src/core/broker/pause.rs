@@ -1,4 +1,4 @@
-//! What has to wait while too much waits to be persisted: packets that would add to it, and no others.
+//! Packets that wait while too much waits to be persisted: only those that would add to it.
 
 use std::rc::Rc;
 

@@ -16,7 +16,7 @@ use crate::protocol::codec::{
     ReasonCode,
 };
 
-/// What to do for a client when no more queued messages can be sent now.
+/// The next step for a client when no more queued messages can be sent now.
 enum Next {
     /// Wait until it acknowledges or reads.
     Nothing,

@@ -14,7 +14,7 @@ use crate::core::session::Session;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Connect, QoS, ReasonCode};
 
-/// What an accepted client had before.
+/// The persisted session that an accepted client had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Former {
     /// No persisted session.
@@ -165,7 +165,7 @@ impl Broker {
         if is_large && (will.retain || self.is_for_kept(will.topic)) { Need::Room } else { Need::Nothing }
     }
 
-    /// What the client of a CONNECT had before.
+    /// Returns which persisted session the client of a CONNECT had before.
     pub(super) fn former(&self, claim: &Claim<'_>, connect: &Connect<'_>, id: ConnectionId) -> Former {
         let known =
             self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_persisted(known));

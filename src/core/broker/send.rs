@@ -12,7 +12,7 @@ use crate::core::subscription::LatestIdentifiers;
 use crate::protocol::codec::{Delivery, Packet, ProtocolVersion, Publish};
 use crate::protocol::topic::TopicName;
 
-/// What it takes to put a packet into any outbox, shared by all connections.
+/// The state that is needed to put packets into outboxes, shared by all connections.
 #[derive(Debug, Default)]
 pub(super) struct Sender {
     pub(super) dirty: DirtyList,

@@ -1,4 +1,4 @@
-//! What tests see that follow the core turn by turn: which part of a turn is over, and which messages are not finished.
+//! For tests that follow the core turn by turn: which part of a turn is over, and which messages are not finished.
 
 use super::Broker;
 use super::operation::Operation;

@@ -232,7 +232,7 @@ pub struct Connection {
     pub outbox: Outbox,
     /// A packet that waits for answers.
     pub parked: Option<Box<Parked>>,
-    /// What only 5.0 has.
+    /// The state that only 5.0 has.
     pub extension: Option<Box<Extension>>,
 }
 

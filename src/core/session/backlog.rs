@@ -401,7 +401,7 @@ mod tests {
             let come = come.min(page.messages.len());
             let messages = page.messages[..come].iter().copied();
             prop_assert!(backlog.have_come(messages, come * BYTES));
-            // What came and was not sent comes back when the client disconnects.
+            // Messages that came and were not sent come back when the client disconnects.
             for (known, expires) in model.iter().take(come).rev().step_by(2) {
                 backlog.insert(*known, BYTES, *expires, group_of(known.0.get()));
             }
