@@ -285,7 +285,7 @@ impl Broker {
             (Some(name), false) => {
                 let name = Escaped(name);
                 format!(
-                    "client {client} has the unproved name '{name}'; use it, prove one, or use another Client Identifier"
+                    "client {client} has the unproved name '{name}'; use it, prove one, or connect as another client"
                 )
             }
             (None, _) => format!(
