@@ -21,6 +21,7 @@ mod needless;
 mod pages;
 mod rows;
 mod schema;
+mod statements;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,11 @@ use std::sync::LazyLock;
 
 use crc32fast::Hasher;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, Row, ToSql, params_from_iter};
+use rusqlite::{Connection, Row, Statement, ToSql, params_from_iter};
 
 use super::StoreError;
 use super::error::Outcome;
+use super::statements::Statements;
 
 /// A table.
 #[derive(Debug)]
@@ -178,7 +179,19 @@ impl Table {
 
     /// Writes a row. `values` are all columns, including those with a checksum of their own.
     pub(super) fn put(&self, connection: &Connection, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
-        let mut statement = connection.prepare_cached(&self.write)?;
+        self.write_row(&mut *connection.prepare_cached(&self.write)?, values)
+    }
+
+    /// The same as one of many rows.
+    pub(super) fn put_among(
+        &'static self,
+        statements: &mut Statements<'_>,
+        values: &[&dyn ToSql],
+    ) -> rusqlite::Result<()> {
+        self.write_row(statements.of(&self.write)?, values)
+    }
+
+    fn write_row(&self, statement: &mut Statement<'_>, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
         let mut sum = Sum::of(self.name);
         for (place, value) in values.iter().enumerate() {
             let value = value.to_sql()?;
@@ -221,14 +234,37 @@ pub(super) fn payload_sum(payload: &[u8]) -> i32 {
     sum.value()
 }
 
-/// A sum that is being computed.
-struct Sum(Hasher);
+/// A sum that is being computed. Little by little would take several times as long, so it is computed of what has
+/// gathered.
+struct Sum {
+    hasher: Hasher,
+    gathered: [u8; GATHERED],
+    /// How many bytes have gathered.
+    length: usize,
+}
+
+/// Bytes that gather: a row is seldom longer, without its payload.
+const GATHERED: usize = 256;
 
 impl Sum {
     fn of(table: &str) -> Self {
-        let mut hasher = Hasher::new();
-        hasher.update(table.as_bytes());
-        Self(hasher)
+        let mut sum = Self { hasher: Hasher::new(), gathered: [0; GATHERED], length: 0 };
+        sum.gather(table.as_bytes());
+        sum
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
+        if self.length + bytes.len() > GATHERED {
+            self.hasher.update(&self.gathered[..self.length]);
+            self.length = 0;
+        }
+        match self.gathered.get_mut(self.length..self.length + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => self.hasher.update(bytes),
+        }
     }
 
     fn add(&mut self, value: &ToSqlOutput<'_>) {
@@ -250,13 +286,14 @@ impl Sum {
         };
         let mut head = [kind; 9];
         head[1..].copy_from_slice(&number.to_le_bytes());
-        self.0.update(&head);
-        self.0.update(bytes);
+        self.gather(&head);
+        self.gather(bytes);
     }
 
     /// With a sign, because that takes fewer bytes in a row.
-    fn value(self) -> i32 {
-        self.0.finalize().cast_signed()
+    fn value(mut self) -> i32 {
+        self.hasher.update(&self.gathered[..self.length]);
+        self.hasher.finalize().cast_signed()
     }
 }
 

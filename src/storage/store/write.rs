@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
 use rusqlite::types::{Null, Value};
-use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::StoreError;
 use super::anchor;
 use super::listeners::Listeners;
 use super::rows::{Translation, key, publication_flags, span, write_recipients};
+use super::statements::Statements;
 use super::tables::{DONE, FORMER, IN2, META, MSG, OUT2, RETAINED, SESSION, SUB, payload_sum};
 use crate::base::time::Time;
 use crate::core::journal::{
@@ -158,7 +159,7 @@ pub(super) fn commit(
     // First, because other rows refer to them.
     let listeners = translation.listeners.written(new, &transaction)?;
     let mut writing = Writing {
-        transaction: &transaction,
+        statements: Statements::new(&transaction),
         translation: Translation {
             listeners: listeners.as_ref().unwrap_or(translation.listeners),
             ..translation
@@ -169,10 +170,13 @@ pub(super) fn commit(
         settled: Vec::new(),
         recipients: Vec::new(),
     };
-    for record in &batch.records {
-        writing.write(record)?;
+    let mut rest = batch.records.as_slice();
+    while let Some((record, others)) = rest.split_first() {
+        let alike = writing.write(record, others)?;
+        rest = others.split_at(alike).1;
     }
     writing.settle()?;
+    drop(writing);
     marks.write(before, &transaction)?;
     if let Some(anchor) = anchor {
         anchor::write(anchor, &transaction)?;
@@ -183,7 +187,7 @@ pub(super) fn commit(
 
 /// A transaction that records go into.
 struct Writing<'a> {
-    transaction: &'a Transaction<'a>,
+    statements: Statements<'a>,
     translation: Translation<'a>,
     /// Messages whose rows cannot be removed because the file is damaged there. Instead they are noted as settled for
     /// each session.
@@ -208,32 +212,41 @@ struct Settled {
 }
 
 impl Writing<'_> {
-    /// To be called before each row.
-    fn begin_row(&mut self) {
-        self.rows += 1;
-        if self.rows.is_multiple_of(ROWS_AT_ONCE) {
+    /// To be called before so many rows.
+    fn begin_rows(&mut self, count: usize) {
+        let before = self.rows / ROWS_AT_ONCE;
+        self.rows += count;
+        if self.rows / ROWS_AT_ONCE > before {
             (self.let_others_run)();
         }
     }
 
-    fn write(&mut self, record: &Record) -> Result<(), StoreError> {
+    /// Writes a record, and those after it that can be written with it. Tells how many those are.
+    fn write(&mut self, record: &Record, others: &[Record]) -> Result<usize, StoreError> {
+        let alike = count_alike(record, others);
         // What is settled is only noted here.
         if !matches!(record, Record::Settled { .. }) {
-            self.begin_row();
+            self.begin_rows(1 + usize::from(alike));
         }
+        self.write_with(record, alike)?;
+        Ok(alike.into())
+    }
+
+    /// Writes a record, and so many after it that are [alike](count_alike).
+    fn write_with(&mut self, record: &Record, alike: u16) -> Result<(), StoreError> {
         match record {
             // They came first.
             Record::Listener(..) => Ok(()),
             Record::Session(session) => self.session(session),
             &Record::SessionEnded { session, leaves_shared } => self.session_ended(session, leaves_shared),
             Record::FormerEnded(session) => {
-                self.statement("DELETE FROM former WHERE session = ?")?.execute([key(session.0)])?;
-                self.statement("DELETE FROM out2 WHERE session = ?")?.execute([key(session.0)])?;
+                self.statements.of("DELETE FROM former WHERE session = ?")?.execute([key(session.0)])?;
+                self.statements.of("DELETE FROM out2 WHERE session = ?")?.execute([key(session.0)])?;
                 Ok(())
             }
             Record::Subscribed(session, subscription) => self.subscribed(*session, subscription),
             Record::Unsubscribed(session, filter) => {
-                let mut statement = self.statement("DELETE FROM sub WHERE session = ? AND filter = ?")?;
+                let statement = self.statements.of("DELETE FROM sub WHERE session = ? AND filter = ?")?;
                 statement.execute(params![key(session.0), filter])?;
                 Ok(())
             }
@@ -246,34 +259,31 @@ impl Writing<'_> {
                 self.note_begun(*message, *session, identifier.value())
             }
             Record::Received(session, identifier) => {
-                IN2.put(self.transaction, params![key(session.0), identifier.value()])?;
+                IN2.put_among(&mut self.statements, params![key(session.0), identifier.value()])?;
                 Ok(())
             }
-            Record::Released(session, identifier) => {
-                let mut statement = self.statement("DELETE FROM in2 WHERE session = ? AND identifier = ?")?;
-                statement.execute(params![key(session.0), identifier.value()])?;
+            Record::Released(session, first) => {
+                let text = "DELETE FROM in2 WHERE session = ? AND identifier BETWEEN ? AND ?";
+                let (first, last) = (first.value(), first.value() + alike);
+                self.statements.of(text)?.execute(params![key(session.0), first, last])?;
                 Ok(())
             }
             Record::Delivery(session, delivery) => self.delivery(*session, delivery),
-            Record::Completed(session, identifier) => {
-                let mut statement =
-                    self.statement("DELETE FROM out2 WHERE session = ? AND identifier = ?")?;
-                statement.execute(params![key(session.0), identifier.value()])?;
+            Record::Completed(session, first) => {
+                let text = "DELETE FROM out2 WHERE session = ? AND identifier BETWEEN ? AND ?";
+                let (first, last) = (first.value(), first.value() + alike);
+                self.statements.of(text)?.execute(params![key(session.0), first, last])?;
                 Ok(())
             }
             Record::Retained(message) => self.retained(message),
             Record::Cleared(topic) => {
-                self.statement("DELETE FROM retained WHERE topic = ?")?.execute([topic])?;
+                self.statements.of("DELETE FROM retained WHERE topic = ?")?.execute([topic])?;
                 Ok(())
             }
         }
     }
 
-    fn statement(&self, text: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.transaction.prepare_cached(text)
-    }
-
-    fn session(&self, session: &StoredSession) -> Result<(), StoreError> {
+    fn session(&mut self, session: &StoredSession) -> Result<(), StoreError> {
         let (is_away, ends, sent_until) = match session.presence {
             StoredPresence::Connected => (false, None, None),
             StoredPresence::Away { ends, sent_until } => {
@@ -304,7 +314,7 @@ impl Writing<'_> {
             message.as_ref().map(|message| message.payload),
             session.is_proved,
         ];
-        SESSION.put(self.transaction, row)?;
+        SESSION.put_among(&mut self.statements, row)?;
         Ok(())
     }
 
@@ -313,25 +323,25 @@ impl Writing<'_> {
         publication.publisher.map(|publisher| self.translation.listeners.publisher_written(publisher))
     }
 
-    fn session_ended(&self, session: SessionNumber, leaves_shared: bool) -> Result<(), StoreError> {
+    fn session_ended(&mut self, session: SessionNumber, leaves_shared: bool) -> Result<(), StoreError> {
         let session = key(session.0);
         for text in [
             "DELETE FROM session WHERE id = ?",
             "DELETE FROM sub WHERE session = ?",
             "DELETE FROM in2 WHERE session = ?",
         ] {
-            self.statement(text)?.execute([session])?;
+            self.statements.of(text)?.execute([session])?;
         }
         if leaves_shared {
-            FORMER.put(self.transaction, params![session])?;
+            FORMER.put_among(&mut self.statements, params![session])?;
         } else {
-            self.statement("DELETE FROM out2 WHERE session = ?")?.execute([session])?;
+            self.statements.of("DELETE FROM out2 WHERE session = ?")?.execute([session])?;
         }
         Ok(())
     }
 
     fn subscribed(
-        &self,
+        &mut self,
         session: SessionNumber,
         subscription: &StoredSubscription,
     ) -> Result<(), StoreError> {
@@ -341,7 +351,7 @@ impl Writing<'_> {
             super::rows::subscription_flags(subscription),
             subscription.identifier,
         ];
-        SUB.put(self.transaction, row)?;
+        SUB.put_among(&mut self.statements, row)?;
         Ok(())
     }
 
@@ -361,24 +371,24 @@ impl Writing<'_> {
             message.properties.bytes(),
             message.payload,
         ];
-        MSG.put(self.transaction, row)?;
+        MSG.put_among(&mut self.statements, row)?;
         self.recipients = recipients;
         Ok(())
     }
 
-    fn delivery(&self, session: SessionNumber, delivery: &StoredDelivery) -> Result<(), StoreError> {
+    fn delivery(&mut self, session: SessionNumber, delivery: &StoredDelivery) -> Result<(), StoreError> {
         let row = params![
             key(session.0),
             delivery.identifier.value(),
             key(delivery.message.0),
             delivery.is_released,
         ];
-        OUT2.put(self.transaction, row)?;
+        OUT2.put_among(&mut self.statements, row)?;
         Ok(())
     }
 
     /// In the place of the one before, so that the index of topics stays as it is.
-    fn retained(&self, message: &Portable) -> Result<(), StoreError> {
+    fn retained(&mut self, message: &Portable) -> Result<(), StoreError> {
         let message = message.publication();
         let row = params![
             self.translation.present.lifetime(message.expires),
@@ -389,67 +399,112 @@ impl Writing<'_> {
             message.properties.bytes(),
             message.payload,
         ];
-        RETAINED.put(self.transaction, row)?;
+        RETAINED.put_among(&mut self.statements, row)?;
         Ok(())
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
         self.settled.sort_unstable();
-        let mut forgotten = None;
+        let (mut forgotten, mut run) = (None, None);
         for settled in std::mem::take(&mut self.settled) {
-            self.begin_row();
+            if settled.stays && forgotten == Some(settled.message) {
+                continue;
+            }
+            if settled.stays || self.spared.contains(&settled.message) {
+                self.begin_rows(1);
+                self.note_done(settled)?;
+            } else {
+                self.forget_later(&mut run, settled.message)?;
+            }
             if !settled.stays {
                 forgotten = Some(settled.message);
-                self.forget(settled)?;
-            } else if forgotten != Some(settled.message) {
-                self.note_done(settled)?;
             }
+        }
+        self.forget(run)
+    }
+
+    /// Adds a message to a run of those that are forgotten, or forgets that run and begins another one.
+    fn forget_later(&mut self, run: &mut Option<Run>, message: MessageNumber) -> Result<(), StoreError> {
+        let number = key(message.0);
+        match run {
+            Some(run) if number == run.last + 1 && run.length() < ROWS_AT_ONCE => run.last = number,
+            _ => self.forget(run.replace(Run { first: number, last: number }))?,
+        }
+        Ok(())
+    }
+
+    /// Forgets messages, and who has needed them no longer.
+    fn forget(&mut self, run: Option<Run>) -> Result<(), StoreError> {
+        let Some(run) = run else { return Ok(()) };
+        self.begin_rows(run.length());
+        for text in FORGET {
+            self.statements.of(text)?.execute([run.first, run.last])?;
         }
         Ok(())
     }
 
     /// Only for a message that is there, since otherwise the note would never be removed.
-    fn note_done(&self, settled: Settled) -> Result<(), StoreError> {
+    fn note_done(&mut self, settled: Settled) -> Result<(), StoreError> {
         let (message, session) = (key(settled.message.0), key(settled.session.0));
-        let mut statement = self.statement(
-            "REPLACE INTO done (msg, session, sum) \
-             SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)",
-        )?;
+        let statement = self.statements.of("REPLACE INTO done (msg, session, sum) \
+             SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1)")?;
         statement.execute(params![message, session, DONE.sum(params![message, session, Null])?])?;
         Ok(())
     }
 
     /// The same; a copy that is done stays done.
     fn note_begun(
-        &self,
+        &mut self,
         message: MessageNumber,
         session: SessionNumber,
         identifier: u16,
     ) -> Result<(), StoreError> {
         let (message, session) = (key(message.0), key(session.0));
-        let mut statement = self.statement(
-            "INSERT INTO done (msg, session, identifier, sum) \
+        let statement = self.statements.of("INSERT INTO done (msg, session, identifier, sum) \
              SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM msg WHERE id = ?1) \
              ON CONFLICT (msg, session) DO UPDATE SET identifier = excluded.identifier, sum = excluded.sum \
-             WHERE identifier IS NOT NULL",
-        )?;
+             WHERE identifier IS NOT NULL")?;
         let sum = DONE.sum(params![message, session, identifier])?;
         statement.execute(params![message, session, identifier, sum])?;
         Ok(())
     }
+}
 
-    fn forget(&self, settled: Settled) -> Result<(), StoreError> {
-        if self.spared.contains(&settled.message) {
-            return self.note_done(settled);
-        }
-        forget(self.transaction, key(settled.message.0))
+/// Messages whose numbers follow each other.
+#[derive(Clone, Copy)]
+struct Run {
+    first: i64,
+    last: i64,
+}
+
+impl Run {
+    fn length(self) -> usize {
+        usize::try_from(self.last - self.first + 1).unwrap_or(usize::MAX)
     }
 }
 
+/// How many records at the front of `others` end the exchanges with the next Packet Identifiers, one after the other, as
+/// this one does for its session and its direction; no more than are written in one go.
+fn count_alike(record: &Record, others: &[Record]) -> u16 {
+    let ended = |record: &Record| match *record {
+        Record::Released(session, identifier) => Some((IN2.name, session, identifier.value())),
+        Record::Completed(session, identifier) => Some((OUT2.name, session, identifier.value())),
+        _ => None,
+    };
+    let Some((table, session, first)) = ended(record) else { return 0 };
+    let next = (first..u16::MAX).take(ROWS_AT_ONCE - 1).map(|before| Some((table, session, before + 1)));
+    others.iter().map(ended).zip(next).take_while(|(other, next)| other == next).map(|_| 1).sum()
+}
+
+/// What forgets the messages from one number to another.
+const FORGET: [&str; 2] =
+    ["DELETE FROM msg WHERE id BETWEEN ? AND ?", "DELETE FROM done WHERE msg BETWEEN ? AND ?"];
+
 /// Forgets a message and who has needed it no longer.
 pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM msg WHERE id = ?")?.execute([message])?;
-    connection.prepare_cached("DELETE FROM done WHERE msg = ?")?.execute([message])?;
+    for text in FORGET {
+        connection.prepare_cached(text)?.execute([message, message])?;
+    }
     Ok(())
 }
 

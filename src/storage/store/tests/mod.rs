@@ -8,6 +8,7 @@ mod model;
 mod pages;
 mod property;
 mod records;
+mod runs;
 mod time;
 mod upkeep;
 
