@@ -14,10 +14,11 @@ use std::rc::Rc;
 
 use crate::base::memory::{self, Audit};
 use crate::base::time::Time;
+use crate::protocol::codec::PlainMessage;
 
 pub use encoder::{Encoded, Encoder, Naming, ReceiverCopy};
 pub use outbound::Outbound;
-pub use portable::Portable;
+pub use portable::{Portable, Portables};
 pub use publication::{Publication, Publisher};
 pub use spares::Spares;
 
@@ -99,6 +100,12 @@ impl Message {
     /// The Application Message alone.
     pub fn payload(&self) -> &[u8] {
         layout::payload(&self.0)
+    }
+
+    /// What is sent of it, if that is no more than topic and payload.
+    #[inline]
+    pub fn plain(&self) -> Option<PlainMessage<'_>> {
+        layout::plain(&self.0)
     }
 
     /// The length of the Application Message in bytes.

@@ -476,7 +476,7 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> Kept {
         records.push(Record::Message(StoredMessage {
             number,
             message: Portable::new(&publication),
-            recipients,
+            recipients: recipients.into(),
         }));
     }
     kept.store.write(&Batch { number: 0, now, records }, now);

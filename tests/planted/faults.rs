@@ -228,13 +228,20 @@ pub const FAULTS: [Fault; 33] = [
     Fault {
         name: "EarlyAnswer",
         says: "A message is acknowledged before it is durable.",
-        places: &[(
-            "core/broker/publish.rs",
-            r"awaited
+        places: &[
+            (
+                "core/broker/publish.rs",
+                r"awaited
     }",
-            r"if PLANTED { Awaited::Nothing } else { awaited }
+                r"if PLANTED { Awaited::Nothing } else { awaited }
     }",
-        )],
+            ),
+            (
+                "core/broker/fast_path/persisted.rs",
+                "if !self.persistence.must_wait(id, awaited) {",
+                "if PLANTED || !self.persistence.must_wait(id, awaited) {",
+            ),
+        ],
     },
     Fault {
         name: "EarlyPubrel",
@@ -251,6 +258,11 @@ pub const FAULTS: [Fault; 33] = [
                 "let (awaited, batch) = if self.persistence.is_persisted(session) {",
                 "let (awaited, batch) = if self.persistence.is_persisted(session) && !PLANTED {",
             ),
+            (
+                "core/broker/fast_path/persisted.rs",
+                "let (holds, batch) = (journal.holds(), journal.awaited_batch());",
+                "let (holds, batch) = if PLANTED { (false, 0) } else { (journal.holds(), journal.awaited_batch()) };",
+            ),
         ],
     },
     Fault {
@@ -265,22 +277,38 @@ pub const FAULTS: [Fault; 33] = [
     Fault {
         name: "NeverSettled",
         says: "What a session needs no longer stays in the store.",
-        places: &[(
-            "core/broker/copies.rs",
-            "publishers.extend(settle(journal, message, number, self.clock.now));",
-            "if !PLANTED { publishers.extend(settle(journal, message, number, self.clock.now)); }",
-        )],
+        places: &[
+            (
+                "core/broker/copies.rs",
+                "let publisher = settle(journal, message, number, now);",
+                r"if PLANTED { return; }
+            let publisher = settle(journal, message, number, now);",
+            ),
+            (
+                "core/broker/fast_path/persisted.rs",
+                "let publisher = journal.settle(message, number, now);",
+                r"if PLANTED { return; }
+                let publisher = journal.settle(message, number, now);",
+            ),
+        ],
     },
     Fault {
         name: "EarlyPubcomp",
         says: "A PUBCOMP is sent before it is durable that the identifier is free.",
-        places: &[(
-            "core/broker/publish.rs",
-            r"let awaited = self.persistence.recorded(session);
+        places: &[
+            (
+                "core/broker/publish.rs",
+                r"let awaited = self.persistence.recorded(session);
         let is_v5",
-            r"let awaited = if PLANTED { Awaited::Nothing } else { self.persistence.recorded(session) };
+                r"let awaited = if PLANTED { Awaited::Nothing } else { self.persistence.recorded(session) };
         let is_v5",
-        )],
+            ),
+            (
+                "core/broker/fast_path/persisted.rs",
+                "let must_wait = journal.holds() &&",
+                "let must_wait = !PLANTED && journal.holds() &&",
+            ),
+        ],
     },
     Fault {
         name: "EarlySuback",

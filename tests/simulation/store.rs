@@ -90,7 +90,7 @@ impl Store {
             Record::Message(StoredMessage { number, message, recipients }) => {
                 assert!(!recipients.is_empty(), "{number:?} is stored without a recipient");
                 let message = expiring(message, |time| epoch.to_world(time));
-                self.messages.insert(*number, Kept { message, open: recipients.clone() });
+                self.messages.insert(*number, Kept { message, open: recipients.to_vec() });
             }
             Record::Settled { message, session, is_last } => self.settle(*message, *session, *is_last),
             Record::Begun { message, session, identifier } => {

@@ -12,6 +12,9 @@ use crate::protocol::codec::{
     Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, Property, PropertyBuffer, ReasonCode,
 };
 
+/// Answers that are queued in one piece, at most.
+const RELEASED_AT_ONCE: usize = 64;
+
 impl Broker {
     /// Sends one of the four acknowledgements. A failure carries its reason in words if the client wants it
     /// [MQTT-3.1.2-29] and its Maximum Packet Size leaves room for it [MQTT-3.4.2-2].
@@ -87,12 +90,13 @@ impl Broker {
             journal.answers.forget(id);
             return;
         }
-        while let Some(answer) = journal.next_answer(id) {
-            connection
-                .outbox
-                .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(answer.bytes()));
-            self.output.sender.packets += 1;
-            self.turn.take(steps::PACKET);
+        while journal.has_answer(id) {
+            let mut count = 0;
+            connection.outbox.push(&mut self.output.sender.dirty, |bytes| {
+                count = journal.release_answers(id, RELEASED_AT_ONCE, bytes);
+            });
+            self.output.sender.packets += count as u64;
+            self.turn.take(count * steps::PACKET);
         }
         if let State::Serving(session) = connection.state
             && self.clients.sessions[session]

@@ -136,10 +136,11 @@ impl Broker {
         let Some(journal) = &mut self.persistence.journal else { return };
         let Some(number) = journal.number_of(session) else { return };
         let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
-        let mut publishers = Vec::new();
-        while let Some(message) = outgoing.pop_gone() {
-            publishers.extend(settle(journal, message, number, self.clock.now));
-        }
+        let (mut publishers, now) = (Vec::new(), self.clock.now);
+        outgoing.take_gone(|message| {
+            let publisher = settle(journal, message, number, now);
+            publishers.extend(publisher.filter(|publisher| publishers.last() != Some(publisher)));
+        });
         for publisher in publishers {
             self.release_answers(publisher);
         }

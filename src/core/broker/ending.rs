@@ -190,7 +190,7 @@ impl Broker {
             }
             self.turn.take(steps::PACKET);
             let Some(leftover) = outgoing.pop_leftover() else {
-                numbers.extend(std::iter::from_fn(|| outgoing.pop_gone()));
+                outgoing.take_gone(|number| numbers.push_back(number));
                 self.clients.sessions[id].outgoing = None;
                 break;
             };

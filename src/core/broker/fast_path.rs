@@ -4,6 +4,7 @@
 //! There is one way in, [`Broker::try_batch`], and one guard, [`Broker::open_way`]. No other file needs this one:
 //! without it all packets are processed in full, which is built and tested with the feature `without-fast-path`.
 
+mod persisted;
 mod shortcut;
 
 use std::rc::Rc;
@@ -101,7 +102,6 @@ impl Broker {
             return None;
         }
         let is_answered_together = publish.delivery != Delivery::AtMostOnce
-            && self.persistence.journal.is_none()
             && self.may_answer_later(id, session, &matched)
             && self.is_new(id, session, publish.delivery);
         Some(match is_answered_together {
@@ -182,7 +182,7 @@ impl Broker {
             Target::Session(other) => other != session,
             Target::Group(_) => self.clients.sessions[session].subscriptions.is_empty(),
         };
-        self.may_answer_together(id, session) && matched.subscribers().iter().all(is_known_not_to_subscribe)
+        self.takes_plain_answers(id) && matched.subscribers().iter().all(is_known_not_to_subscribe)
     }
 
     /// Plain messages of QoS 1 or 2 on such a topic, the first of which [`Broker::is_new`]: what is the same for all is
@@ -202,7 +202,11 @@ impl Broker {
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
         let (mut last, mut begun) = (None, 0);
+        let has_journal = self.persistence.journal.is_some();
         for (publish, answer) in publishes.zip(&mut answers).take(most.clamp(1, self.answers_at_once(id))) {
+            if has_journal && !self.begin_next(id, count) {
+                break;
+            }
             *answer = match publish.delivery {
                 Delivery::AtMostOnce => break,
                 Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
@@ -225,14 +229,17 @@ impl Broker {
                 last = Some((publish.delivery, reason_code));
                 break;
             }
-            if let Delivery::ExactlyOnce(identifier) = publish.delivery {
+            if has_journal {
+                self.answer_as_promised((id, session), publish.delivery, *answer);
+            } else if let Delivery::ExactlyOnce(identifier) = publish.delivery {
                 self.clients.sessions[session].incoming.insert(identifier);
             }
         }
         self.turn.take(begun * share);
         self.output.statistics.packets_received += count as u64 - 1;
         self.output.statistics.received.count(count, payload_bytes);
-        self.acknowledge_together(id, answers.split_at(count - usize::from(last.is_some())).0);
+        let unanswered = if has_journal { 0 } else { count - usize::from(last.is_some()) };
+        self.acknowledge_together(id, answers.split_at(unanswered).0);
         if let Some((delivery, reason_code)) = last {
             let before = self.connections[id].outbox.end();
             self.conclude(id, session, delivery, reason_code, before)?;
@@ -384,7 +391,7 @@ impl Broker {
     #[inline]
     fn settle_together(&mut self, kind: AcknowledgementKind, session: SessionId, bytes: &[u8]) -> usize {
         if self.persistence.is_persisted(session) {
-            return 0;
+            return self.settle_persisted(kind, session, bytes);
         }
         let outgoing = self.clients.sessions[session].outgoing_mut();
         // What waits may go after the first one already, and the next may answer it.
@@ -415,7 +422,10 @@ impl Broker {
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
     /// answer to its message or a repeat of it. Tells how many.
     fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if !self.may_answer_together(id, session) {
+        if self.persistence.is_persisted(session) {
+            return self.release_persisted(id, session, bytes);
+        }
+        if !self.may_answer_together(id) {
             return 0;
         }
         let most = self.answers_at_once(id);
@@ -448,7 +458,10 @@ impl Broker {
     /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as far as nothing else is to be
     /// said; tells how many.
     fn complete_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if !self.may_answer_together(id, session) {
+        if self.persistence.is_persisted(session) || self.persistence.must_wait(id, Awaited::Nothing) {
+            return self.complete_persisted(id, session, bytes);
+        }
+        if !self.may_answer_together(id) {
             return 0;
         }
         let most = self.answers_at_once(id);
@@ -471,10 +484,14 @@ impl Broker {
 
     /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and
     /// the client takes packets of their length.
-    fn may_answer_together(&self, id: ConnectionId, session: SessionId) -> bool {
-        !self.persistence.is_persisted(session)
-            && !self.persistence.must_wait(id, Awaited::Nothing)
-            && self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
+    fn may_answer_together(&self, id: ConnectionId) -> bool {
+        !self.persistence.must_wait(id, Awaited::Nothing) && self.takes_plain_answers(id)
+    }
+
+    /// Whether a client takes packets of the length of a plain answer.
+    #[inline]
+    fn takes_plain_answers(&self, id: ConnectionId) -> bool {
+        self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
     }
 
     /// How many plain answers may be queued for a client in one piece: no more than it would be read for if they were

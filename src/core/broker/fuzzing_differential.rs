@@ -210,6 +210,23 @@ pub fn compare(data: &[u8]) {
             _ => assert_same(way, &short, &other),
         }
     }
+    if !are_turns_small {
+        compare_stores(&limits, &calls);
+    }
+}
+
+/// Makes the same calls to brokers with a store, with and without short ways, and compares what the store is given as
+/// well: nothing is written in another order, or with another batch.
+fn compare_stores(limits: &Limits, calls: &[Call]) {
+    // One of the two is enough for each list of calls.
+    let [short, full] = Way::STORED[calls.len() % 2];
+    let (one, other) = (repeat(short, limits, calls), repeat(full, limits, calls));
+    assert_same(short, &one, &other);
+    for (number, (one, other)) in one.batches.iter().zip(&other.batches).enumerate() {
+        let differs = one.iter().zip(other).find(|(one, other)| one != other);
+        assert!(one == other, "{short:?}, batch {number}: {differs:#?}, {} and {}", one.len(), other.len());
+    }
+    assert_eq!(one.batches.len(), other.batches.len(), "{short:?}");
 }
 
 fn repeat(way: Way, limits: &Limits, calls: &[Call]) -> Outcome {

@@ -362,7 +362,7 @@ impl Broker {
 
     /// Records that a QoS 2 message has come, unless it is refused. Returns what the answer to the message waits for.
     #[inline]
-    fn note_incoming(
+    pub(super) fn note_incoming(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         delivery: Delivery,

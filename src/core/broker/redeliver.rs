@@ -186,6 +186,10 @@ impl Broker {
             if self.turn.is_over() {
                 return Next::Later;
             }
+            if prepares && self.send_prepared(id, session, durable) {
+                continue;
+            }
+            let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return Next::Nothing };
             self.turn.take(steps::delivery(QoS::AtLeastOnce));
             if let Some(index) = outgoing.next_to_resend(durable) {
                 self.resend_next(id, session, index);
@@ -204,6 +208,43 @@ impl Broker {
             };
             self.begin_queued(id, session, &queued);
         }
+    }
+
+    /// Sends the next deliveries whose Packet Identifiers have become durable, as far as they can be sent without
+    /// further checks. Returns whether it has sent any.
+    fn send_prepared(&mut self, id: ConnectionId, session: SessionId, durable: u64) -> bool {
+        let (now, state) = (self.clock.now, &mut self.clients.sessions[session]);
+        let connection = &mut self.connections[id];
+        let Some(outgoing) = state.outgoing.as_mut().filter(|_| state.reading == Reading::Free) else {
+            return false;
+        };
+        let mut has_sent = false;
+        while !self.turn.is_over()
+            && connection.outbox.len() < self.options.limits.outbox_refill_bytes
+            && let Some(index) = outgoing.next_to_resend(durable)
+            && let Stage::Prepared(queued) = outgoing.in_flight()[index].stage()
+            && queued.message.expires() > now
+        {
+            let copy = ReceiverCopy {
+                dup: false,
+                retain: queued.retain,
+                delivery: Delivery::ExactlyOnce(outgoing.identifier_of(index)),
+                identifiers: queued.identifiers.as_slice(),
+                naming: Naming::Name,
+            };
+            let client = &state.client_identifier;
+            if self.output.sender.publish_stored(connection, client, &queued.message, copy, now).is_err() {
+                break;
+            }
+            self.turn.take(steps::delivery(QoS::ExactlyOnce));
+            self.output.statistics.sent.count(1, queued.message.payload().len());
+            outgoing.resent(now, connection.outbox.end());
+            has_sent = true;
+        }
+        if has_sent {
+            self.retry_later(session);
+        }
+        has_sent
     }
 
     /// Frees a Packet Identifier for the next message in the queue. Returns whether the message may be sent.
@@ -303,12 +344,16 @@ impl Broker {
                     identifiers: queued.identifiers.as_slice(),
                     naming: Naming::Name,
                 };
-                self.output.sender.encoder.begin();
-                let mut outbound = Outbound::stored(&queued.message);
                 if self
                     .output
                     .sender
-                    .publish(connection, &state.client_identifier, &mut outbound, copy, self.clock.now)
+                    .publish_stored(
+                        connection,
+                        &state.client_identifier,
+                        &queued.message,
+                        copy,
+                        self.clock.now,
+                    )
                     .is_err()
                 {
                     self.output.statistics.oversized += 1;

@@ -5,8 +5,9 @@ use log::{Level, debug, log_enabled};
 use super::trace::Described;
 use crate::base::time::Time;
 use crate::core::connection::Connection;
+use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::core::listener::ListenerId;
-use crate::core::message::{Encoded, Encoder, Naming, Outbound, Publication, ReceiverCopy, Spares};
+use crate::core::message::{Encoded, Encoder, Message, Naming, Outbound, Publication, ReceiverCopy, Spares};
 use crate::core::outbox::DirtyList;
 use crate::core::subscription::LatestIdentifiers;
 use crate::protocol::codec::{Delivery, Packet, ProtocolVersion, Publish};
@@ -109,6 +110,30 @@ impl Sender {
             return Ok(());
         }
         self.publish_encoded(connection, outbound, copy, now)
+    }
+
+    /// Queues a PUBLISH of a stored message. One that has only a topic and a payload is encoded directly into the outbox.
+    #[inline]
+    pub(super) fn publish_stored(
+        &mut self,
+        connection: &mut Connection,
+        client: &str,
+        message: &Message,
+        copy: ReceiverCopy<'_>,
+        now: Time,
+    ) -> Result<(), Oversized> {
+        let is_plain = !(copy.retain || copy.is_private() || self.must_look || log_enabled!(Level::Debug));
+        let (version, qos) = (connection.version, copy.delivery.qos());
+        if is_plain
+            && let Some(plain) = message.plain()
+            && plain.payload.len() <= COPIED_PAYLOAD_MAXIMUM
+            && takes_as_it_is(connection, plain.length(version, qos))
+        {
+            connection.outbox.push(&mut self.dirty, |bytes| plain.encode(version, copy.delivery, bytes));
+            return Ok(());
+        }
+        self.encoder.begin();
+        self.publish(connection, client, &mut Outbound::stored(message), copy, now)
     }
 
     /// Whether the receiver must be examined before a packet is forwarded unchanged.

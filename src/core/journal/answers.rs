@@ -84,14 +84,33 @@ impl Answers {
 
     /// Appends an answer to those that wait.
     pub fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer) {
+        self.hold_all(id, awaited, [answer]);
+    }
+
+    /// Appends several answers that all wait for the same.
+    pub fn hold_all(
+        &mut self,
+        id: ConnectionId,
+        awaited: Awaited,
+        answers: impl IntoIterator<Item = Answer, IntoIter: ExactSizeIterator>,
+    ) {
+        let answers = answers.into_iter();
         // Counts for all connections, so that the positions of one still grow after its list has been dropped.
         let left = self.held;
-        self.held += 1;
-        let queue = self.waiting.entry(id).or_insert_with(|| Queue { answers: VecDeque::new(), left });
-        self.bytes += answer.memory();
-        self.bytes -= queue.memory();
-        queue.answers.push_back((awaited, answer));
-        self.bytes += queue.memory();
+        self.held += answers.len() as u64;
+        let queue = match self.waiting.get_mut(&id) {
+            Some(queue) => queue,
+            None => self.waiting.entry(id).or_insert(Queue { answers: VecDeque::new(), left }),
+        };
+        if queue.answers.capacity() - queue.answers.len() < answers.len() {
+            self.bytes -= queue.memory();
+            queue.answers.reserve(answers.len());
+            self.bytes += queue.memory();
+        }
+        for answer in answers {
+            self.bytes += answer.memory();
+            queue.answers.push_back((awaited, answer));
+        }
     }
 
     /// Returns the position of the last waiting answer of a connection, or zero if none waits. The positions of one
@@ -105,21 +124,36 @@ impl Answers {
         self.waiting.get(&id).is_none_or(|queue| position <= queue.left)
     }
 
-    /// Takes the next answer of a connection, unless it still has to wait.
-    pub fn next(&mut self, id: ConnectionId, is_there: impl Fn(Awaited) -> bool) -> Option<Answer> {
-        let queue = self.waiting.get_mut(&id)?;
-        let (awaited, _) = queue.answers.front()?;
-        if !is_there(*awaited) {
-            return None;
+    /// Whether the next answer of a connection need not wait any longer.
+    pub fn is_due(&self, id: ConnectionId, is_there: impl Fn(Awaited) -> bool) -> bool {
+        let next = self.waiting.get(&id).and_then(|queue| queue.answers.front());
+        next.is_some_and(|&(awaited, _)| is_there(awaited))
+    }
+
+    /// Takes the next answers of a connection that need not wait any longer, at most `most`. Returns how many it took.
+    pub fn release(
+        &mut self,
+        id: ConnectionId,
+        most: usize,
+        is_there: impl Fn(Awaited) -> bool,
+        mut take: impl FnMut(&Answer),
+    ) -> usize {
+        let Some(queue) = self.waiting.get_mut(&id) else { return 0 };
+        let mut count = 0;
+        while count < most
+            && queue.answers.front().is_some_and(|&(awaited, _)| is_there(awaited))
+            && let Some((_, answer)) = queue.answers.pop_front()
+        {
+            self.bytes -= answer.memory();
+            take(&answer);
+            count += 1;
         }
-        let (_, answer) = queue.answers.pop_front()?;
-        queue.left += 1;
-        self.bytes -= answer.memory();
+        queue.left += count as u64;
         if queue.answers.is_empty() {
             self.bytes -= queue.memory();
             self.waiting.remove(&id);
         }
-        Some(answer)
+        count
     }
 
     /// Returns the connections with waiting answers.

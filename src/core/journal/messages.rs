@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 
-use super::record::{MessageNumber, Recipient, Record, SessionNumber, StoredMessage};
+use super::record::{MessageNumber, Recipient, RecipientList, Record, SessionNumber, StoredMessage};
 use crate::base::memory::{self, Audit};
-use crate::core::message::Message;
+use crate::core::message::{Message, Portables};
 use crate::core::slots::ConnectionId;
 
 /// Bytes per entry of the map, in tree nodes two thirds full.
@@ -23,7 +23,7 @@ struct Pending {
     /// `None` once its batch is closed or no session needs it any longer.
     message: Option<Message>,
     /// Its recipients, kept as long as the message. Includes those listed in [`Messages::settled`].
-    recipients: Vec<Recipient>,
+    recipients: RecipientList,
     /// How many of them still need it.
     needed_by: u32,
     /// The connection whose answer waits for the message.
@@ -106,11 +106,16 @@ impl Messages {
         self.pending.len()
     }
 
+    /// How many messages the open batch has, whether or not they are still needed.
+    pub fn in_open_batch(&self) -> usize {
+        self.pending.len() - self.closed
+    }
+
     /// Bytes of the messages in the open batch and of their recipients.
     pub fn bytes(&self) -> usize {
         self.message_bytes
             + self.recipient_bytes
-            + (self.pending.len() - self.closed) * size_of::<Pending>()
+            + self.in_open_batch() * size_of::<Pending>()
             + self.settled.len() * size_of::<(MessageNumber, SessionNumber)>()
     }
 
@@ -137,20 +142,23 @@ impl Messages {
                 _ => Current::Several,
             };
             self.message_bytes += message.memory();
+            self.recipient_bytes += recipient.form.memory();
             self.pending.push_back(Pending {
                 message: Some(message.clone()),
-                recipients: Vec::new(),
-                needed_by: 0,
+                recipients: RecipientList::One(recipient),
+                needed_by: 1,
                 publisher: self.publisher,
             });
-            self.next = self.next.next();
+            let number = self.next;
+            self.next = number.next();
+            return number;
         }
         let index = self.pending.len() - 1;
         let pending = &mut self.pending[index];
         self.recipient_bytes += recipient.form.memory();
-        self.recipient_bytes -= list_bytes(&pending.recipients);
+        self.recipient_bytes -= pending.recipients.list_memory();
         pending.recipients.push(recipient);
-        self.recipient_bytes += list_bytes(&pending.recipients);
+        self.recipient_bytes += pending.recipients.list_memory();
         pending.needed_by += 1;
         self.number_of(index)
     }
@@ -191,7 +199,7 @@ impl Messages {
     fn let_go(&mut self, index: usize) {
         if let Some((message, recipients)) = self.pending[index].take() {
             self.message_bytes -= message.memory();
-            self.recipient_bytes -= recipient_bytes(&recipients);
+            self.recipient_bytes -= recipients.memory();
         }
     }
 
@@ -222,15 +230,27 @@ impl Messages {
         settled.sort_unstable();
         let mut settled = settled.as_slice();
         let first = self.first().get();
-        (self.message_bytes, self.recipient_bytes) = (0, 0);
+        let message_bytes = std::mem::take(&mut self.message_bytes);
+        self.recipient_bytes = 0;
+        let count = self.in_open_batch();
+        let mut copies = Portables::with_capacity(count, message_bytes);
+        self.pending
+            .iter()
+            .skip(self.closed)
+            .flat_map(|pending| &pending.message)
+            .for_each(|message| copies.push(message));
+        let mut copies = copies.finish();
         for (number, pending) in (first..).zip(&mut self.pending).skip(self.closed) {
-            let Some((message, mut recipients)) = pending.take() else { continue };
+            let Some((_, mut recipients)) = pending.take() else { continue };
+            let Some(message) = copies.next() else { break };
             let number = MessageNumber(NonZeroU64::new(number).expect("numbers begin with one"));
-            settled = &settled[settled.partition_point(|&(other, _)| other < number)..];
-            if settled.first().is_some_and(|&(other, _)| other == number) {
-                recipients.retain(|to| settled.binary_search(&(number, to.session)).is_err());
+            if !settled.is_empty() {
+                settled = &settled[settled.partition_point(|&(other, _)| other < number)..];
+                if settled.first().is_some_and(|&(other, _)| other == number) {
+                    recipients.retain(|to| settled.binary_search(&(number, to.session)).is_err());
+                }
             }
-            records.push(Record::Message(StoredMessage { number, message: message.portable(), recipients }));
+            records.push(Record::Message(StoredMessage { number, message, recipients }));
         }
         self.closed = self.pending.len();
         self.current = Current::Unknown;
@@ -238,10 +258,14 @@ impl Messages {
 
     /// Records that the batch closed last is durable.
     pub fn closed_are_durable(&mut self) {
-        for _ in 0..std::mem::take(&mut self.closed) {
-            let number = MessageNumber(self.first());
-            let Some(pending) = self.pending.pop_front() else { return };
-            self.restore(number, pending.needed_by);
+        let first = self.first().get();
+        let closed = std::mem::take(&mut self.closed);
+        for (number, pending) in (first..).zip(self.pending.drain(..closed)) {
+            if pending.needed_by > 1
+                && let Some(number) = NonZeroU64::new(number)
+            {
+                self.needed.insert(MessageNumber(number), pending.needed_by);
+            }
         }
         if self.pending.capacity() > PENDING_KEPT {
             self.pending.shrink_to(2 * self.pending.len());
@@ -279,19 +303,9 @@ impl Messages {
 
 impl Pending {
     /// Takes what has to be persisted.
-    fn take(&mut self) -> Option<(Message, Vec<Recipient>)> {
+    fn take(&mut self) -> Option<(Message, RecipientList)> {
         Some((self.message.take()?, std::mem::take(&mut self.recipients)))
     }
-}
-
-/// Bytes of a list of recipients, without what its entries have on the heap.
-fn list_bytes(recipients: &Vec<Recipient>) -> usize {
-    memory::allocation(recipients.capacity() * size_of::<Recipient>())
-}
-
-/// Bytes of a list of recipients, including what its entries have on the heap.
-fn recipient_bytes(recipients: &Vec<Recipient>) -> usize {
-    list_bytes(recipients) + recipients.iter().map(|to| to.form.memory()).sum::<usize>()
 }
 
 impl MessageNumber {

@@ -41,9 +41,9 @@ pub use answers::{Answer, Answers, Awaited};
 pub use fetches::Fetches;
 pub use messages::{Current, Messages};
 pub use record::{
-    Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
-    SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
-    StoredSubscription, StoredWill,
+    Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, RecipientList,
+    Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence,
+    StoredSession, StoredSubscription, StoredWill,
 };
 pub use room::{Need, Room};
 
@@ -190,6 +190,7 @@ impl Journal {
     }
 
     /// Adds a record to the open batch.
+    #[inline(always)]
     pub fn record(&mut self, record: Record, urgency: Urgency, now: Time) {
         match record {
             Record::Subscribed(session, subscription) => self.changes.subscribed(session, subscription),
@@ -237,10 +238,16 @@ impl Journal {
         }
     }
 
-    /// Takes the next answer of a connection, unless it still has to wait.
-    pub fn next_answer(&mut self, id: ConnectionId) -> Option<Answer> {
+    /// Whether the next answer of a connection need not wait any longer.
+    pub fn has_answer(&self, id: ConnectionId) -> bool {
+        self.answers.is_due(id, |awaited| self.is_there(awaited))
+    }
+
+    /// Appends the next answers of a connection that need not wait any longer, at most `most`. Returns how many.
+    pub fn release_answers(&mut self, id: ConnectionId, most: usize, bytes: &mut Vec<u8>) -> usize {
         let Self { answers, messages, batches, .. } = self;
-        answers.next(id, |awaited| is_there(messages, batches.durable(), awaited))
+        let is_there = |awaited| is_there(messages, batches.durable(), awaited);
+        answers.release(id, most, is_there, |answer| bytes.extend_from_slice(answer.bytes()))
     }
 
     /// Whether an answer need not wait for this any longer.
@@ -285,12 +292,17 @@ impl Journal {
         if !(self.messages.is_stored(message) && self.deferred.acknowledge(message, session)) {
             return self.settle(message, session, now);
         }
-        self.hurry(Urgency::Lazy, now);
+        // It takes no room of the open batch.
+        self.batches.hurry(Urgency::Lazy, false, now);
         None
     }
 
     /// Makes sure that the open batch is closed in time.
+    #[inline]
     pub fn hurry(&mut self, urgency: Urgency, now: Time) {
+        if self.batches.due() <= now {
+            return;
+        }
         let is_full = self.is_full();
         self.batches.hurry(urgency, is_full, now);
     }
@@ -337,8 +349,11 @@ impl Journal {
         deferred.close(messages, recorded);
         let mut records = sessions;
         changes.close(|session| known.session_of(session).is_some(), &mut records);
+        // All at once, or what is there would be moved to make room.
+        records.reserve(messages.in_open_batch() + recorded.len() + retained.len());
         messages.close(&mut records);
-        records.extend(recorded.take());
+        let bytes = records.iter().chain(&retained).map(Record::memory).sum::<usize>()
+            + recorded.append_to(&mut records);
         records.extend(retained);
         let left_due = deferred.due(batches.pace().lazy, now);
         let due = if self.has_retained() { now } else { left_due };
@@ -347,9 +362,8 @@ impl Journal {
             self.is_durable(number);
             return None;
         }
-        let batch = Batch { number, now, records };
-        self.batches.submit(batch.memory());
-        Some(batch)
+        self.batches.submit(memory::allocation(records.capacity() * size_of::<Record>()) + bytes);
+        Some(Batch { number, now, records })
     }
 
     /// Records that the batch is durable that the store was writing.

@@ -147,7 +147,16 @@ pub struct StoredMessage {
     /// The message.
     pub message: Portable,
     /// The recipients; at least one.
-    pub recipients: Vec<Recipient>,
+    pub recipients: RecipientList,
+}
+
+/// The recipients of a message. Nearly always there is one, for which nothing is allocated.
+#[derive(Clone, Debug)]
+pub enum RecipientList {
+    /// A single recipient.
+    One(Recipient),
+    /// Any number of recipients.
+    Many(Vec<Recipient>),
 }
 
 /// A session that gets a message.
@@ -303,6 +312,82 @@ pub struct NextNumbers {
     pub message: MessageNumber,
 }
 
+impl RecipientList {
+    /// Adds a recipient.
+    pub fn push(&mut self, recipient: Recipient) {
+        match self {
+            Self::Many(list) if list.is_empty() => *self = Self::One(recipient),
+            Self::Many(list) => list.push(recipient),
+            Self::One(_) => {
+                if let Self::One(first) = std::mem::take(self) {
+                    *self = Self::Many(vec![first, recipient]);
+                }
+            }
+        }
+    }
+
+    /// Keeps only the wanted recipients.
+    pub fn retain(&mut self, wanted: impl Fn(&Recipient) -> bool) {
+        match self {
+            Self::One(recipient) if wanted(recipient) => {}
+            Self::One(_) => *self = Self::default(),
+            Self::Many(list) => list.retain(wanted),
+        }
+    }
+
+    /// Bytes of the list, without what its entries have on the heap.
+    pub const fn list_memory(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Many(list) => memory::allocation(list.capacity() * size_of::<Recipient>()),
+        }
+    }
+
+    /// Bytes of the list, including what its entries have on the heap.
+    pub fn memory(&self) -> usize {
+        self.list_memory() + self.iter().map(|to| to.form.memory()).sum::<usize>()
+    }
+}
+
+impl PartialEq for RecipientList {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for RecipientList {}
+
+impl Default for RecipientList {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl std::ops::Deref for RecipientList {
+    type Target = [Recipient];
+
+    fn deref(&self) -> &[Recipient] {
+        match self {
+            Self::One(recipient) => std::slice::from_ref(recipient),
+            Self::Many(list) => list,
+        }
+    }
+}
+
+impl From<Vec<Recipient>> for RecipientList {
+    fn from(list: Vec<Recipient>) -> Self {
+        list.into_iter().collect()
+    }
+}
+
+impl FromIterator<Recipient> for RecipientList {
+    fn from_iter<I: IntoIterator<Item = Recipient>>(recipients: I) -> Self {
+        let mut list = Self::default();
+        recipients.into_iter().for_each(|recipient| list.push(recipient));
+        list
+    }
+}
+
 impl CopyForm {
     /// Bytes on the heap, without the name of the group, which all messages of the group share.
     pub fn memory(&self) -> usize {
@@ -315,6 +400,7 @@ impl CopyForm {
 
 impl Record {
     /// Bytes on the heap.
+    #[inline]
     pub fn memory(&self) -> usize {
         match self {
             Self::Session(session) => memory::allocation(size_of::<StoredSession>()) + session.memory(),
@@ -322,11 +408,7 @@ impl Record {
             Self::Listener(_, text) | Self::Unsubscribed(_, text) | Self::Cleared(text) => {
                 memory::allocation(text.len())
             }
-            Self::Message(stored) => {
-                let forms: usize = stored.recipients.iter().map(|to| to.form.memory()).sum();
-                let list = memory::allocation(stored.recipients.capacity() * size_of::<Recipient>());
-                memory::allocation(stored.message.memory()) + list + forms
-            }
+            Self::Message(stored) => memory::allocation(stored.message.memory()) + stored.recipients.memory(),
             Self::Retained(message) => memory::allocation(message.memory()),
             Self::SessionEnded { .. }
             | Self::FormerEnded(_)
@@ -346,13 +428,5 @@ impl StoredSession {
         let will = self.will.as_ref().map_or(0, |will| memory::allocation(will.message.memory()));
         let user_name = self.user_name.as_ref().map_or(0, |name| memory::allocation(name.len()));
         memory::allocation(self.client_identifier.len()) + user_name + will
-    }
-}
-
-impl Batch {
-    /// Bytes of memory used.
-    pub fn memory(&self) -> usize {
-        let list = memory::allocation(self.records.capacity() * size_of::<Record>());
-        list + self.records.iter().map(Record::memory).sum::<usize>()
     }
 }

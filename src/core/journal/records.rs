@@ -3,6 +3,9 @@
 use super::Record;
 use crate::base::memory;
 
+/// Capacity that is never released.
+const PLACES_KEPT: usize = 1024;
+
 /// The records of the open batch.
 #[derive(Debug, Default)]
 pub(super) struct Records {
@@ -12,6 +15,7 @@ pub(super) struct Records {
 }
 
 impl Records {
+    #[inline(always)]
     pub(super) fn push(&mut self, record: Record) {
         self.bytes += record.memory();
         self.list.push(record);
@@ -21,10 +25,15 @@ impl Records {
         self.list.is_empty()
     }
 
-    /// Takes all records.
-    pub(super) fn take(&mut self) -> Vec<Record> {
-        self.bytes = 0;
-        std::mem::take(&mut self.list)
+    pub(super) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Moves all records to the end of a batch. Returns the bytes that they have on the heap.
+    pub(super) fn append_to(&mut self, batch: &mut Vec<Record>) -> usize {
+        batch.append(&mut self.list);
+        self.list.shrink_to(PLACES_KEPT);
+        std::mem::take(&mut self.bytes)
     }
 
     /// Approximate bytes to be persisted.

@@ -324,9 +324,9 @@ fn each_answer_is_known_to_have_left_or_not() {
         let second = hold(&mut answers, one);
         assert!(last < first && first < second);
         assert!(answers.has_left(one, last) && !answers.has_left(one, first));
-        answers.next(one, |_| true);
+        assert_eq!(answers.release(one, 1, |_| true, |_| ()), 1);
         assert!(answers.has_left(one, first) && !answers.has_left(one, second));
-        answers.next(one, |_| true);
+        assert_eq!(answers.release(one, 1, |_| true, |_| ()), 1);
         assert!(answers.has_left(one, second));
         last = second;
     }

@@ -83,7 +83,9 @@ impl Waits {
 
     /// Suspends a session until this batch is durable.
     pub(super) fn suspend(&mut self, batch: u64, session: SessionId) {
-        self.suspended.insert((batch, session));
+        if self.suspended.last() != Some(&(batch, session)) {
+            self.suspended.insert((batch, session));
+        }
     }
 
     /// Takes the next session that may continue when all batches up to `durable` are durable.

@@ -6,7 +6,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::Publication;
 use crate::base::time::Time;
-use crate::protocol::codec::{Properties, QoS};
+use crate::protocol::codec::{PlainMessage, Properties, QoS};
 use crate::protocol::topic::TopicName;
 
 /// The bytes before the topic in a [`Message`](super::Message): expiry, the lengths of the topic, the publisher and the
@@ -109,6 +109,20 @@ pub(super) fn payload(bytes: &[u8]) -> &[u8] {
     let publisher = usize::from(BigEndian::read_u16(&bytes[PUBLISHER_LENGTH]));
     let properties = BigEndian::read_u32(&bytes[PROPERTIES_LENGTH]) as usize;
     &split(bytes).1[topic + publisher + properties..]
+}
+
+/// What is sent of it, if that is no more than topic and payload.
+#[inline]
+pub(super) fn plain(bytes: &[u8]) -> Option<PlainMessage<'_>> {
+    let (header, rest) = split(bytes);
+    if BigEndian::read_u32(&header[PROPERTIES_LENGTH]) > 0
+        || BigEndian::read_u64(&header[EXPIRES]) != Time::NEVER.milliseconds()
+    {
+        return None;
+    }
+    let (topic, rest) = rest.split_at(usize::from(BigEndian::read_u16(&header[TOPIC_LENGTH])));
+    let (_, payload) = rest.split_at(usize::from(BigEndian::read_u16(&header[PUBLISHER_LENGTH])));
+    Some(PlainMessage { topic, payload })
 }
 
 /// The length of the Application Message.

@@ -267,8 +267,7 @@ impl Outgoing {
     /// Puts a delivery in flight with [`Outgoing::next_identifier`]. Its PUBLISH is sent when this batch is durable.
     pub fn prepare(&mut self, queued: Queued, now: Time, awaited: u64) {
         let stage = Stage::Prepared(queued);
-        self.in_flight.push_back(InFlight { stage, queued_at: now, ends_at: 0, retries: 0, awaited });
-        self.count();
+        self.push_in_flight(InFlight { stage, queued_at: now, ends_at: 0, retries: 0, awaited });
     }
 
     /// Whether the first queued message has to be prepared, and may be now.
@@ -293,14 +292,18 @@ impl Outgoing {
     #[inline]
     pub fn begin(&mut self, queued: Queued, now: Time, ends_at: u64) {
         let stage = Stage::Publish(queued);
-        let entry = InFlight { stage, queued_at: now, ends_at, retries: 0, awaited: 0 };
+        self.push_in_flight(InFlight { stage, queued_at: now, ends_at, retries: 0, awaited: 0 });
+        self.window.sent += 1;
+        self.window.unsettled += 1;
+    }
+
+    #[inline]
+    fn push_in_flight(&mut self, entry: InFlight) {
         if self.in_flight.len() == self.in_flight.capacity() {
             self.in_flight.reserve(1);
             self.count();
         }
         self.in_flight.push_back(entry);
-        self.window.sent += 1;
-        self.window.unsettled += 1;
     }
 
     /// Sets the number under which the message that was last put in flight or in the queue is persisted.
@@ -324,13 +327,10 @@ impl Outgoing {
         self.gone.extend(number);
     }
 
-    /// Takes one of the persisted messages that the session no longer needs.
-    pub fn pop_gone(&mut self) -> Option<MessageNumber> {
-        let gone = self.gone.pop();
-        if gone.is_none() && self.gone.capacity() > GONE_KEPT {
-            self.gone = Vec::new();
-        }
-        gone
+    /// Takes the persisted messages that the session no longer needs, in the order in which they were let go.
+    pub fn take_gone(&mut self, take: impl FnMut(MessageNumber)) {
+        self.gone.drain(..).for_each(take);
+        self.gone.shrink_to(GONE_KEPT);
     }
 
     /// The number of the message in flight with this identifier, if it is persisted and still needed.

@@ -46,7 +46,7 @@ pub use disconnect::Disconnect;
 pub use error::DecodeError;
 pub use frame::{Frame, PACKET_SIZE_MAXIMUM, Status, frame};
 pub use packet_identifier::PacketIdentifier;
-pub use plain::{PlainPublish, PlainPublishes, PlainRun};
+pub use plain::{PlainMessage, PlainPublish, PlainPublishes, PlainRun};
 pub use properties::{Properties, PropertyBuffer};
 pub use property::Property;
 pub use publish::{Delivery, Publish, UncheckedPublish, unchecked_publish};

@@ -28,6 +28,47 @@ impl PlainPublish<'_> {
     }
 }
 
+/// A PUBLISH to be sent without DUP, RETAIN and properties.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainMessage<'a> {
+    /// The bytes of the Topic Name.
+    pub topic: &'a [u8],
+    /// The Application Message.
+    pub payload: &'a [u8],
+}
+
+impl PlainMessage<'_> {
+    /// The length of the packet in bytes.
+    #[inline]
+    pub const fn length(&self, version: ProtocolVersion, qos: QoS) -> usize {
+        let remaining = self.remaining_length(version, qos);
+        1 + writer::integer_width(remaining) + remaining
+    }
+
+    #[inline]
+    const fn remaining_length(&self, version: ProtocolVersion, qos: QoS) -> usize {
+        let identifier_length = if matches!(qos, QoS::AtMostOnce) { 0 } else { 2 };
+        let properties_length = if matches!(version, ProtocolVersion::V5) { 1 } else { 0 };
+        2 + self.topic.len() + identifier_length + properties_length + self.payload.len()
+    }
+
+    /// Appends the packet.
+    #[inline]
+    pub fn encode(&self, version: ProtocolVersion, delivery: Delivery, into: &mut Vec<u8>) {
+        let qos = delivery.qos();
+        into.push(kind::PUBLISH << 4 | qos.level() << 1);
+        writer::length(into, self.remaining_length(version, qos));
+        writer::binary(into, self.topic);
+        if let Some(identifier) = delivery.packet_identifier() {
+            writer::u16(into, identifier.value());
+        }
+        if version == ProtocolVersion::V5 {
+            into.push(0);
+        }
+        into.extend_from_slice(self.payload);
+    }
+}
+
 /// Consecutive plain PUBLISH packets with QoS 0 and the same Topic Name. Subscribers that use the same version receive
 /// the same bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +209,37 @@ impl<'a> UncheckedPublish<'a> {
 mod tests {
     use super::*;
     use crate::protocol::codec::testing::*;
+    use crate::protocol::codec::{PacketIdentifier, Properties, Publish};
+    use crate::protocol::topic::TopicName;
+
+    #[test]
+    fn a_plain_message_is_encoded_like_any_other() {
+        let identifier = PacketIdentifier::new(0x1234).unwrap();
+        let deliveries =
+            [Delivery::AtMostOnce, Delivery::AtLeastOnce(identifier), Delivery::ExactlyOnce(identifier)];
+        let versions = OLD.into_iter().chain([V5]);
+        for (version, delivery) in versions.flat_map(|version| deliveries.map(|delivery| (version, delivery)))
+        {
+            for length in [0, 1, 100, 115, 120, 130, 16_370, 16_390] {
+                let payload = vec![b'x'; length];
+                let plain = PlainMessage { topic: b"a/b", payload: &payload };
+                let mut bytes = vec![9];
+                plain.encode(version, delivery, &mut bytes);
+                let publish = Publish {
+                    dup: false,
+                    retain: false,
+                    delivery,
+                    topic: Some(TopicName::new("a/b").unwrap()),
+                    properties: Properties::default(),
+                    payload: &payload,
+                };
+                let mut expected = vec![9];
+                publish.encode(version, &mut expected);
+                assert_eq!(bytes, expected);
+                assert_eq!(plain.length(version, delivery.qos()), expected.len() - 1);
+            }
+        }
+    }
 
     #[test]
     fn only_plain_packets_are_accepted_as_plain() {

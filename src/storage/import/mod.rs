@@ -289,7 +289,7 @@ impl<'a> Import<'a> {
         let mut records = Vec::new();
         if !recipients.is_empty() {
             let message = numbering.portable(body);
-            records.push(Record::Message(StoredMessage { number, message, recipients }));
+            records.push(Record::Message(StoredMessage { number, message, recipients: recipients.into() }));
         }
         if body.is_retained {
             records.push(match body.payload {

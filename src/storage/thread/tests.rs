@@ -117,7 +117,7 @@ fn batch_of(count: u64, expires: Time) -> Batch {
     });
     let (qos, identifiers) = (QoS::AtLeastOnce, Identifiers::default());
     let form = CopyForm { qos, retain: false, identifiers, group: None };
-    let recipients = vec![Recipient { session: SESSION, form, identifier: None }];
+    let recipients = vec![Recipient { session: SESSION, form, identifier: None }].into();
     let records = vec![
         Record::Session(Box::new(session)),
         Record::Message(StoredMessage { number: number(count), message, recipients }),

@@ -26,6 +26,14 @@ pub(super) enum Shortcut {
     ReleaseTogether,
     /// The same with PUBRELs.
     CompleteTogether,
+    /// Answers to several messages while there is a store: each waits for what it promises.
+    AnswerAsPromised,
+    /// PUBACKs or PUBCOMPs of a persisted session, several at once.
+    SettlePersisted,
+    /// The same with PUBRECs.
+    ReleasePersisted,
+    /// The same with PUBRELs, or where other answers wait.
+    CompletePersisted,
     /// An acknowledgement of success that is not decoded.
     HandlePlain,
 }

@@ -34,6 +34,12 @@ pub(super) enum Way {
     ByteByByte,
     /// There is a store, which writes everything at once, and no answer waits for it.
     Stored,
+    /// The same without short ways.
+    StoredInFull,
+    /// There is such a store, and answers wait until it has written what they promise.
+    Promised,
+    /// The same without short ways.
+    PromisedInFull,
     /// Each packet is traced in the log.
     Traced,
 }
@@ -42,9 +48,22 @@ impl Way {
     pub(super) const OTHERS: [Self; 5] =
         [Self::InFull, Self::Asked, Self::ByteByByte, Self::Stored, Self::Traced];
 
+    /// Ways with a store that must lead to the same, including the records of each batch: with short ways and without.
+    pub(super) const STORED: [[Self; 2]; 2] =
+        [[Self::Stored, Self::StoredInFull], [Self::Promised, Self::PromisedInFull]];
+
     /// Whether no short way may be taken.
     pub(super) const fn is_long(self) -> bool {
-        matches!(self, Self::InFull | Self::Traced)
+        matches!(self, Self::InFull | Self::Traced | Self::StoredInFull | Self::PromisedInFull)
+    }
+
+    /// Whether answers wait until what they promise is written, if there is a store.
+    const fn holds_answers(self) -> Option<bool> {
+        match self {
+            Self::Stored | Self::StoredInFull => Some(false),
+            Self::Promised | Self::PromisedInFull => Some(true),
+            Self::Short | Self::InFull | Self::Asked | Self::ByteByByte | Self::Traced => None,
+        }
     }
 
     pub(super) const fn level(self) -> LevelFilter {
@@ -134,14 +153,17 @@ struct Shelf {
     messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
     /// Whether there was a session to persist.
     has_kept: bool,
+    /// All records in words, batch by batch.
+    batches: Vec<Vec<String>>,
 }
 
 impl Shelf {
     fn keep(&mut self, batch: Batch) {
+        self.batches.push(batch.records.iter().map(|record| format!("{record:?}")).collect());
         for record in batch.records {
             self.has_kept |= matches!(record, Record::Session(_));
             if let Record::Message(kept) = record {
-                self.messages.insert(kept.number, (kept.message, kept.recipients));
+                self.messages.insert(kept.number, (kept.message, kept.recipients.to_vec()));
             }
         }
     }
@@ -176,19 +198,15 @@ impl Bench {
     pub(super) fn new(way: Way, limits: &Limits) -> Self {
         let access = Box::new(Grants { is_asked: way == Way::Asked });
         let mut broker = Broker::new(limits.clone(), access, 1, Time::ZERO);
-        match way {
-            Way::InFull => broker.take_no_short_way(),
-            Way::Stored => {
-                let first = NextNumbers {
-                    session: SessionNumber(NonZeroU64::MIN),
-                    message: MessageNumber(NonZeroU64::MIN),
-                };
-                broker.begin_journal(
-                    first,
-                    Pace { holds: false, urgent: Duration::ZERO, lazy: Duration::ZERO },
-                );
-            }
-            Way::Short | Way::Asked | Way::ByteByByte | Way::Traced => {}
+        if matches!(way, Way::InFull | Way::StoredInFull | Way::PromisedInFull) {
+            broker.take_no_short_way();
+        }
+        if let Some(holds) = way.holds_answers() {
+            let first = NextNumbers {
+                session: SessionNumber(NonZeroU64::MIN),
+                message: MessageNumber(NonZeroU64::MIN),
+            };
+            broker.begin_journal(first, Pace { holds, urgent: Duration::ZERO, lazy: Duration::ZERO });
         }
         Self { way, broker, now: Time::ZERO, links: Vec::new(), shelf: Shelf::default() }
     }
@@ -300,6 +318,7 @@ impl Bench {
             census: self.broker.census(),
             heard: self.links.into_iter().map(|link| link.heard).collect(),
             has_kept: self.shelf.has_kept,
+            batches: self.shelf.batches,
             lines: Vec::new(),
         }
     }
@@ -313,6 +332,8 @@ pub(super) struct Outcome {
     pub(super) census: Census,
     /// Whether sessions were persisted in a store.
     pub(super) has_kept: bool,
+    /// What the store was given, batch by batch.
+    pub(super) batches: Vec<Vec<String>>,
     /// The lines of the default log, which say why connections ended, too.
     pub(super) lines: Vec<String>,
 }

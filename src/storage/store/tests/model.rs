@@ -81,7 +81,7 @@ impl Model {
                 self.sessions.insert(session.number.0.get(), shifted_session(session, shift));
             }
             Record::Message(message) => {
-                let content = (shifted(&message.message, shift), message.recipients.clone());
+                let content = (shifted(&message.message, shift), message.recipients.to_vec());
                 self.messages.insert(message.number.0.get(), content);
                 self.lifetimes.insert(message.number.0.get(), lifetime(&message.message));
             }

@@ -111,7 +111,11 @@ impl Maker {
             only.form.group = Some(format!("$share/g/{}", draft.topic()).into());
         }
         let message = portable(&draft.topic(), payload, at);
-        Record::Message(StoredMessage { number: message_number(self.number), message, recipients })
+        Record::Message(StoredMessage {
+            number: message_number(self.number),
+            message,
+            recipients: recipients.into(),
+        })
     }
 
     fn begun(&self, draft: &Draft) -> Option<Record> {
