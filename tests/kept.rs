@@ -70,6 +70,8 @@ mod v5_subscribe;
 mod v5_topics;
 #[path = "conformance/v5_will.rs"]
 mod v5_will;
+#[path = "conformance/verdicts.rs"]
+mod verdicts;
 #[path = "conformance/wire.rs"]
 mod wire;
 #[path = "conformance/world.rs"]

@@ -110,6 +110,13 @@ pub trait AccessControl {
         self.grants_everything()
     }
 
+    /// Whether an answer to [`Question::Publish`] is given at once and stands: the same question about the same
+    /// connection is answered the same until the access control is replaced or the client has re-authenticated. Then
+    /// it need not be asked about each message, and does not learn of each.
+    fn answers_stand(&self) -> bool {
+        false
+    }
+
     /// Whether a client that this listener has accepted with a User Name has proved the name by its password. A client
     /// owns nothing under a name that it has not proved.
     fn proves_names(&self, listener: ListenerId) -> bool {

@@ -21,6 +21,10 @@ const PROVING: ListenerId = ListenerId(2);
 struct Listeners(Acl);
 
 impl AccessControl for Listeners {
+    fn answers_stand(&self) -> bool {
+        true
+    }
+
     fn proves_names(&self, listener: ListenerId) -> bool {
         listener == PROVING
     }

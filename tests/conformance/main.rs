@@ -45,6 +45,7 @@ mod v5_retained;
 mod v5_subscribe;
 mod v5_topics;
 mod v5_will;
+mod verdicts;
 #[cfg(feature = "websocket")]
 mod websocket;
 mod wire;

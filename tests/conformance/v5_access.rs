@@ -24,6 +24,10 @@ impl Ruled {
 }
 
 impl AccessControl for Ruled {
+    fn answers_stand(&self) -> bool {
+        true
+    }
+
     fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
         let subject = Subject { client_identifier: client.client_identifier, user_name: client.user_name };
         let ruling = match question {

@@ -260,6 +260,10 @@ impl AccessControl for Authority {
         self.policies.policies.iter().all(|policy| policy.acl.is_none())
     }
 
+    fn answers_stand(&self) -> bool {
+        true
+    }
+
     fn proves_names(&self, listener: ListenerId) -> bool {
         self.policies.of(listener).is_some_and(|policy| policy.passwords.is_some())
     }

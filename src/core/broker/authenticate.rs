@@ -3,9 +3,12 @@
 //! The CONNECT is stored until its client has proved who it is, and then processed as if it had just come. The meaning
 //! of the exchanged data is left to the access control.
 
+use std::rc::Rc;
+
 use log::info;
 
 use super::decisions::Decisions;
+use super::turn::steps;
 use super::{Broker, Effect, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::core::access::{Client, Progress};
@@ -209,23 +212,36 @@ impl Broker {
         };
         match progress {
             Progress::Challenge(data) => self.say_auth(id, ReasonCode::ContinueAuthentication, &data),
-            Progress::Passed { user_name, data } => {
-                if self.clients.sessions[session].user_name.as_deref() != Some(&*user_name) {
-                    let what = "re-authenticated as another user";
-                    return Err(Fault::new(ReasonCode::NotAuthorized, what));
-                }
-                info!(target: "notice", "Client {} re-authenticated.", Escaped(&self.clients.sessions[session].client_identifier));
-                self.say_auth(id, ReasonCode::Success, &data)?;
-                if let Some(authentication) = self.connections[id].authentication_mut() {
-                    authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
-                }
-                Ok(())
-            }
+            Progress::Passed { user_name, data } => self.re_authenticated(id, session, user_name, &data),
             // [MQTT-4.12.1-2]
             Progress::Failed(reason, what) => {
                 Err(Fault::new(reason, format!("re-authentication failed: {what}")))
             }
         }
+    }
+
+    /// A client has authenticated once more, which it may only do as the same user.
+    fn re_authenticated(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        user_name: Rc<str>,
+        data: &[u8],
+    ) -> Result<(), Fault> {
+        let state = &self.clients.sessions[session];
+        if state.user_name.as_deref() != Some(&*user_name) {
+            let what = "re-authenticated as another user";
+            return Err(Fault::new(ReasonCode::NotAuthorized, what));
+        }
+        info!(target: "notice", "Client {} re-authenticated.", Escaped(&state.client_identifier));
+        // Its rights may be others now.
+        let looked_at = self.routing.match_cache.verdicts.forget(id);
+        self.turn.take(looked_at / steps::COPIED_PER_STEP);
+        self.say_auth(id, ReasonCode::Success, data)?;
+        if let Some(authentication) = self.connections[id].authentication_mut() {
+            authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
+        }
+        Ok(())
     }
 
     /// Sends AUTH with the method that the client has chosen [MQTT-4.12.0-5].

@@ -81,6 +81,16 @@ impl Broker {
         (id, session): (ConnectionId, SessionId),
         question: Question<'_>,
     ) -> Option<Verdict> {
+        let answer = self.ask_at((id, session), question);
+        self.take_answer(decisions, id, answer)
+    }
+
+    /// Asks one question about the client of a session that is connected.
+    pub(super) fn ask_at(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        question: Question<'_>,
+    ) -> Answer {
         let (connection, session) = (&self.connections[id], &self.clients.sessions[session]);
         let certificate = connection.certificate();
         let client = Client {
@@ -91,8 +101,7 @@ impl Broker {
             user_name: session.user_name.as_deref(),
             certificate: certificate.as_deref(),
         };
-        let answer = self.permission.access.ask(&client, question);
-        self.take_answer(decisions, id, answer)
+        self.permission.access.ask(&client, question)
     }
 
     /// Notes an answer about the packet in progress. If it comes later, the connection waits for it.

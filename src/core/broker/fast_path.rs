@@ -15,6 +15,7 @@ use super::receive::Batch;
 use super::send::takes_as_it_is;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
+use crate::core::access::{Answer, Question, Verdict};
 use crate::core::journal::Awaited;
 use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::core::message::Outbound;
@@ -74,34 +75,29 @@ impl Broker {
     /// sound or not, or has to be asked about, changed or refused, goes the long way.
     #[inline(always)]
     fn open_way<'a>(
-        &self,
+        &mut self,
         (id, session): (ConnectionId, SessionId),
         batch: &mut Batch<'a>,
     ) -> Option<Way<'a>> {
         if self.waiting.has_begun(id) {
             return None;
         }
+        if batch.may_begin_run()
+            && let Some((run, matched)) = self.find_run((id, session), batch)
+        {
+            return Some(Way::Run(run, matched));
+        }
         let Some(unchecked) = unchecked_publish(&batch.first, batch.version).ok()? else {
             let (kind, identifier) = plain_acknowledgement(&batch.first)?;
             return Some(Way::Acknowledgements(kind, identifier));
         };
-        if !self.permission.is_open
-            || self.options.listeners.concern_publish()
-            || !is_plain_topic(unchecked.topic)
-        {
-            return None;
-        }
-        let matched = self.routing.match_cache.find(&self.routing.trie, unchecked.topic)?;
-        if batch.may_begin_run()
-            && let Some(run) = self.find_run(batch, &matched)
-        {
-            return Some(Way::Run(run, matched));
-        }
         let publish = unchecked.plain(batch.version)?;
-        if !self.persistence.takes_all(id) || !self.fits_share(&matched, publish.delivery.qos()) {
+        let qos = publish.delivery.qos();
+        let matched = self.known_receivers((id, session), unchecked.topic, qos)?;
+        if !self.persistence.takes_all(id) || !self.fits_share(&matched, qos) {
             return None;
         }
-        let is_answered_together = publish.delivery != Delivery::AtMostOnce
+        let is_answered_together = qos != QoS::AtMostOnce
             && self.may_answer_later(id, session, &matched)
             && self.is_new(id, session, publish.delivery);
         Some(match is_answered_together {
@@ -113,20 +109,72 @@ impl Broker {
         })
     }
 
-    /// Several messages of QoS 0 at the front of a batch that are [for all](Broker::is_run_for_all).
-    #[inline]
-    fn find_run<'a>(&self, batch: &mut Batch<'a>, matched: &Matched) -> Option<PlainRun<'a>> {
+    /// Returns the receivers of a client's plain messages on a topic, if they are known and the client may publish it.
+    #[inline(always)]
+    fn known_receivers(
+        &mut self,
+        client: (ConnectionId, SessionId),
+        topic: &[u8],
+        qos: QoS,
+    ) -> Option<Rc<Matched>> {
+        if self.options.listeners.concern_publish() || !is_plain_topic(topic) {
+            return None;
+        }
+        let matched = self.routing.match_cache.find(&self.routing.trie, topic)?;
+        let is_granted = self.permission.is_open || self.may_publish(client, &matched, qos);
+        is_granted.then_some(matched)
+    }
+
+    /// Whether a client may publish plain messages of a QoS to a topic, by what the access control stands by. What it
+    /// refuses goes the long way, to be asked why and answered.
+    #[inline(never)]
+    fn may_publish(&mut self, (id, session): (ConnectionId, SessionId), matched: &Matched, qos: QoS) -> bool {
+        // What was decided meanwhile about a packet that had to wait is for the long way.
+        if !self.permission.answers_stand || self.connections[id].parked.is_some() {
+            return false;
+        }
+        let Some(topic) = matched.number() else { return false };
+        if let Some(is_granted) = self.routing.match_cache.verdicts.find(id, topic, qos) {
+            return is_granted;
+        }
+        let question = Question::Publish { topic: matched.topic(), qos, retain: false };
+        let Answer::Now(verdict) = self.ask_at((id, session), question) else { return false };
+        let is_granted = !matches!(verdict, Verdict::Refused(_));
+        if self.has_memory_for(2 * self.routing.match_cache.verdicts.memory()) {
+            let key = (id, topic);
+            self.routing.match_cache.verdicts.remember(key, matched.generation, qos, is_granted);
+        }
+        is_granted
+    }
+
+    /// Returns several messages of QoS 0 at the front of a batch that are [for all](Broker::is_run_for_all), and their
+    /// receivers.
+    #[inline(always)]
+    fn find_run<'a>(
+        &mut self,
+        client: (ConnectionId, SessionId),
+        batch: &mut Batch<'a>,
+    ) -> Option<(PlainRun<'a>, Rc<Matched>)> {
         if self.options.switches.raises_qos {
             return None;
         }
         let longest = batch.limit.min(COPIED_PAYLOAD_MAXIMUM);
-        let most = self.turn.copied_at_once(matched.subscribers().len()).min(RUN_BYTES);
-        let run = PlainRun::new(batch.bytes, batch.version, longest, most);
+        let mut run = PlainRun::new(batch.bytes, batch.version, longest, RUN_BYTES);
         batch.skip_runs(run.bytes.len());
-        (run.count > 1 && self.is_run_for_all(&run, batch.version, matched)).then_some(run)
+        if run.count < 2 {
+            return None;
+        }
+        let matched = self.known_receivers(client, run.topic, QoS::AtMostOnce)?;
+        let most = self.turn.copied_at_once(matched.subscribers().len());
+        if run.bytes.len() > most {
+            run = PlainRun::new(batch.bytes, batch.version, longest, most);
+            batch.skip_runs(run.bytes.len());
+        }
+        (run.count > 1 && self.is_run_for_all(&run, batch.version, &matched)).then_some((run, matched))
     }
 
     /// Whether all who subscribed get several messages just as they came, or are away and get nothing.
+    #[inline(always)]
     fn is_run_for_all(&self, run: &PlainRun<'_>, version: ProtocolVersion, matched: &Matched) -> bool {
         let subscribers = matched.subscribers();
         // A buffer that grows may become twice as large as what is in it.

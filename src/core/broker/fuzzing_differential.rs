@@ -71,10 +71,29 @@ impl Draw<'_, '_> {
             self.make(Call::Rest);
             self.send(packets::burst, 2);
         }
+        // Before anything else, because messages may still be on their way.
+        self.make(Call::Rest);
+        self.repeat_burst(version);
+    }
+
+    /// All clients send the same messages again and again, and the access control is replaced meanwhile. What it has said
+    /// about one client is not true of another one, nor afterwards.
+    fn repeat_burst(&mut self, version: ProtocolVersion) {
+        let mut bytes = Vec::new();
+        packets::burst(self.input, version, &mut bytes);
+        for round in 0..4 {
+            for link in 0..self.clients.len() {
+                self.make(Call::Receive(link, bytes.clone()));
+                self.make(Call::Rest);
+            }
+            if round == 1 {
+                self.make(Call::Replace);
+            }
+        }
     }
 
     fn some(&mut self) {
-        match self.input.below(20) {
+        match self.input.below(21) {
             0..=2 => self.accept(),
             3..=5 => self.send(packets::packet, 4),
             6..=9 => self.send(packets::burst, 2),
@@ -83,6 +102,7 @@ impl Draw<'_, '_> {
             15 => self.send_faulty(),
             16 | 17 => self.throttle(),
             18 => self.pass(),
+            19 => self.make(Call::Replace),
             _ => {
                 if let Some(link) = self.choose() {
                     self.make(Call::Close(link));
@@ -212,6 +232,7 @@ pub fn compare(data: &[u8]) {
     }
     if !are_turns_small {
         compare_stores(&limits, &calls);
+        compare_refusals(&limits, &calls);
     }
 }
 
@@ -227,6 +248,12 @@ fn compare_stores(limits: &Limits, calls: &[Call]) {
         assert!(one == other, "{short:?}, batch {number}: {differs:#?}, {} and {}", one.len(), other.len());
     }
     assert_eq!(one.batches.len(), other.batches.len(), "{short:?}");
+}
+
+/// The same for two brokers whose access controls refuse the same messages; only one of them stands by its answers.
+fn compare_refusals(limits: &Limits, calls: &[Call]) {
+    let asked = repeat(Way::Refusing, limits, calls);
+    assert_same(Way::Standing, &asked, &repeat(Way::Standing, limits, calls));
 }
 
 fn repeat(way: Way, limits: &Limits, calls: &[Call]) -> Outcome {

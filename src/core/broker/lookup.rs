@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::turn::{Turn, steps};
+use super::verdicts::TopicNumber;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::subscription::{Subscriber, Target, Terms};
 use crate::core::trie::{FilterId, Search, Trie};
@@ -16,6 +17,8 @@ pub(super) struct Matched {
     /// That of the trie when it was asked.
     pub(super) generation: u64,
     pub(super) subscribers: Vec<Subscriber>,
+    /// Its name while it is remembered, which no other topic has.
+    number: Option<TopicNumber>,
     /// Some session is there more than once.
     has_runs: bool,
     /// Some of them are Shared Subscriptions.
@@ -32,6 +35,11 @@ impl Matched {
     #[inline]
     pub(super) fn subscribers(&self) -> &[Subscriber] {
         &self.subscribers
+    }
+
+    #[inline]
+    pub(super) const fn number(&self) -> Option<TopicNumber> {
+        self.number
     }
 
     #[inline]
@@ -55,7 +63,13 @@ impl Matched {
     }
 
     /// Is the subscribers of this topic from now on, to which these filters match.
-    pub(super) fn fill(&mut self, trie: &Trie<Subscriber>, topic: TopicName<'_>, filters: &[FilterId]) {
+    pub(super) fn fill(
+        &mut self,
+        trie: &Trie<Subscriber>,
+        (topic, number): (TopicName<'_>, TopicNumber),
+        filters: &[FilterId],
+    ) {
+        self.number = Some(number);
         self.topic.clear();
         self.topic.push_str(topic.as_str());
         self.generation = trie.generation();
@@ -237,12 +251,13 @@ impl Lookup {
     }
 
     /// What was found.
-    pub(super) fn finish(self, generation: u64) -> Rc<Matched> {
+    pub(super) fn finish(self, generation: u64, number: Option<TopicNumber>) -> Rc<Matched> {
         let Self { topic, found, filters, .. } = self;
         let has_runs = filters > 1;
         let has_groups = has_groups(&found);
         let counted = Counted::default();
-        let mut matched = Matched { topic, generation, subscribers: found, has_runs, has_groups, counted };
+        let mut matched =
+            Matched { topic, generation, subscribers: found, number, has_runs, has_groups, counted };
         matched.count();
         Rc::new(matched)
     }

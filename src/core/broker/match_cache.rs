@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::lookup::{Lookup, Matched, Select, Selection};
 use super::turn::Turn;
+use super::verdicts::{TopicNumber, Verdicts};
 use crate::base::memory;
 use crate::core::limits::MATCHES_MEMORY_MAXIMUM;
 use crate::core::subscription::Subscriber;
@@ -45,6 +46,10 @@ pub(super) struct MatchCache {
     /// Bytes of everything but the places.
     memory: usize,
     filters: Vec<FilterId>,
+    /// The number of the topic that was remembered last.
+    latest: u64,
+    /// What the access control has said of messages on the topics.
+    pub(super) verdicts: Verdicts,
 }
 
 impl MatchCache {
@@ -93,7 +98,8 @@ impl MatchCache {
         if !lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
             return Err(lookup);
         }
-        let matched = lookup.finish(trie.generation());
+        let number = self.next_number();
+        let matched = lookup.finish(trie.generation(), Some(number));
         if matched.subscribers.len() <= SUBSCRIBERS_REMEMBERED {
             self.remember(matched.clone());
         }
@@ -110,14 +116,14 @@ impl MatchCache {
     ) -> Result<Rc<Matched>, Box<Lookup>> {
         // The result is not cached, because the trie may have changed since the look-up began.
         match lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
-            true => Ok(lookup.finish(trie.generation())),
+            true => Ok(lookup.finish(trie.generation(), None)),
             false => Err(lookup),
         }
     }
 
-    /// The bytes that the places take.
+    /// The bytes that the places and the verdicts take.
     pub(super) const fn memory(&self) -> usize {
-        memory::allocation(self.places.capacity() * size_of::<Place>())
+        memory::allocation(self.places.capacity() * size_of::<Place>()) + self.verdicts.memory()
     }
 
     /// Returns everything that is cached.
@@ -139,8 +145,9 @@ impl MatchCache {
         let replaced = self.forget(at);
         let mut matched =
             replaced.or(former).filter(|former| Rc::strong_count(former) == 1).unwrap_or_default();
+        let number = self.next_number();
         let filled = Rc::get_mut(&mut matched).expect("there is no other reference");
-        filled.fill(trie, topic, &self.filters);
+        filled.fill(trie, (topic, number), &self.filters);
         if select.steps() > 0 {
             filled.subscribers.retain_mut(|subscriber| select.admits(topic, subscriber));
         }
@@ -148,6 +155,12 @@ impl MatchCache {
         self.memory += matched.memory();
         self.places[at] = Place { hash, matched: Some(matched.clone()) };
         matched
+    }
+
+    /// A number that no topic has had.
+    fn next_number(&mut self) -> TopicNumber {
+        self.latest += 1;
+        TopicNumber::new(self.latest).expect("it begins at one")
     }
 
     fn remember(&mut self, matched: Rc<Matched>) {

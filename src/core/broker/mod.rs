@@ -98,6 +98,7 @@ mod sys;
 mod timers;
 mod trace;
 mod turn;
+mod verdicts;
 mod waiting;
 mod watch;
 

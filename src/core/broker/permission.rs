@@ -8,6 +8,8 @@ pub(super) struct Permission {
     pub(super) replaced: u64,
     /// Whether all messages are granted, so the access control need not be asked about them.
     pub(super) is_open: bool,
+    /// Whether an answer about a published message stands until it is replaced or the client re-authenticates.
+    pub(super) answers_stand: bool,
     /// Whether every CONNECT is granted, too, so that no client has a proved User Name.
     pub(super) knows_nobody: bool,
 }
@@ -16,6 +18,7 @@ impl Permission {
     pub(super) fn new(access: Box<dyn AccessControl>) -> Self {
         Self {
             is_open: access.grants_every_act(),
+            answers_stand: access.answers_stand(),
             knows_nobody: access.grants_everything(),
             access,
             replaced: 0,

@@ -1,4 +1,4 @@
-//! Bytes in: packets are cut out of what arrives and handed to whoever deals with their kind.
+//! Bytes in: packets are cut out of what arrives and passed to the code for their kind.
 
 use log::{Level, debug, log_enabled};
 
@@ -34,9 +34,9 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Whether several messages of QoS 0 may stand at the front, of which it is not known yet that they can not be
+    /// Whether several messages of QoS 0 may stand at the front, of which it is not known yet that they cannot be
     /// forwarded together.
-    #[inline]
+    #[inline(always)]
     pub(super) fn may_begin_run(&self) -> bool {
         self.bytes.len() <= *self.runs_left
             && PlainRun::may_begin_with(&self.first, &self.bytes[self.first.length..])
@@ -354,7 +354,7 @@ impl Broker {
         }
     }
 
-    /// A CONNECT that did not decode. A version that nobody knows is answered in the oldest form; so is what
+    /// A CONNECT that did not decode. An unknown version is answered in the oldest form; so is what
     /// 3.1.1 has a code for; 5.0 is told its reason; the rest is closed without a word [MQTT-3.1.4-1].
     fn refuse_undecoded(&mut self, id: ConnectionId, body: &[u8], error: DecodeError) {
         let fault = Fault::from(error);

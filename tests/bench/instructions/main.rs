@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use broker::{Broker, Counts};
 use clients::Clients;
 use packets::Fault;
-use scenarios::{ALL, Scenario};
+use scenarios::{ALL, Pattern, Scenario};
 use setup::Setup;
 
 const BASELINE: &str = include_str!("../instructions.txt");
@@ -30,6 +30,10 @@ const BASELINE: &str = include_str!("../instructions.txt");
 const HELD: [&str; 2] = ["plain", "persistence"];
 /// How much more than in the baseline a message may take there, in percent.
 const MORE_MAXIMUM: f64 = 2.0;
+/// How many times as much as a plain message one may take that access rules allow: on a topic that is repeated, and on
+/// one of too many to be remembered.
+const TIMES_REPEATED: f64 = 1.3;
+const TIMES_OF_MANY: f64 = 2.0;
 
 fn main() -> ExitCode {
     match run() {
@@ -64,6 +68,7 @@ fn run() -> Result<(), Fault> {
         let told: Vec<String> =
             changes.iter().map(|(column, change)| format!("{column} {change:+.2} %")).collect();
         println!("| {} | {} | {} |", scenario.name, cells.join(" | "), told.join(", "));
+        wrong.extend(too_much_for_rules(scenario, &counts));
         wrong.extend(
             changes
                 .into_iter()
@@ -74,7 +79,21 @@ fn run() -> Result<(), Fault> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(format!("more than {MORE_MAXIMUM} % above the baseline, or not in it: {}", wrong.join("; ")))
+    Err(format!(
+        "more than {MORE_MAXIMUM} % above the baseline, not in it, or slow by rules: {}",
+        wrong.join("; ")
+    ))
+}
+
+/// What is wrong if access rules make messages too expensive.
+fn too_much_for_rules(scenario: &Scenario, counts: &[(&&str, f64)]) -> Option<String> {
+    let of = |name| counts.iter().find(|(column, _)| **column == name).map(|(_, count)| *count);
+    let most = match scenario.pattern {
+        Pattern::Topics(_) => TIMES_OF_MANY,
+        Pattern::OneTopic | Pattern::Pairs => TIMES_REPEATED,
+    };
+    let times = of("acl_file")? / of("plain")?;
+    (times > most).then(|| format!("{}, acl_file, {times:.2} times plain", scenario.name))
 }
 
 /// By how many percent a count differs from the baseline; infinite if that has none.

@@ -17,6 +17,8 @@ use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::message::Portable;
 use crate::core::slots::ConnectionId;
+use crate::protocol::codec::{QoS, ReasonCode};
+use crate::protocol::topic::TopicName;
 
 /// The turns after which a broker must have come to rest.
 const TURNS_MAXIMUM: usize = 10_000;
@@ -30,6 +32,12 @@ pub(super) enum Way {
     InFull,
     /// The access control is asked about each act, and grants it.
     Asked,
+    /// The same, but it stands by its answers.
+    Remembered,
+    /// It refuses some messages, and is asked about each.
+    Refusing,
+    /// It refuses the same, and stands by its answers.
+    Standing,
     /// Bytes come one by one, but in the same turn: writing in between would make room for more.
     ByteByByte,
     /// There is a store, which writes everything at once, and no answer waits for it.
@@ -45,8 +53,9 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) const OTHERS: [Self; 5] =
-        [Self::InFull, Self::Asked, Self::ByteByByte, Self::Stored, Self::Traced];
+    /// Those that come to the same as [`Way::Short`].
+    pub(super) const OTHERS: [Self; 6] =
+        [Self::InFull, Self::Asked, Self::Remembered, Self::ByteByByte, Self::Stored, Self::Traced];
 
     /// Ways with a store that must lead to the same, including the records of each batch: with short ways and without.
     pub(super) const STORED: [[Self; 2]; 2] =
@@ -62,7 +71,7 @@ impl Way {
         match self {
             Self::Stored | Self::StoredInFull => Some(false),
             Self::Promised | Self::PromisedInFull => Some(true),
-            Self::Short | Self::InFull | Self::Asked | Self::ByteByByte | Self::Traced => None,
+            _ => None,
         }
     }
 
@@ -74,19 +83,42 @@ impl Way {
     }
 }
 
-/// Grants everything. It knows users all the same, because the owner of a session depends on that. `is_asked` is
-/// whether it is asked about each act.
+/// Grants everything, or all but some messages. It knows users all the same, because the owner of a session depends on
+/// that. Whether it is asked about each act depends on the way.
 struct Grants {
-    is_asked: bool,
+    way: Way,
+    /// How many were in force before.
+    number: u8,
+}
+
+impl Grants {
+    /// Whether a message is refused: some are, of each connection and at each QoS others.
+    fn refuses(&self, client: &Client<'_>, topic: TopicName<'_>, qos: QoS) -> bool {
+        let mix = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(u32::from(byte));
+        let of_connection = client.connection.map_or(0, |id| id.generation().to_le_bytes()[0]);
+        let said = [self.number, of_connection, qos.level()];
+        let bytes = said.into_iter().chain(topic.as_str().bytes()).chain(client.client_identifier.bytes());
+        bytes.fold(7, mix) % 3 == 0
+    }
 }
 
 impl AccessControl for Grants {
     fn grants_every_act(&self) -> bool {
-        !self.is_asked
+        !matches!(self.way, Way::Asked | Way::Remembered | Way::Refusing | Way::Standing)
     }
 
-    fn ask(&mut self, _client: &Client<'_>, _question: Question<'_>) -> Answer {
-        Answer::Now(Verdict::Granted)
+    fn answers_stand(&self) -> bool {
+        matches!(self.way, Way::Remembered | Way::Standing)
+    }
+
+    fn ask(&mut self, client: &Client<'_>, question: Question<'_>) -> Answer {
+        let refuses = matches!(self.way, Way::Refusing | Way::Standing);
+        Answer::Now(match question {
+            Question::Publish { topic, qos, .. } if refuses && self.refuses(client, topic, qos) => {
+                Verdict::Refused(ReasonCode::NotAuthorized)
+            }
+            _ => Verdict::Granted,
+        })
     }
 }
 
@@ -100,6 +132,8 @@ pub(super) enum Call {
     /// The network takes this many bytes from now on.
     Allow(usize, usize),
     Pass(Time),
+    /// Another access control takes the place of the one in force.
+    Replace,
     /// All that a server does in turns, until nothing is left to do.
     Rest,
 }
@@ -192,11 +226,13 @@ pub(super) struct Bench {
     pub(super) now: Time,
     pub(super) links: Vec<Link>,
     shelf: Shelf,
+    /// How often the access control was replaced.
+    replaced: u8,
 }
 
 impl Bench {
     pub(super) fn new(way: Way, limits: &Limits) -> Self {
-        let access = Box::new(Grants { is_asked: way == Way::Asked });
+        let access = Box::new(Grants { way, number: 0 });
         let mut broker = Broker::new(limits.clone(), access, 1, Time::ZERO);
         if matches!(way, Way::InFull | Way::StoredInFull | Way::PromisedInFull) {
             broker.take_no_short_way();
@@ -208,7 +244,7 @@ impl Bench {
             };
             broker.begin_journal(first, Pace { holds, urgent: Duration::ZERO, lazy: Duration::ZERO });
         }
-        Self { way, broker, now: Time::ZERO, links: Vec::new(), shelf: Shelf::default() }
+        Self { way, broker, now: Time::ZERO, links: Vec::new(), shelf: Shelf::default(), replaced: 0 }
     }
 
     pub(super) fn call(&mut self, call: &Call) {
@@ -241,6 +277,11 @@ impl Bench {
             Call::Pass(now) => {
                 self.now = now;
                 self.broker.tick(now, 1000);
+            }
+            Call::Replace => {
+                self.replaced = self.replaced.wrapping_add(1);
+                let access = Box::new(Grants { way: self.way, number: self.replaced });
+                self.broker.replace_access(access, self.now);
             }
             Call::Rest => self.rest(),
         }
