@@ -73,27 +73,10 @@ impl Draw<'_, '_> {
         }
         // Before anything else, because messages may still be on their way.
         self.make(Call::Rest);
-        self.repeat_burst(version);
-    }
-
-    /// All clients send the same messages again and again, and the access control is replaced meanwhile. What it has said
-    /// about one client is not true of another one, nor afterwards.
-    fn repeat_burst(&mut self, version: ProtocolVersion) {
-        let mut bytes = Vec::new();
-        packets::burst(self.input, version, &mut bytes);
-        for round in 0..4 {
-            for link in 0..self.clients.len() {
-                self.make(Call::Receive(link, bytes.clone()));
-                self.make(Call::Rest);
-            }
-            if round == 1 {
-                self.make(Call::Replace);
-            }
-        }
     }
 
     fn some(&mut self) {
-        match self.input.below(21) {
+        match self.input.below(20) {
             0..=2 => self.accept(),
             3..=5 => self.send(packets::packet, 4),
             6..=9 => self.send(packets::burst, 2),
@@ -102,7 +85,6 @@ impl Draw<'_, '_> {
             15 => self.send_faulty(),
             16 | 17 => self.throttle(),
             18 => self.pass(),
-            19 => self.make(Call::Replace),
             _ => {
                 if let Some(link) = self.choose() {
                     self.make(Call::Close(link));
@@ -252,8 +234,27 @@ fn compare_stores(limits: &Limits, calls: &[Call]) {
 
 /// The same for two brokers whose access controls refuse the same messages; only one of them stands by its answers.
 fn compare_refusals(limits: &Limits, calls: &[Call]) {
-    let asked = repeat(Way::Refusing, limits, calls);
-    assert_same(Way::Standing, &asked, &repeat(Way::Standing, limits, calls));
+    let calls = echoed(calls);
+    let asked = repeat(Way::Refusing, limits, &calls);
+    assert_same(Way::Standing, &asked, &repeat(Way::Standing, limits, &calls));
+}
+
+/// The calls, but that messages are sent again by all clients, and the access control is replaced now and then. What it
+/// has said about one client is not true of another one, nor afterwards.
+fn echoed(calls: &[Call]) -> Vec<Call> {
+    let (mut all, mut links) = (Vec::new(), 0);
+    for (number, call) in calls.iter().enumerate() {
+        all.push(call.clone());
+        links += usize::from(matches!(call, Call::Accept));
+        let Call::Receive(_, bytes) = call else { continue };
+        if bytes.first().is_some_and(|first| first >> 4 == PUBLISH) {
+            let again = |link| [Call::Receive(link, bytes.clone()), Call::Rest];
+            all.extend((0..links.min(3)).flat_map(again));
+            all.extend((number % 3 == 0).then_some(Call::Replace));
+            all.extend((0..links.min(3)).flat_map(again));
+        }
+    }
+    all
 }
 
 fn repeat(way: Way, limits: &Limits, calls: &[Call]) -> Outcome {
