@@ -181,19 +181,44 @@ impl io::Write for Link {
     }
 }
 
+/// The session and the Packet Identifier of the delivery that a record belongs to, if it belongs to one.
+const fn exchange(record: &Record) -> Option<(SessionNumber, u16)> {
+    match record {
+        Record::Begun { session, identifier, .. } | Record::Completed(session, identifier) => {
+            Some((*session, identifier.value()))
+        }
+        Record::Delivery(session, delivery) => Some((*session, delivery.identifier.value())),
+        _ => None,
+    }
+}
+
+/// The records of a batch, of which those of each delivery are together as far as they follow each other. A delivery is
+/// begun in the place of one that is complete: on the fast path after several are complete, otherwise after each. Only
+/// the order of the records of one and the same delivery counts.
+fn in_order_of_exchanges(records: &[Record]) -> Vec<&Record> {
+    let alike = |one: &Record, other: &Record| exchange(one).is_some() == exchange(other).is_some();
+    let runs = records.chunk_by(alike).map(|run| {
+        let mut run: Vec<&Record> = run.iter().collect();
+        run.sort_by_key(|record| exchange(record));
+        run
+    });
+    runs.flatten().collect()
+}
+
 /// Messages in a store that never drops any.
 #[derive(Debug, Default)]
 struct Shelf {
     messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
     /// Whether there was a session to persist.
     has_kept: bool,
-    /// All records in words, batch by batch.
+    /// All records in words, batch by batch, in an [order of their own](in_order_of_exchanges).
     batches: Vec<Vec<String>>,
 }
 
 impl Shelf {
     fn keep(&mut self, batch: Batch) {
-        self.batches.push(batch.records.iter().map(|record| format!("{record:?}")).collect());
+        let ordered = in_order_of_exchanges(&batch.records).into_iter();
+        self.batches.push(ordered.map(|record| format!("{record:?}")).collect());
         for record in batch.records {
             self.has_kept |= matches!(record, Record::Session(_));
             if let Record::Message(kept) = record {
