@@ -70,6 +70,8 @@ impl Draw<'_, '_> {
         for _ in 0..=self.input.below(6) {
             self.make(Call::Rest);
             self.send(packets::burst, 2);
+            self.make(Call::Rest);
+            self.answer();
         }
         // Before anything else, because messages may still be on their way.
         self.make(Call::Rest);

@@ -146,11 +146,12 @@ fn push_message_properties(input: &mut Input<'_>, properties: &mut PropertyBuffe
 pub(super) fn plain_receiver(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
     let properties = properties_of(version, |properties| {
         properties.push(Property::MaximumPacketSize(input.pick(&[20, 30, 100, 2_060])));
+        properties.push(Property::SessionExpiryInterval(input.pick(&[0, 3_600])));
     });
     let connect = Connect {
         version,
         is_bridge: false,
-        clean_start: true,
+        clean_start: input.once_in(2),
         keep_alive: 0,
         properties: properties.properties(),
         client_identifier: input.pick(&CLIENTS[..3]),
