@@ -1,8 +1,8 @@
-//! The short ways of the commonest packets. Each does what the long way does, to the byte, and does it sooner: nothing
-//! is decoded, asked or encoded whose result is known.
+//! The fast path: short ways for the most common packets. Each has the same result as the full path, to the byte, with
+//! less work: it decodes, asks and encodes nothing whose result is known.
 //!
-//! There is one way in, [`Broker::try_batch`], and one guard, [`Broker::open_way`]. No other file needs this one:
-//! without it all packets are processed in full, which is built and tested with the feature `without-fast-path`.
+//! There is one way in, [`Broker::try_batch`], and one guard, [`Broker::open_way`]. No other file needs this one.
+//! Without it, all packets are processed in full; the feature `without-fast-path` builds and tests that.
 
 mod persisted;
 mod shortcut;
@@ -31,28 +31,28 @@ use crate::protocol::codec::{
 pub(super) use shortcut::taken;
 use shortcut::{Shortcut, note};
 
-/// Packets that are answered together, at most.
+/// The most packets that are answered together.
 const ANSWERS_AT_ONCE: usize = 64;
 
-/// Bytes of messages that are handed on at once, roughly.
+/// The approximate length of messages that are forwarded together, in bytes.
 const RUN_BYTES: usize = 16 * 1024;
 
-/// A short way, and what takes it.
+/// A short way, and the packets that take it.
 enum Way<'a> {
-    /// Plain messages of QoS 0 that all who subscribed get just as they came, or not at all.
+    /// Plain messages of QoS 0 that each subscriber gets exactly as they came, or not at all.
     Run(PlainRun<'a>, Rc<Matched>),
     /// Plain messages of QoS 1 or 2 that are answered together.
     Answered(PlainPublishes<'a>, Rc<Matched>),
     /// One plain message.
     Relay(PlainPublish<'a>, Rc<Matched>),
-    /// Plain acknowledgements; the first one is told.
+    /// Plain acknowledgements, with the first of them.
     Acknowledgements(AcknowledgementKind, PacketIdentifier),
 }
 
 impl Broker {
-    /// Processes the packets at the front of a batch, as many as can be processed together, by the short way that is
-    /// open to them; `None` if there is none. Only where packets [may be processed
-    /// so](super::options::Options::may_be_short).
+    /// Processes as many packets at the front of a batch as can be processed together, by the short way that is open to
+    /// them. Returns `None` if none is. Called only if packets [may take short
+    /// ways](super::options::Options::may_be_short).
     #[inline(always)]
     pub(super) fn try_batch(
         &mut self,
@@ -71,8 +71,8 @@ impl Broker {
         Ok(Some(step))
     }
 
-    /// The guard: the short way that is open to the packets at the front of a batch. What is not of the commonest kind,
-    /// sound or not, or has to be asked about, changed or refused, goes the long way.
+    /// The guard: returns the short way that is open to the packets at the front of a batch. Packets that are malformed
+    /// or of a rarer kind, or that must be asked about, changed or refused, are left to the full path.
     #[inline(always)]
     fn open_way<'a>(
         &mut self,
@@ -125,11 +125,11 @@ impl Broker {
         is_granted.then_some(matched)
     }
 
-    /// Whether a client may publish plain messages of a QoS to a topic, by what the access control stands by. What it
-    /// refuses goes the long way, to be asked why and answered.
+    /// Whether a client may publish plain messages of a QoS to a topic, if the answers of the access control stand. A
+    /// refused message is left to the full path, which asks for the reason and answers.
     #[inline(never)]
     fn may_publish(&mut self, (id, session): (ConnectionId, SessionId), matched: &Matched, qos: QoS) -> bool {
-        // What was decided meanwhile about a packet that had to wait is for the long way.
+        // The decision about a packet that had to wait is left to the full path.
         if !self.permission.answers_stand || self.connections[id].parked.is_some() {
             return false;
         }
@@ -173,18 +173,18 @@ impl Broker {
         (run.count > 1 && self.is_run_for_all(&run, batch.version, &matched)).then_some((run, matched))
     }
 
-    /// Whether all who subscribed get several messages just as they came, or are away and get nothing.
+    /// Whether each subscriber gets several messages exactly as they came, or is not connected and gets none of them.
     #[inline(always)]
     fn is_run_for_all(&self, run: &PlainRun<'_>, version: ProtocolVersion, matched: &Matched) -> bool {
         let subscribers = matched.subscribers();
-        // A buffer that grows may become twice as large as what is in it.
+        // A growing buffer may become twice as large as its content.
         let growth = 2 * subscribers.len() * run.bytes.len();
         !matched.has_runs()
             && self.has_memory_for(growth)
             && subscribers.iter().all(|subscriber| self.takes_run(subscriber, run, version))
     }
 
-    /// Whether a subscriber gets a run of QoS 0 messages as it came, or is away and gets nothing.
+    /// Whether a subscriber gets a run of QoS 0 messages exactly as it came, or is not connected and gets nothing.
     fn takes_run(&self, subscriber: &Subscriber, run: &PlainRun<'_>, version: ProtocolVersion) -> bool {
         let Target::Session(session) = subscriber.target else { return false };
         let Some(id) = self.clients.sessions[session].connection() else {
@@ -199,8 +199,8 @@ impl Broker {
             && connection.outbox.len() + run.bytes.len() <= self.options.limits.outbox_bytes
     }
 
-    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all); in a later turn, if there is no
-    /// room for them in this one.
+    /// Forwards several messages at once, which [are for all](Broker::is_run_for_all), or leaves them to a later turn
+    /// if this one has no room for them.
     #[inline]
     fn relay_run(&mut self, id: ConnectionId, run: &PlainRun<'_>, matched: &Matched) -> Step {
         let taken = steps::run(matched.subscribers().len(), run.bytes.len());
@@ -223,8 +223,8 @@ impl Broker {
         Step::Several(run.bytes.len())
     }
 
-    /// Whether the answers to several messages may come after the last one. Not so for a client that may be among those
-    /// that get them: what it is sent must not depend on how its bytes were cut.
+    /// Whether the answers to several messages may follow the last one. They may not if the client may receive these
+    /// messages itself: the bytes that it is sent must not depend on how its input was cut.
     fn may_answer_later(&self, id: ConnectionId, session: SessionId, matched: &Matched) -> bool {
         let is_known_not_to_subscribe = |subscriber: &Subscriber| match subscriber.target {
             Target::Session(other) => other != session,
@@ -233,8 +233,8 @@ impl Broker {
         self.takes_plain_answers(id) && matched.subscribers().iter().all(is_known_not_to_subscribe)
     }
 
-    /// Plain messages of QoS 1 or 2 on such a topic, the first of which [`Broker::is_new`]: what is the same for all is
-    /// looked up once, and they are answered together.
+    /// Processes plain messages of QoS 1 or 2 on one topic, the first of which [`Broker::is_new`]. What is the same for
+    /// all is looked up once, and they are answered together.
     #[inline(never)]
     fn relay_answered(
         &mut self,
@@ -295,8 +295,8 @@ impl Broker {
         Ok(Step::Several(length))
     }
 
-    /// A PUBLISH of the commonest kind, on a topic that it is known who gets it: nothing needs to be looked up or
-    /// checked but what is so for each message. Only for topics that [`is_plain_topic`] tells.
+    /// Processes a plain PUBLISH on a topic whose receivers are known: only what differs from message to message is
+    /// looked up or checked. Only for topics that are [plain](is_plain_topic).
     #[inline]
     fn relay(
         &mut self,
@@ -324,7 +324,8 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Queues acknowledgements of success, for a client that [`Broker::may_answer_together`].
+    /// Queues acknowledgements of success for a client whose packets [may be answered
+    /// together](Broker::may_answer_together).
     #[inline]
     fn acknowledge_together(
         &mut self,
@@ -341,8 +342,8 @@ impl Broker {
         self.output.sender.packets += answers.len() as u64;
     }
 
-    /// Who alone gets the messages of this QoS on a topic, and at which QoS, if there is nothing more to say about it
-    /// than that it is 1 or 2.
+    /// Returns the only receiver of messages of this QoS on a topic, and the QoS at which it gets them, if that is 1 or
+    /// 2 and the subscription has no options.
     fn only_receiver(&self, qos: QoS, matched: &Matched) -> Option<(SessionId, QoS)> {
         let [Subscriber { target: Target::Session(session), terms }] = *matched.subscribers() else {
             return None;
@@ -351,8 +352,8 @@ impl Broker {
         (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
     }
 
-    /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. False if it may not, or
-    /// that is to be asked more closely.
+    /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. Returns false if it may
+    /// not, or if this needs a closer look.
     #[inline]
     fn begin_alone(&mut self, session: SessionId, qos: QoS, outbound: &mut Outbound<'_>) -> bool {
         self.output.sender.encoder.begin();
@@ -361,7 +362,7 @@ impl Broker {
         self.has_memory_for(0) && self.begin_at_once(session, outbound, options)
     }
 
-    /// Does what [`Broker::route`] does, for a message of QoS 0.
+    /// Does what [`Broker::route`] does for a message of QoS 0.
     #[inline]
     fn route_at_most_once(&mut self, outbound: &mut Outbound<'_>, publisher: SessionId, matched: &Matched) {
         let held = self.begin_route(matched, QoS::AtMostOnce);
@@ -383,8 +384,8 @@ impl Broker {
         }
     }
 
-    /// Puts the packet as it came into the outbox of a client that keeps up, if a QoS 0 copy is just that. Whatever
-    /// else there may be to do is left to [`Broker::deliver`].
+    /// Puts the packet as it came into the outbox of a client that keeps up, if its QoS 0 copy has the same bytes. All
+    /// other cases are left to [`Broker::deliver`].
     #[inline]
     fn forward(&mut self, subscriber: &Subscriber, outbound: &Outbound<'_>) -> bool {
         let Subscriber { target: Target::Session(session), terms } = *subscriber else { return false };
@@ -403,7 +404,8 @@ impl Broker {
         is_sent
     }
 
-    /// Works off a plain acknowledgement, and those of its kind behind it as far as that is the same as one by one.
+    /// Processes a plain acknowledgement, and those of its kind after it as long as the result is the same as one by
+    /// one.
     #[inline]
     fn handle_plain(
         &mut self,
@@ -434,15 +436,15 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as nothing but the deliveries that they
-    /// end depends on them. Tells how many.
+    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as only the deliveries that they end
+    /// depend on them. Returns the number of packets.
     #[inline]
     fn settle_together(&mut self, kind: AcknowledgementKind, session: SessionId, bytes: &[u8]) -> usize {
         if self.persistence.is_persisted(session) {
             return self.settle_persisted(kind, session, bytes);
         }
         let outgoing = self.clients.sessions[session].outgoing_mut();
-        // What waits may go after the first one already, and the next may answer it.
+        // A queued message may be sent after the first packet already, and the next packet may answer it.
         if !outgoing.is_at_rest() {
             return 0;
         }
@@ -468,7 +470,7 @@ impl Broker {
     }
 
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
-    /// answer to its message or a repeat of it. Tells how many.
+    /// answer to its message or a repeat of it. Returns the number of packets.
     fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if self.persistence.is_persisted(session) {
             return self.release_persisted(id, session, bytes);
@@ -503,8 +505,8 @@ impl Broker {
         count
     }
 
-    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as far as nothing else is to be
-    /// said; tells how many.
+    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as long as there is no other
+    /// answer. Returns the number of packets.
     fn complete_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if self.persistence.is_persisted(session) || self.persistence.must_wait(id, Awaited::Nothing) {
             return self.complete_persisted(id, session, bytes);
@@ -530,20 +532,20 @@ impl Broker {
         count
     }
 
-    /// Whether plain answers to several packets of a client may be queued in one piece: none of them has to wait, and
-    /// the client takes packets of their length.
+    /// Whether plain answers to several packets of a client may be queued together: none of them has to wait, and the
+    /// client accepts packets of their length.
     fn may_answer_together(&self, id: ConnectionId) -> bool {
         !self.persistence.must_wait(id, Awaited::Nothing) && self.takes_plain_answers(id)
     }
 
-    /// Whether a client takes packets of the length of a plain answer.
+    /// Whether a client accepts packets of the length of a plain answer.
     #[inline]
     fn takes_plain_answers(&self, id: ConnectionId) -> bool {
         self.connections[id].maximum_packet_size() >= AcknowledgementKind::PLAIN_LENGTH
     }
 
-    /// How many plain answers may be queued for a client in one piece: no more than it would be read for if they were
-    /// queued one by one.
+    /// The number of plain answers that may be queued for a client together: no more than if they were queued one by
+    /// one until the broker stops reading from it.
     #[inline]
     fn answers_at_once(&self, id: ConnectionId) -> usize {
         let left = self.answers_allowance().saturating_sub(self.connections[id].outbox.len());
@@ -551,7 +553,7 @@ impl Broker {
     }
 }
 
-/// Whether a topic that has been checked before is surely not about the broker.
+/// Whether a topic that has been checked before is certainly not about the broker.
 #[inline]
 fn is_plain_topic(topic: &[u8]) -> bool {
     topic.first() != Some(&b'$')

@@ -14,42 +14,42 @@ use crate::protocol::codec::{
     unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
 };
 
-/// Bytes of a cut packet that are kept even when the memory budget is used up.
+/// The length of an incomplete packet that is kept even when the memory budget is used up, in bytes.
 const SPARED_UNDER_PRESSURE: usize = 256;
 
 /// The upper half of the first byte of CONNECT.
 const CONNECT: u8 = 1;
 
-/// What a client has sent: at least one whole packet, and what came behind it.
+/// The input of a client: at least one whole packet, and the bytes after it.
 pub(super) struct Batch<'a> {
     /// The first packet.
     pub(super) first: Frame<'a>,
     /// All bytes.
     pub(super) bytes: &'a [u8],
     pub(super) version: ProtocolVersion,
-    /// No packet may have more bytes.
+    /// The maximum length of a packet in bytes.
     pub(super) limit: usize,
-    /// A run may begin where no more than so many bytes are left. Those before that have been looked at.
+    /// A run may begin only where at most this many bytes are left. The bytes before have been looked at.
     runs_left: &'a mut usize,
 }
 
 impl Batch<'_> {
-    /// Whether several messages of QoS 0 may stand at the front, of which it is not known yet that they cannot be
-    /// forwarded together.
+    /// Whether there may be several messages of QoS 0 at the front, unless it is known that they cannot be forwarded
+    /// together.
     #[inline(always)]
     pub(super) fn may_begin_run(&self) -> bool {
         self.bytes.len() <= *self.runs_left
             && PlainRun::may_begin_with(&self.first, &self.bytes[self.first.length..])
     }
 
-    /// So many bytes at the front need not be looked at again.
+    /// Notes that this many bytes at the front need not be looked at again.
     pub(super) fn skip_runs(&mut self, length: usize) {
         *self.runs_left = self.bytes.len() - length;
     }
 }
 
 impl Broker {
-    /// Bytes arrived. Whole packets are worked off where they lie; only what is left of a cut one is kept.
+    /// Bytes arrived. Whole packets are processed in place; only the beginning of an incomplete one is copied.
     pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) -> Intake {
         let _entered = self.account.enter();
         self.advance(now);
@@ -69,7 +69,7 @@ impl Broker {
         self.take_in(id, bytes);
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
         if connection.outbox.is_lost() {
-            // No one reads the answers.
+            // The answers cannot be sent.
             connection.outbox.clear(&mut self.output.sender.dirty);
         }
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
@@ -81,8 +81,8 @@ impl Broker {
         if is_paused { Intake::Paused } else { Intake::More }
     }
 
-    /// Works off what waited while reading was suspended, and tells whether it may go on. The answer to
-    /// [`super::Effect::Resume`].
+    /// Processes the bytes that were queued while reading was suspended. Returns whether reading may continue. The
+    /// caller's response to [`super::Effect::Resume`].
     pub fn resume(&mut self, id: ConnectionId, now: Time) -> Intake {
         let _entered = self.account.enter();
         let Some(connection) = self.connections.find_mut(id) else { return Intake::More };
@@ -129,14 +129,14 @@ impl Broker {
         }
     }
 
-    /// Whether there is memory to let so many more bytes wait; if not, the connection ends. Asked before anything is
+    /// Whether there is memory to queue this many more bytes; if not, the connection ends. Called before anything is
     /// allocated for them.
     fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
         let state = connection.state;
-        // Bytes that wait for their turn are not the peer's fault, and no more of them are read. A CONNECT would only
-        // be refused.
+        // The peer is not to blame for bytes that wait for their turn, and no more of them are read. A CONNECT would
+        // only be refused.
         let is_kept = match state {
             _ if connection.is_deferred => true,
             State::Greeting => more == 0 && connection.inbox.is_empty(),
@@ -175,8 +175,8 @@ impl Broker {
         }
     }
 
-    /// Works off the whole packets at the front of `bytes`; tells how many bytes they took. All of them, once the
-    /// connection ends, because nothing that follows is of interest.
+    /// Processes the whole packets at the front of `bytes`. Returns the number of bytes they took: all of them once the
+    /// connection ends, because the rest no longer matters.
     fn process(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let (mut used, mut runs_left) = (0, usize::MAX);
         let (mut limit, most) = (self.packet_size_limit(id), self.answers_allowance());
@@ -227,7 +227,7 @@ impl Broker {
         }
     }
 
-    /// Counts a packet, if all that can be done with it now is done; it is the last one of its connection if it failed.
+    /// Counts a packet unless it will be continued later. A packet that fails is the last one of its connection.
     #[inline(always)]
     fn count_packet(&mut self, id: ConnectionId, outcome: Result<Step, Fault>) -> Step {
         let step = outcome.unwrap_or_else(|fault| {
@@ -354,8 +354,9 @@ impl Broker {
         }
     }
 
-    /// A CONNECT that did not decode. An unknown version is answered in the oldest form; so is what
-    /// 3.1.1 has a code for; 5.0 is told its reason; the rest is closed without a word [MQTT-3.1.4-1].
+    /// Refuses a CONNECT that did not decode. An unknown version gets the oldest form of answer, and so do faults for
+    /// which 3.1.1 has a code. A 5.0 client gets a reason. All other connections are closed without an answer
+    /// [MQTT-3.1.4-1].
     fn refuse_undecoded(&mut self, id: ConnectionId, body: &[u8], error: DecodeError) {
         let fault = Fault::from(error);
         let version = crate::protocol::codec::connect_version(body);
@@ -373,7 +374,7 @@ impl Broker {
         }
     }
 
-    /// The peer has closed, or its socket has failed: the connection is gone, without a last word.
+    /// The peer has closed or its socket has failed: the connection is gone, and nothing more is sent.
     pub fn closed(&mut self, id: ConnectionId, why: &str, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -394,19 +395,19 @@ impl Broker {
     }
 }
 
-/// Cuts the next packet out of what a connection has sent; it may have so many bytes.
+/// Cuts the next packet out of the input of a connection; `limit` is its maximum length.
 #[inline]
 fn cut<'a>(bytes: &'a [u8], connection: &Connection, limit: usize) -> Result<Status<Frame<'a>>, Fault> {
     let is_first = connection.state == State::Greeting && connection.authentication().is_none();
-    // What does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
+    // The rest of a packet that does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
     if is_first && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
         return Err(Fault::protocol_error("the first packet is not CONNECT"));
     }
     Ok(frame(bytes, limit)?)
 }
 
-/// From which pressure on a connection keeps no more of what it has in progress. Peers that are not connected yet, who
-/// would only be refused, leave the last of the memory to clients.
+/// The pressure from which on a connection queues no more of a packet in progress. Peers without a session would only
+/// be refused, so they leave the last of the memory to clients.
 const fn most_pressure(state: State) -> Pressure {
     match state {
         State::Greeting => Pressure::Enter,

@@ -1,9 +1,9 @@
-//! What the access control has said of messages that clients publish, remembered while it stands by that.
+//! A cache of the answers of the access control about messages that clients publish, used if these answers stand.
 //!
-//! A verdict is about a connection, a remembered topic and a QoS. It is forgotten with the topic: when subscriptions
-//! change, when the access control is replaced, when a client comes back as another one, and when memory runs short.
-//! A connection that authenticates again is asked about anew. A client that comes back, or takes its session over, does
-//! so on another connection, of which nothing is known yet.
+//! A verdict is about a connection, a cached topic and a QoS. It is dropped with the topic: when subscriptions change,
+//! when the access control is replaced, when a client reconnects as another user, and when memory runs short. The
+//! verdicts of a connection are dropped when its client authenticates again. A client that reconnects or takes its
+//! session over does so on a new connection, which has no verdicts yet.
 
 use std::num::NonZeroU64;
 
@@ -11,23 +11,23 @@ use crate::base::memory;
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::QoS;
 
-/// Neighbouring places that a connection may take with a topic.
+/// The number of neighbouring places in which the verdict of a connection and a topic may be.
 const PLACES: usize = 4;
-/// Where they may begin to look for their place, when the first verdict comes.
+/// The number of places at which a search may begin, when the first verdict comes.
 const BEGINNINGS_MINIMUM: usize = 16;
-/// The most such beginnings; a power of two, as all their numbers. All of them take about 200 KB. Beyond that, another
-/// verdict has to go.
+/// The maximum of that number; a power of two, as is each of its values. All places take about 200 KB. Beyond that, a
+/// new verdict replaces another.
 const BEGINNINGS_MAXIMUM: usize = 8192;
 
-/// The name of a topic while it is remembered.
+/// Identifies a topic while it is cached.
 pub(super) type TopicNumber = NonZeroU64;
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
     client: ConnectionId,
-    /// None if the place is free.
+    /// `None` if the place is free.
     topic: Option<TopicNumber>,
-    /// By QoS: whether it may publish so, where that is known.
+    /// Whether the client may publish, by QoS, as far as that is known.
     granted: [Option<bool>; 3],
 }
 
@@ -40,19 +40,19 @@ impl Place {
     }
 }
 
-/// The verdicts of late.
+/// The cached verdicts.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
-    /// One for each beginning, and those that the last of them reaches.
+    /// One place for each beginning of a search, and those that the last search reaches.
     places: Vec<Place>,
-    /// Which of several has to go: they take turns.
+    /// Chooses in turn which of several verdicts to replace.
     turn: usize,
-    /// That of the trie when the topics got their numbers.
+    /// The generation of the trie in which the topics got their numbers.
     generation: u64,
 }
 
 impl Verdicts {
-    /// Whether a client may publish to a topic at a QoS, if that is known.
+    /// Whether a client may publish to a topic at a QoS, if that is cached.
     #[inline]
     pub(super) fn find(&self, client: ConnectionId, topic: TopicNumber, qos: QoS) -> Option<bool> {
         let beginning = self.beginning(client, topic);
@@ -61,7 +61,7 @@ impl Verdicts {
         place.granted[usize::from(qos.level())]
     }
 
-    /// Remembers one, of a topic that has its number in this generation of the trie.
+    /// Caches a verdict about a topic that got its number in this generation of the trie.
     pub(super) fn remember(
         &mut self,
         (client, topic): (ConnectionId, TopicNumber),
@@ -70,7 +70,7 @@ impl Verdicts {
         is_granted: bool,
     ) {
         if self.generation != generation {
-            // No topic of before is found again.
+            // Topics of earlier generations are never found again.
             *self = Self { generation, ..Self::default() };
         }
         let at = self.place_of(client, topic);
@@ -81,7 +81,7 @@ impl Verdicts {
         place.granted[usize::from(qos.level())] = Some(is_granted);
     }
 
-    /// Forgets what is known of a client; tells how many places were looked at.
+    /// Drops the verdicts of a connection. Returns the number of places that it looked at.
     pub(super) fn forget(&mut self, client: ConnectionId) -> usize {
         for place in self.places.iter_mut().filter(|place| place.client == client) {
             *place = FREE;
@@ -89,13 +89,13 @@ impl Verdicts {
         self.places.len()
     }
 
-    /// Bytes that they take.
+    /// The bytes that the cache uses.
     pub(super) const fn memory(&self) -> usize {
         memory::allocation(self.places.capacity() * size_of::<Place>())
     }
 
-    /// The place of a client and a topic: theirs, or a free one. If there is none, there are more places from now on,
-    /// up to a limit; then another has to go.
+    /// Returns the place of a client and a topic: their own, or a free one. If there is none, the cache grows up to its
+    /// limit; at the limit another verdict is replaced.
     fn place_of(&mut self, client: ConnectionId, topic: TopicNumber) -> usize {
         loop {
             let beginning = self.beginning(client, topic);
@@ -114,7 +114,7 @@ impl Verdicts {
         }
     }
 
-    /// Makes more places. What finds none of its own there is forgotten.
+    /// Enlarges the cache. A verdict for which there is no place is dropped.
     fn grow(&mut self, beginnings: usize) {
         let places = vec![FREE; beginnings + PLACES - 1];
         for former in std::mem::replace(&mut self.places, places) {
@@ -127,7 +127,7 @@ impl Verdicts {
         }
     }
 
-    /// The first of the places that a client may take with a topic.
+    /// Returns the first of the places of a client and a topic.
     #[inline]
     fn beginning(&self, client: ConnectionId, topic: TopicNumber) -> usize {
         let last = self.places.len().saturating_sub(PLACES);

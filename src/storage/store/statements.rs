@@ -1,21 +1,21 @@
-//! The statements of one transaction. To look one up takes longer than to run it for a small row, so each is looked up
+//! The statements of one transaction. Looking one up takes longer than running it for a small row, so each is looked up
 //! once and used for all rows.
 
 use rusqlite::{CachedStatement, Connection};
 
-/// Statements that are in use.
+/// The statements in use.
 pub(super) struct Statements<'c> {
     connection: &'c Connection,
     taken: Vec<(&'static str, CachedStatement<'c>)>,
 }
 
 impl<'c> Statements<'c> {
-    /// None yet.
+    /// Creates an empty set of statements.
     pub(super) const fn new(connection: &'c Connection) -> Self {
         Self { connection, taken: Vec::new() }
     }
 
-    /// The statement with this text. There are few of them, and the same text lies at the same place.
+    /// Returns the statement with this text. There are few of them, and the same text has the same address.
     pub(super) fn of(&mut self, text: &'static str) -> rusqlite::Result<&mut CachedStatement<'c>> {
         let known = self.taken.iter().position(|(known, _)| std::ptr::eq(*known, text));
         let index = match known {

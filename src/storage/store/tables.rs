@@ -182,7 +182,7 @@ impl Table {
         self.write_row(&mut *connection.prepare_cached(&self.write)?, values)
     }
 
-    /// The same as one of many rows.
+    /// Writes one of many rows.
     pub(super) fn put_among(
         &'static self,
         statements: &mut Statements<'_>,
@@ -234,16 +234,15 @@ pub(super) fn payload_sum(payload: &[u8]) -> i32 {
     sum.value()
 }
 
-/// A sum that is being computed. Little by little would take several times as long, so it is computed of what has
-/// gathered.
+/// A checksum in progress. Adding a few bytes at a time would take several times as long, so bytes are collected first.
 struct Sum {
     hasher: Hasher,
     gathered: [u8; GATHERED],
-    /// How many bytes have gathered.
+    /// The number of collected bytes.
     length: usize,
 }
 
-/// Bytes that gather: a row is seldom longer, without its payload.
+/// The most bytes that are collected. A row without its payload is seldom longer.
 const GATHERED: usize = 256;
 
 impl Sum {
@@ -290,7 +289,7 @@ impl Sum {
         self.gather(bytes);
     }
 
-    /// With a sign, because that takes fewer bytes in a row.
+    /// Returns the checksum with a sign, which takes fewer bytes in a row.
     fn value(mut self) -> i32 {
         self.hasher.update(&self.gathered[..self.length]);
         self.hasher.finalize().cast_signed()

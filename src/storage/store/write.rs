@@ -212,7 +212,7 @@ struct Settled {
 }
 
 impl Writing<'_> {
-    /// To be called before so many rows.
+    /// Counts rows that are about to be written, and lets other threads run now and then.
     fn begin_rows(&mut self, count: usize) {
         let before = self.rows / ROWS_AT_ONCE;
         self.rows += count;
@@ -221,10 +221,10 @@ impl Writing<'_> {
         }
     }
 
-    /// Writes a record, and those after it that can be written with it. Tells how many those are.
+    /// Writes a record, and those after it that can be written with it. Returns the number of the latter.
     fn write(&mut self, record: &Record, others: &[Record]) -> Result<usize, StoreError> {
         let alike = count_alike(record, others);
-        // What is settled is only noted here.
+        // Settled copies are only collected here.
         if !matches!(record, Record::Settled { .. }) {
             self.begin_rows(1 + usize::from(alike));
         }
@@ -232,10 +232,10 @@ impl Writing<'_> {
         Ok(alike.into())
     }
 
-    /// Writes a record, and so many after it that are [alike](count_alike).
+    /// Writes a record, and as many after it as are [alike](count_alike).
     fn write_with(&mut self, record: &Record, alike: u16) -> Result<(), StoreError> {
         match record {
-            // They came first.
+            // Listeners were written first.
             Record::Listener(..) => Ok(()),
             Record::Session(session) => self.session(session),
             &Record::SessionEnded { session, leaves_shared } => self.session_ended(session, leaves_shared),
@@ -387,7 +387,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// In the place of the one before, so that the index of topics stays as it is.
+    /// Replaces the retained message of its topic in place, so that the index of topics does not change.
     fn retained(&mut self, message: &Portable) -> Result<(), StoreError> {
         let message = message.publication();
         let row = params![
@@ -423,7 +423,7 @@ impl Writing<'_> {
         self.forget(run)
     }
 
-    /// Adds a message to a run of those that are forgotten, or forgets that run and begins another one.
+    /// Adds a message to a run of messages to remove, or removes the run and begins another.
     fn forget_later(&mut self, run: &mut Option<Run>, message: MessageNumber) -> Result<(), StoreError> {
         let number = key(message.0);
         match run {
@@ -433,7 +433,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Forgets messages, and who has needed them no longer.
+    /// Removes messages, and the notes about sessions that no longer need them.
     fn forget(&mut self, run: Option<Run>) -> Result<(), StoreError> {
         let Some(run) = run else { return Ok(()) };
         self.begin_rows(run.length());
@@ -443,7 +443,8 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Only for a message that is there, since otherwise the note would never be removed.
+    /// Notes that a session no longer needs a message. Only if the message is there: otherwise the note would never be
+    /// removed.
     fn note_done(&mut self, settled: Settled) -> Result<(), StoreError> {
         let (message, session) = (key(settled.message.0), key(settled.session.0));
         let statement = self.statements.of("REPLACE INTO done (msg, session, sum) \
@@ -452,7 +453,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// The same; a copy that is done stays done.
+    /// Notes the Packet Identifier of a delivery that has begun, on the same condition. A copy that is done stays done.
     fn note_begun(
         &mut self,
         message: MessageNumber,
@@ -470,7 +471,7 @@ impl Writing<'_> {
     }
 }
 
-/// Messages whose numbers follow each other.
+/// Messages with consecutive numbers.
 #[derive(Clone, Copy)]
 struct Run {
     first: i64,
@@ -483,8 +484,8 @@ impl Run {
     }
 }
 
-/// How many records at the front of `others` end the exchanges with the next Packet Identifiers, one after the other, as
-/// this one does for its session and its direction; no more than are written in one go.
+/// Returns how many records at the front of `others` end the exchanges with the next Packet Identifiers, one after
+/// another, in the session and the direction of `record`; at most as many as are written together.
 fn count_alike(record: &Record, others: &[Record]) -> u16 {
     let ended = |record: &Record| match *record {
         Record::Released(session, identifier) => Some((IN2.name, session, identifier.value())),
@@ -496,11 +497,11 @@ fn count_alike(record: &Record, others: &[Record]) -> u16 {
     others.iter().map(ended).zip(next).take_while(|(other, next)| other == next).map(|_| 1).sum()
 }
 
-/// What forgets the messages from one number to another.
+/// The statements that remove the messages from one number to another.
 const FORGET: [&str; 2] =
     ["DELETE FROM msg WHERE id BETWEEN ? AND ?", "DELETE FROM done WHERE msg BETWEEN ? AND ?"];
 
-/// Forgets a message and who has needed it no longer.
+/// Removes a message, and the notes about sessions that no longer need it.
 pub(super) fn forget(connection: &Connection, message: i64) -> Result<(), StoreError> {
     for text in FORGET {
         connection.prepare_cached(text)?.execute([message, message])?;

@@ -1,5 +1,5 @@
-//! The short ways where there is a store: several packets make their records one after the other, and what is promised
-//! by their answers is waited for as if each had come alone.
+//! The fast path of a broker with a store. Several packets make their records one after another, and each answer waits
+//! for what it promises, as if its packet had come alone.
 
 use super::{ANSWERS_AT_ONCE, Broker, Shortcut, note};
 use crate::core::journal::{Answer, Awaited, Record, StoredDelivery, Urgency};
@@ -10,8 +10,8 @@ use crate::protocol::codec::{
 };
 
 impl Broker {
-    /// Makes the next message of several the current one. Returns false if it may have to wait, because too much is to be
-    /// persisted.
+    /// Makes the next of several messages the current one. Returns false if it may have to wait because too much is
+    /// waiting for the store.
     pub(super) fn begin_next(&mut self, id: ConnectionId, before: usize) -> bool {
         let is_full = self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full());
         if is_full && before > 0 {
@@ -21,7 +21,7 @@ impl Broker {
         true
     }
 
-    /// Answers a message that was accepted: at once, or as soon as what the answer promises is so.
+    /// Answers an accepted message: at once, or as soon as what the answer promises is durable.
     pub(super) fn answer_as_promised(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -49,8 +49,8 @@ impl Broker {
         }
     }
 
-    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as each of them ends a delivery. What
-    /// waits goes on after the last one; it is no answer to that what comes before. Tells how many.
+    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as each of them ends a delivery. Queued
+    /// messages are sent after the last one; none of the packets can answer those. Returns the number of packets.
     pub(super) fn settle_persisted(
         &mut self,
         kind: AcknowledgementKind,
@@ -90,7 +90,8 @@ impl Broker {
     }
 
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs, as long as each is the first answer to its
-    /// message. They leave as soon as that is durable: after a crash the messages must not be sent again. Tells how many.
+    /// message. A PUBREL leaves as soon as the release is durable, because the message must not be sent again after a
+    /// crash. Returns the number of packets.
     pub(super) fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.takes_plain_answers(id) {
             return 0;
@@ -109,7 +110,7 @@ impl Broker {
                 break;
             }
             if let Some(message) = message {
-                // Before the message is settled, which would end the delivery.
+                // Recorded before the message is settled, which would end the delivery.
                 let delivery = StoredDelivery { identifier, message, is_released: true };
                 journal.record(Record::Delivery(number, delivery), Urgency::Urgent, now);
             }
@@ -133,7 +134,8 @@ impl Broker {
         outgoing.progress(now);
         if holds {
             let answers = answers.split_at(count).0.iter();
-            journal.answers.hold_all(id, journal.recorded(), answers.map(|&answer| Answer::Plain(answer)));
+            let awaited = journal.recorded();
+            journal.answers.hold_all(id, awaited, answers.map(|&answer| Answer::Plain(answer)));
         }
         journal.hurry(Urgency::Urgent, now);
         self.retry_later(session);
@@ -143,8 +145,9 @@ impl Broker {
         count
     }
 
-    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs, as long as they are known. They leave as soon
-    /// as that is durable, if the session is persisted, and not before the answers that wait. Tells how many.
+    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs, as long as their messages are known. A PUBCOMP
+    /// leaves as soon as its record is durable if the session is persisted, and never before answers that wait already.
+    /// Returns the number of packets.
     pub(super) fn complete_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.takes_plain_answers(id) {
             return 0;

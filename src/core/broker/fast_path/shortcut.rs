@@ -1,20 +1,19 @@
-//! The short ways on which the commonest packets go through the broker. What comes of them is what the long ways come
-//! to, to the byte; `fuzzing_differential` compares the two. Where packets
-//! [may not be processed so](super::super::options::Options::may_be_short), none is taken.
+//! The list of short ways. They have the same result as the full path, to the byte; `fuzzing_differential` compares the
+//! two. None is taken if packets [may not take them](super::super::options::Options::may_be_short).
 //!
-//! Builds for tests count them, so that a test can tell whether it was about them. Elsewhere the compiler takes that
-//! out.
+//! Test builds count how often each is taken, so that a test can check that it covers them. In other builds the
+//! compiler removes the counting.
 
 use crate::protocol::codec::AcknowledgementKind;
 
 /// A short way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shortcut {
-    /// A plain PUBLISH on a topic whose subscribers are known: not decoded, not asked about.
+    /// A plain PUBLISH on a topic whose subscribers are known, without decoding it or asking about it.
     Relay,
     /// Several of QoS 1 or 2, answered together.
     RelayAnswered,
-    /// Several of QoS 0, handed on as they came.
+    /// Several of QoS 0, forwarded as they came.
     RelayRun,
     /// The delivery of QoS 1 or 2 to the only subscriber.
     BeginAlone,
@@ -39,7 +38,7 @@ pub(super) enum Shortcut {
 }
 
 impl Shortcut {
-    /// The one for several acknowledgements.
+    /// The short way of several acknowledgements.
     #[inline]
     pub(super) const fn of_acknowledgements(kind: AcknowledgementKind) -> Self {
         match kind {
@@ -56,21 +55,21 @@ mod count {
 
     use super::Shortcut;
 
-    /// How many short ways there are.
+    /// The number of short ways.
     pub const COUNT: usize = Shortcut::HandlePlain as usize + 1;
 
     thread_local! {
         static TAKEN: Cell<[u64; COUNT]> = const { Cell::new([0; COUNT]) };
     }
 
-    /// One was taken.
+    /// Counts a short way that was taken.
     pub fn note(shortcut: Shortcut) {
         let mut taken = TAKEN.get();
         taken[shortcut as usize] += 1;
         TAKEN.set(taken);
     }
 
-    /// How often each of them was taken in this thread, in the order of their list.
+    /// How often each short way was taken in this thread, in the order of the list.
     pub fn taken() -> [u64; COUNT] {
         TAKEN.get()
     }
@@ -81,7 +80,7 @@ pub(super) use count::note;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(in crate::core::broker) use count::taken;
 
-/// One was taken, which does not count here.
+/// Counts nothing in this build.
 #[cfg(not(any(test, feature = "fuzzing")))]
 #[inline]
 pub(super) const fn note(_shortcut: Shortcut) {}
