@@ -110,7 +110,7 @@ impl Message {
 
     /// The length of the Application Message in bytes.
     #[inline]
-    fn payload_length(&self) -> usize {
+    pub fn payload_length(&self) -> usize {
         layout::payload_length(&self.0)
     }
 

@@ -244,7 +244,7 @@ impl Outbox {
     ) {
         self.push(dirty, encode);
         if let Some(waiting) = &mut self.waiting {
-            waiting.length += message.payload().len();
+            waiting.length += message.payload_length();
             waiting.close_tail();
             waiting.append(Chunk::Payload(message.clone()));
         }

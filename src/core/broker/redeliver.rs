@@ -237,7 +237,7 @@ impl Broker {
                 break;
             }
             self.turn.take(steps::delivery(QoS::ExactlyOnce));
-            self.output.statistics.sent.count(1, queued.message.payload().len());
+            self.output.statistics.sent.count(1, queued.message.payload_length());
             outgoing.resent(now, connection.outbox.end());
             has_sent = true;
         }
@@ -359,7 +359,7 @@ impl Broker {
                     self.output.statistics.oversized += 1;
                     return false;
                 }
-                self.output.statistics.sent.count(1, queued.message.payload().len());
+                self.output.statistics.sent.count(1, queued.message.payload_length());
             }
         }
         true

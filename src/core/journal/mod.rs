@@ -170,6 +170,7 @@ impl Journal {
     }
 
     /// Whether so much waits to be persisted that publishers have to wait, too.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.open_bytes() > BATCH_BYTES
     }
@@ -180,6 +181,7 @@ impl Journal {
     }
 
     /// Bytes to be persisted with the open batch, and of answers that wait for it.
+    #[inline]
     fn open_bytes(&self) -> usize {
         self.messages.bytes()
             + self.records.pending_bytes()

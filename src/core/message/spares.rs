@@ -50,7 +50,7 @@ impl Spares {
 impl Drop for Spares {
     /// A dropped message is discounted from those stored, but these have been discounted already.
     fn drop(&mut self) {
-        self.of_size.iter().flatten().for_each(|message| memory::count_stored(message.payload().len()));
+        self.of_size.iter().flatten().for_each(|message| memory::count_stored(message.payload_length()));
     }
 }
 
