@@ -297,7 +297,7 @@ impl Outgoing {
         self.window.unsettled += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_in_flight(&mut self, entry: InFlight) {
         if self.in_flight.len() == self.in_flight.capacity() {
             self.in_flight.reserve(1);
