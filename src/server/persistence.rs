@@ -150,15 +150,7 @@ impl Server {
             match answer {
                 StorageAnswer::Durable { number, statistics } => {
                     persistence.is_stuck = false;
-                    self.broker.set_storage_figures(StorageFigures {
-                        bytes: statistics.bytes,
-                        commits: statistics.commits,
-                        median: statistics.median,
-                        percentile_99: statistics.percentile_99,
-                        longest: statistics.longest,
-                        damaged: statistics.damaged,
-                        severed: statistics.severed,
-                    });
+                    self.broker.set_storage_figures(statistics);
                     self.broker.durable(number, now);
                 }
                 StorageAnswer::Read(pages) => persistence.pages.push_back(pages),

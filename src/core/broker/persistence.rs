@@ -114,9 +114,9 @@ pub struct StorageFigures {
     pub bytes: u64,
     /// Commits since the start.
     pub commits: u64,
-    /// The longest time that the faster half of the commits took, in microseconds.
+    /// The median time of recent commits, in microseconds. Some thousand commits count as recent.
     pub median: u64,
-    /// The longest time that the fastest 99 of 100 commits took, in microseconds.
+    /// The time that 99 % of recent commits did not exceed, in microseconds.
     pub percentile_99: u64,
     /// The longest time that a commit took, in microseconds.
     pub longest: u64,

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::base::time::Time;
+use crate::core::broker::StorageFigures;
 use crate::core::journal::{Batch, Fetch, Pages, Room};
 use crate::storage::store::{BallastState, CACHE_BYTES, Pause, Space, Store, StoreError, Wanted};
 use crate::storage::timeline::Clocks;
@@ -79,7 +80,7 @@ pub enum StorageAnswer {
         /// Its number.
         number: u64,
         /// The statistics after this batch.
-        statistics: Statistics,
+        statistics: StorageFigures,
     },
     /// Some of the wanted messages have been read.
     Read(Pages),
@@ -88,25 +89,6 @@ pub enum StorageAnswer {
     /// Neither the batch nor any other can be made durable, for this reason. The broker has to end, and must
     /// acknowledge nothing more.
     Failed(String),
-}
-
-/// How much the store has written, and how long commits have taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Bytes written since the start, see [`Written::bytes`](crate::storage::store::Written::bytes).
-    pub bytes: u64,
-    /// Transactions committed since the start.
-    pub commits: u64,
-    /// The median time of recent commits, in microseconds. Some thousand commits count as recent.
-    pub median: u64,
-    /// The time that 99 % of recent commits did not exceed, in microseconds.
-    pub percentile_99: u64,
-    /// The time of the longest commit, in microseconds.
-    pub longest: u64,
-    /// Damaged rows found, see [`Store::damaged`].
-    pub damaged: u64,
-    /// Commits lost with a damaged journal, see [`Store::severed`].
-    pub severed: u64,
 }
 
 /// A job for the thread.
@@ -569,9 +551,9 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    fn statistics(&self) -> Statistics {
+    fn statistics(&self) -> StorageFigures {
         let written = self.store.written();
-        Statistics {
+        StorageFigures {
             bytes: written.bytes,
             commits: written.commits,
             median: self.times.percentile(50),
