@@ -123,7 +123,7 @@ impl Broker {
         routed
     }
 
-    /// Takes the steps of the deliveries that follow. Tells what is held before them, if they are many.
+    /// Takes the steps of the deliveries that follow. Returns the bytes that are held before them, if they are many.
     #[inline]
     pub(super) fn begin_route(&mut self, matched: &Matched, qos: QoS) -> Option<usize> {
         self.output.sender.encoder.begin();

@@ -15,9 +15,9 @@ impl<'c> Statements<'c> {
         Self { connection, taken: Vec::new() }
     }
 
-    /// Returns the statement with this text. There are few of them, and the same text has the same address.
+    /// Returns the statement with this text. There are few of them, so they are compared one by one.
     pub(super) fn of(&mut self, text: &'static str) -> rusqlite::Result<&mut CachedStatement<'c>> {
-        let known = self.taken.iter().position(|(known, _)| std::ptr::eq(*known, text));
+        let known = self.taken.iter().position(|(known, _)| *known == text);
         let index = match known {
             Some(index) => index,
             None => {
