@@ -149,8 +149,8 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
         );
     }
     server.set_switches(settings.switches);
-    server.give_back_by(foreign::trim);
-    server.tell_of_itself(settings.system_interval);
+    server.trim_with(foreign::trim);
+    server.publish_sys(settings.system_interval);
     for listener in &settings.listeners {
         if let Err(errors) = server.open(listener) {
             errors.iter().for_each(|error| error!("Error: {error}"));

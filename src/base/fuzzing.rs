@@ -79,7 +79,7 @@ impl<'a> Input<'a> {
 
 /// Whether the standard allows a receiver to accept a character [MQTT-1.5.4]: it is neither a control character nor a
 /// non-character. This is an implementation independent of the codec's, to check that one.
-pub fn may_stand_in_a_string(character: char) -> bool {
+pub fn is_allowed_in_a_string(character: char) -> bool {
     let number = u32::from(character);
     let is_control = number <= 0x1F || (0x7F..=0x9F).contains(&number);
     let is_of_the_block = (0xFDD0..0xFDD0 + 32).contains(&number);

@@ -126,7 +126,7 @@ impl DirtyList {
         chunk
     }
 
-    fn keep_chunk(&mut self, chunk: Chunk) {
+    fn recycle_chunk(&mut self, chunk: Chunk) {
         let Chunk::Copied(mut bytes) = chunk else { return };
         let is_of_use = 0 < bytes.capacity() && bytes.capacity() <= 2 * CHUNK_BYTES;
         if is_of_use && self.chunk_bytes + bytes.memory() <= SPARE_BYTES_MAXIMUM {
@@ -137,11 +137,11 @@ impl DirtyList {
     }
 
     /// Keeps the buffers of an outbox that has nothing more to send.
-    fn keep_waiting(&mut self, mut waiting: Box<Waiting>) {
+    fn recycle_waiting(&mut self, mut waiting: Box<Waiting>) {
         while let Some(chunk) = waiting.chunks.pop_front() {
-            self.keep_chunk(chunk);
+            self.recycle_chunk(chunk);
         }
-        self.keep_chunk(Chunk::Copied(std::mem::take(&mut waiting.tail)));
+        self.recycle_chunk(Chunk::Copied(std::mem::take(&mut waiting.tail)));
         waiting.written = 0;
         waiting.packets = 0;
         waiting.left = Left::default();
@@ -316,7 +316,7 @@ impl Outbox {
         };
         self.sent += total as u64;
         if waiting.length == 0 {
-            dirty.keep_waiting(waiting);
+            dirty.recycle_waiting(waiting);
         } else {
             waiting.leave(total);
             self.waiting = Some(waiting);
@@ -328,7 +328,7 @@ impl Outbox {
     pub fn clear(&mut self, dirty: &mut DirtyList) {
         if let Some(mut waiting) = self.waiting.take() {
             waiting.length = 0;
-            dirty.keep_waiting(waiting);
+            dirty.recycle_waiting(waiting);
         }
     }
 
@@ -451,7 +451,7 @@ impl Waiting {
             }
             self.written -= length;
             let chunk = self.chunks.pop_front().expect("it was just seen");
-            dirty.keep_chunk(chunk);
+            dirty.recycle_chunk(chunk);
         }
     }
 }

@@ -33,13 +33,13 @@ pub const fn is_sound_character(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::fuzzing::may_stand_in_a_string;
+    use crate::base::fuzzing::is_allowed_in_a_string;
 
     #[test]
     fn every_character_is_checked_according_to_the_standard() {
         let mut counted = 0;
         for character in '\0'..=char::MAX {
-            let is_allowed = may_stand_in_a_string(character);
+            let is_allowed = is_allowed_in_a_string(character);
             counted += u32::from(!is_allowed);
             for text in [format!("{character}"), format!("a{character}"), format!("{character}é")] {
                 assert_eq!(is_sound(&text), is_allowed, "{text:?}");

@@ -117,7 +117,7 @@ impl Server {
             return;
         }
         if interval != new.system_interval {
-            self.tell_of_itself(new.system_interval);
+            self.publish_sys(new.system_interval);
         }
         self.broker.set_limits(without_process(&new.limits));
         self.broker.set_switches(new.switches);

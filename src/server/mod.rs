@@ -196,8 +196,8 @@ impl Server {
     }
 
     /// Publishes information about the broker under `$SYS`, once every `interval`; `None` for never.
-    pub fn tell_of_itself(&mut self, interval: Option<Duration>) {
-        self.broker.tell_of_itself(interval, clock::wall(), self.clock.now());
+    pub fn publish_sys(&mut self, interval: Option<Duration>) {
+        self.broker.publish_sys(interval, clock::wall(), self.clock.now());
     }
 
     /// Sets what the broker does or leaves out from now on: see [`Broker::set_switches`].
@@ -207,7 +207,7 @@ impl Server {
 
     /// Sets the function that returns freed memory to the system after a peak, a step at a time. It applies to the
     /// whole process and blocks all its allocations.
-    pub const fn give_back_by(&mut self, all: fn()) {
+    pub const fn trim_with(&mut self, all: fn()) {
         self.trim.by(all);
     }
 

@@ -178,7 +178,7 @@ fn bind_loopback(port: u16) -> io::Result<Vec<Bound>> {
     let port = first.port().unwrap_or(port);
     match bind_internet(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), None) {
         Ok(second) => Ok(vec![first, second]),
-        Err(error) if tells_of_the_machine(&error) => {
+        Err(error) if is_about_the_machine(&error) => {
             warn!("No IPv6 loopback on this machine: {error}.");
             Ok(vec![first])
         }
@@ -188,7 +188,7 @@ fn bind_loopback(port: u16) -> io::Result<Vec<Bound>> {
 
 /// Whether an address cannot be bound because this machine has no such address, rather than because the port is in use
 /// or descriptors have run out.
-fn tells_of_the_machine(error: &io::Error) -> bool {
+fn is_about_the_machine(error: &io::Error) -> bool {
     /// The limits of the system and of the process; on Linux, these numbers are the same on every architecture.
     const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
     let is_out = error.raw_os_error().is_some_and(|number| OUT_OF_DESCRIPTORS.contains(&number));
@@ -209,7 +209,7 @@ fn bind_all(port: u16, family: Family, interface: Option<&str>) -> io::Result<Ve
     let first = match bind_internet(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), interface) {
         Ok(first) => first,
         // There is no IPv6 on this machine.
-        Err(error) if tells_of_the_machine(&error) => return Ok(vec![v4(port)?]),
+        Err(error) if is_about_the_machine(&error) => return Ok(vec![v4(port)?]),
         Err(error) => return Err(error),
     };
     let port = first.port().unwrap_or(port);
@@ -444,9 +444,9 @@ mod tests {
 
     #[test]
     fn want_of_descriptors_is_no_want_of_addresses() {
-        assert!(!tells_of_the_machine(&io::Error::from_raw_os_error(24)));
-        assert!(!tells_of_the_machine(&io::ErrorKind::AddrInUse.into()));
-        assert!(tells_of_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
+        assert!(!is_about_the_machine(&io::Error::from_raw_os_error(24)));
+        assert!(!is_about_the_machine(&io::ErrorKind::AddrInUse.into()));
+        assert!(is_about_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
     }
 
     /// The listener accepts no connection, and its backlog is full.

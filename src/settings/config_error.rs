@@ -51,7 +51,7 @@ impl<'a> ConfigErrors<'a> {
     }
 
     /// The errors to report.
-    pub fn told(mut self) -> Vec<ConfigError> {
+    pub fn into_list(mut self) -> Vec<ConfigError> {
         if self.left > 0 {
             self.first.push(ConfigError::new(self.file, format!("{} more were omitted", self.left)));
         }

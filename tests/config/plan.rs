@@ -7,7 +7,7 @@ use brooklet::settings::Settings;
 fn settings(text: &str) -> Settings {
     let (statements, findings) = file::parse(text.as_bytes(), "a.conf");
     assert!(findings.is_empty(), "{findings:?}");
-    let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
+    let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
     let (settings, findings) = file::settle(&steps, &CommandLine::default());
     assert!(findings.iter().all(|finding| !finding.is_error), "{findings:?}");
     settings

@@ -19,7 +19,7 @@ const WALL: Duration = Duration::from_milliseconds(1_700_000_003_500);
 
 fn tell(world: &mut World, seconds: u64) {
     let now = world.now();
-    world.broker.tell_of_itself(Some(Duration::from_seconds(seconds)), WALL, now);
+    world.broker.publish_sys(Some(Duration::from_seconds(seconds)), WALL, now);
     world.settle();
 }
 
@@ -307,7 +307,7 @@ fn it_wakes_no_broker_without_an_interval() {
     tell(&mut world, 60);
     assert_eq!(world.broker.census().timers, 1);
     let now = world.now();
-    world.broker.tell_of_itself(None, WALL, now);
+    world.broker.publish_sys(None, WALL, now);
     assert_eq!(world.broker.next_deadline(), None);
     assert_eq!(read(&mut world)["uptime"], "0 seconds");
 }

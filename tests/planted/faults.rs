@@ -220,8 +220,8 @@ pub const FAULTS: [Fault; 33] = [
         says: "A message that cannot be retained is delivered and refused.",
         places: &[(
             "core/broker/publish.rs",
-            "if self.can_be_told(id, delivery) && !self.can_retain(&publication) {",
-            r"if self.can_be_told(id, delivery) && !self.can_retain(&publication) {
+            "if self.can_carry_a_reason(id, delivery) && !self.can_retain(&publication) {",
+            r"if self.can_carry_a_reason(id, delivery) && !self.can_retain(&publication) {
             if PLANTED { self.publish(&mut Outbound::new(publication), (id, session)); }",
         )],
     },

@@ -127,7 +127,7 @@ fn a_run_for_very_many_does_not_starve_beside_floods() {
 #[test]
 fn very_many_subscribe_to_the_statistics() {
     let mut server = Server::new();
-    server.broker.tell_of_itself(Some(Duration::from_seconds(10)), Duration::ZERO, server.now());
+    server.broker.publish_sys(Some(Duration::from_seconds(10)), Duration::ZERO, server.now());
     let listeners = subscribers(&mut server, 1_500, "$SYS/#", 0);
     server.settle();
     for &peer in &listeners {

@@ -42,11 +42,11 @@ impl Acl {
                 wrong.push(format_args!("{number}:{column}"), what);
             }
         }
-        acl.warnings = warnings.told();
+        acl.warnings = warnings.into_list();
         if acl.anonymous.is_empty() && acl.users.is_empty() && acl.patterns.is_empty() {
             acl.warnings.push(ConfigError::new(file, "no rules, so all clients are denied everything"));
         }
-        let wrong = wrong.told();
+        let wrong = wrong.into_list();
         if wrong.is_empty() { Ok(acl) } else { Err(wrong) }
     }
 

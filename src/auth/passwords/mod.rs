@@ -73,8 +73,8 @@ impl Passwords {
                 wrong.push(format_args!("{number}:{column}"), what);
             }
         }
-        let wrong = wrong.told();
-        passwords.warnings = warnings.told();
+        let wrong = wrong.into_list();
+        passwords.warnings = warnings.into_list();
         if passwords.users.is_empty() && wrong.is_empty() {
             passwords
                 .warnings

@@ -25,7 +25,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     if let Some(name) = file {
         for statement in read(Path::new(name), &mut findings) {
             let directory = included(&statement).map(|directory| (directory, statement.value_place.clone()));
-            steps.push(Step::Say(statement));
+            steps.push(Step::Statement(statement));
             if let Some((directory, place)) = directory {
                 include(&directory, &place, &mut steps, &mut findings);
             }
@@ -60,7 +60,7 @@ fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mu
                 let text = "'include_dir' in an included file, expected only in the main file";
                 findings.push(Finding::error(&statement.place, text));
             } else {
-                steps.push(Step::Say(statement));
+                steps.push(Step::Statement(statement));
             }
         }
         steps.push(Step::Leave);

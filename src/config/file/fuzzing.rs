@@ -62,7 +62,7 @@ fn read(data: &[u8]) {
     let (again, findings_again) = parse(data, "fuzzed.conf");
     assert_eq!(findings, findings_again);
     assert!(statements.iter().map(parts).eq(again.iter().map(parts)));
-    let steps: Vec<Step> = statements.into_iter().map(Step::Say).collect();
+    let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
     let given = CommandLine { ports: vec![1, 2], ..CommandLine::default() };
     let (settings, more) = settle(&steps, &given);
     findings.extend(more);

@@ -9,7 +9,7 @@ use super::text::Statement;
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A statement.
-    Say(Statement),
+    Statement(Statement),
     /// The start of an included file. It has no current listener.
     Enter,
     /// The end of an included file.
@@ -27,7 +27,7 @@ pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
     };
     for step in steps {
         match step {
-            Step::Say(statement) => settler.process(statement),
+            Step::Statement(statement) => settler.process(statement),
             Step::Enter => settler.outer = Some(std::mem::take(&mut settler.open)),
             Step::Leave => settler.open = settler.outer.take().unwrap_or_default(),
         }

@@ -64,7 +64,7 @@ impl Broker {
         let stage = self.connections[id].authentication().map(Authentication::stage);
         if matches!(stage, Some(AuthenticationStage::Passed { .. })) {
             // The packet, CONNECT or AUTH, has already had its effect; it only had to wait for a decision.
-            return self.decide_kept_connect(id, decisions);
+            return self.decide_waiting_connect(id, decisions);
         }
         match packet {
             Packet::Auth(auth) => self.go_on_connecting(id, &auth, decisions),
@@ -111,14 +111,14 @@ impl Broker {
         match progress {
             Progress::Challenge(data) => {
                 // [MQTT-4.12.0-2]
-                self.say_auth(id, ReasonCode::ContinueAuthentication, &data)?;
+                self.send_auth(id, ReasonCode::ContinueAuthentication, &data)?;
                 Ok(Step::Done)
             }
             Progress::Passed { user_name, data } => {
                 if let Some(authentication) = self.connections[id].authentication_mut() {
                     authentication.set_stage(AuthenticationStage::Passed { user_name, data });
                 }
-                self.decide_kept_connect(id, decisions)
+                self.decide_waiting_connect(id, decisions)
             }
             Progress::Failed(reason, what) => {
                 // [MQTT-4.12.0-4]
@@ -129,7 +129,7 @@ impl Broker {
     }
 
     /// Processes the stored CONNECT of a client that is authenticated now.
-    fn decide_kept_connect(&mut self, id: ConnectionId, decisions: &mut Decisions) -> Result<Step, Fault> {
+    fn decide_waiting_connect(&mut self, id: ConnectionId, decisions: &mut Decisions) -> Result<Step, Fault> {
         let connection = &mut self.connections[id];
         let version = connection.version;
         let Some(authentication) = connection.authentication_mut() else { return Ok(Step::Ended) };
@@ -211,7 +211,7 @@ impl Broker {
             return Err(Fault::protocol_error("AUTH that neither restarts nor continues an authentication"));
         };
         match progress {
-            Progress::Challenge(data) => self.say_auth(id, ReasonCode::ContinueAuthentication, &data),
+            Progress::Challenge(data) => self.send_auth(id, ReasonCode::ContinueAuthentication, &data),
             Progress::Passed { user_name, data } => self.re_authenticated(id, session, user_name, &data),
             // [MQTT-4.12.1-2]
             Progress::Failed(reason, what) => {
@@ -237,7 +237,7 @@ impl Broker {
         // Its rights may be others now.
         let looked_at = self.routing.match_cache.verdicts.forget(id);
         self.turn.take(looked_at / steps::COPIED_PER_STEP);
-        self.say_auth(id, ReasonCode::Success, data)?;
+        self.send_auth(id, ReasonCode::Success, data)?;
         if let Some(authentication) = self.connections[id].authentication_mut() {
             authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
         }
@@ -245,7 +245,7 @@ impl Broker {
     }
 
     /// Sends AUTH with the method that the client has chosen [MQTT-4.12.0-5].
-    fn say_auth(&mut self, id: ConnectionId, reason_code: ReasonCode, data: &[u8]) -> Result<(), Fault> {
+    fn send_auth(&mut self, id: ConnectionId, reason_code: ReasonCode, data: &[u8]) -> Result<(), Fault> {
         let mut properties = PropertyBuffer::default();
         if let Some(authentication) = self.connections[id].authentication() {
             properties.push(Property::AuthenticationMethod(&authentication.method));

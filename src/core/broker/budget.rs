@@ -167,7 +167,7 @@ impl Broker {
         self.output.sender.identifiers = LatestIdentifiers::default();
         self.output.sender.dirty.forget_spares(0);
         self.routing.match_cache = MatchCache::default();
-        self.tell_all_anew();
+        self.publish_all_again();
         self.count();
         self.budget.peak = Peak { highest: self.in_use(), is_over: false };
     }

@@ -271,7 +271,7 @@ impl Broker {
             (true, false) => false,
             (true, true) | (false, false) => is_same,
         };
-        if is_its_own || self.permission.knows_nobody {
+        if is_its_own || self.permission.grants_everything {
             return None;
         }
         let client = Escaped(&session.client_identifier);
@@ -314,7 +314,7 @@ impl Broker {
                 session.presence = Presence::Connected(id);
                 // The client is back before the Will Delay Interval is over [MQTT-3.1.3-9].
                 session.will = None;
-                self.tell_groups(known);
+                self.notify_groups(known);
                 return (known, true);
             }
             // [MQTT-3.1.2-4]
@@ -346,7 +346,7 @@ impl Broker {
         self.identify(id, session_id, claim);
         let session = &mut self.clients.sessions[session_id];
         let publisher = session.publisher().written();
-        let will = connect.will.as_ref().map(|will| self.keep_will(will, &publisher));
+        let will = connect.will.as_ref().map(|will| self.stored_will(will, &publisher));
         let expiry_interval = self.granted_expiry(connect);
         let session = &mut self.clients.sessions[session_id];
         session.will = will;
@@ -390,7 +390,7 @@ impl Broker {
         wanted.min(self.options.limits.session_expiry_maximum)
     }
 
-    fn keep_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
+    fn stored_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
         let expiry = will.properties.message_expiry_interval();
         self.output.buffers.forwarded.clear();
         for (property, encoded) in will.properties.encoded() {

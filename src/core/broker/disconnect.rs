@@ -43,7 +43,7 @@ impl Broker {
         // Only 0x00 discards the Will [MQTT-3.14.4-3].
         let is_normal = disconnect.reason_code == ReasonCode::Success;
         let why = (!is_normal).then(|| format!("by the client, {}", disconnect.reason_code));
-        self.part(id, session_id, why.as_deref());
+        self.detach(id, session_id, why.as_deref());
         self.begin_ending(id);
         self.effects.push_back(Effect::Drop(id));
         Ok(Step::Ended)
@@ -77,9 +77,9 @@ impl Broker {
             }
             State::Serving(session) => {
                 if connection.version == ProtocolVersion::V5 {
-                    self.say_disconnect(id, reason, what);
+                    self.send_disconnect(id, reason, what);
                 }
-                self.part(id, session, Some(what));
+                self.detach(id, session, Some(what));
             }
         }
         self.end_output(id);
@@ -92,7 +92,7 @@ impl Broker {
         self.effects.push_back(Effect::Close(id));
     }
 
-    fn say_disconnect(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+    fn send_disconnect(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
         let mut properties = PropertyBuffer::default();
         properties.push(Property::ReasonString(what));
         for properties in [properties.properties(), Properties::default()] {
@@ -106,7 +106,7 @@ impl Broker {
 
     /// Detaches a session from its connection. `why` is `None` if the end is normal: the Will is discarded then
     /// [MQTT-3.1.2-10]. After any other end the Will is due when its delay or the session is over [MQTT-3.1.2-8].
-    pub(super) fn part(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
+    pub(super) fn detach(&mut self, id: ConnectionId, session_id: SessionId, why: Option<&str>) {
         let peer = self.connections[id].peer();
         self.detach_operation(id, session_id);
         self.disarm_session(session_id);
@@ -133,7 +133,7 @@ impl Broker {
             will.due = self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
         }
         session.shrink();
-        self.tell_groups(session_id);
+        self.notify_groups(session_id);
         if self.clients.sessions[session_id].expiry_interval == 0 {
             self.end_session(session_id);
             return;

@@ -66,14 +66,14 @@ enum Redirected {
     Later,
 }
 
-/// The number of groups that are told between two checks whether the share in progress is used up.
+/// The number of groups that are notified between two checks whether the share in progress is used up.
 const GROUPS_AT_ONCE: usize = 16;
 
-/// A session whose groups are to be told whether its client is connected, and the last group that was told.
+/// A session whose groups are to be notified whether its client is connected, and the last group that was notified.
 #[derive(Debug)]
-pub(super) struct Telling {
+pub(super) struct Notifying {
     session: SessionId,
-    told: Option<GroupId>,
+    notified: Option<GroupId>,
 }
 
 impl Moving {
@@ -435,7 +435,7 @@ impl Broker {
                 let Some(group) = self.routing.groups.find_mut(id) else { return };
                 self.routing.members -= 1;
                 let places = group.leave(position as usize);
-                tell_places(&mut self.clients.sessions, group.members(), id, places);
+                set_places(&mut self.clients.sessions, group.members(), id, places);
                 if group.members().is_empty() {
                     let (filter, position) = (group.filter, group.position);
                     self.routing.groups.remove(id);
@@ -446,39 +446,39 @@ impl Broker {
     }
 
     /// Tells the groups of a session that its client has connected or disconnected: they prefer connected members. If
-    /// the session has very many groups, some of them are told in later turns.
-    pub(super) fn tell_groups(&mut self, session: SessionId) {
-        let mut waiting = self.waiting.telling.iter_mut();
-        if let Some(telling) = waiting.find(|telling| telling.session == session) {
-            telling.told = None;
+    /// the session has very many groups, some of them are notified in later turns.
+    pub(super) fn notify_groups(&mut self, session: SessionId) {
+        let mut waiting = self.waiting.notifying.iter_mut();
+        if let Some(notifying) = waiting.find(|notifying| notifying.session == session) {
+            notifying.notified = None;
             return;
         }
-        let mut telling = Telling { session, told: None };
-        if !self.tell_more(&mut telling) {
-            self.waiting.telling.push_back(telling);
+        let mut notifying = Notifying { session, notified: None };
+        if !self.notify_more(&mut notifying) {
+            self.waiting.notifying.push_back(notifying);
         }
     }
 
-    /// Whether some groups of a session are still to be told whether its client is connected.
-    pub(super) fn is_told_later(&self, session: SessionId) -> bool {
-        self.waiting.telling.iter().any(|telling| telling.session == session)
+    /// Whether some groups of a session are still to be notified whether its client is connected.
+    pub(super) fn is_notified_later(&self, session: SessionId) -> bool {
+        self.waiting.notifying.iter().any(|notifying| notifying.session == session)
     }
 
-    /// Continues with one of the sessions whose groups are to be told.
-    pub(super) fn go_on_telling(&mut self) {
-        let Some(mut telling) = self.waiting.telling.pop_front() else { return };
-        self.turn.begin_share(self.waiting.telling.len());
+    /// Continues with one of the sessions whose groups are to be notified.
+    pub(super) fn continue_notifying(&mut self) {
+        let Some(mut notifying) = self.waiting.notifying.pop_front() else { return };
+        self.turn.begin_share(self.waiting.notifying.len());
         self.turn.take(steps::PACKET);
-        if !self.tell_more(&mut telling) {
-            self.waiting.telling.push_back(telling);
+        if !self.notify_more(&mut notifying) {
+            self.waiting.notifying.push_back(notifying);
         }
     }
 
-    fn tell_more(&mut self, telling: &mut Telling) -> bool {
+    fn notify_more(&mut self, notifying: &mut Notifying) -> bool {
         for number in 1_usize.. {
-            let Some(session) = self.clients.sessions.find(telling.session) else { return true };
+            let Some(session) = self.clients.sessions.find(notifying.session) else { return true };
             let is_connected = session.connection().is_some();
-            let Some(next) = session.subscriptions.group_after(telling.told) else { return true };
+            let Some(next) = session.subscriptions.group_after(notifying.notified) else { return true };
             let position = session.subscriptions.position(Held::Group(next));
             if let Some(position) = position
                 && let Some(group) = self.routing.groups.find_mut(next)
@@ -487,9 +487,9 @@ impl Broker {
                     true => group.connect(position as usize),
                     false => group.disconnect(position as usize),
                 };
-                tell_places(&mut self.clients.sessions, group.members(), next, places);
+                set_places(&mut self.clients.sessions, group.members(), next, places);
             }
-            telling.told = Some(next);
+            notifying.notified = Some(next);
             self.turn.take(steps::SUBSCRIPTION);
             if number.is_multiple_of(GROUPS_AT_ONCE) && self.turn.is_over() {
                 return false;
@@ -517,7 +517,7 @@ impl Broker {
 }
 
 /// Tells members of a group their new positions.
-pub(super) fn tell_places(
+pub(super) fn set_places(
     sessions: &mut Slots<SessionMark, Session>,
     members: &[Member],
     group: GroupId,

@@ -209,8 +209,8 @@ pub fn compare(data: &[u8]) {
             // Questions take steps, and bytes that come one by one each have a share of the turn. So of two pieces of
             // work that wait for a later turn, another one may come first.
             _ if are_turns_small => {}
-            Way::Stored if other.has_kept && !is_wide(&limits) => {}
-            Way::Stored if other.has_kept => assert_alike_from_store(&short, &other),
+            Way::Stored if other.has_persisted && !is_wide(&limits) => {}
+            Way::Stored if other.has_persisted => assert_alike_from_store(&short, &other),
             _ => assert_same(way, &short, &other),
         }
     }

@@ -497,7 +497,7 @@ impl Broker {
             for (place, member) in group.members().iter().enumerate() {
                 let is_connected = self.clients.sessions[member.session].connection().is_some();
                 let is_told = is_connected == (place < group.connected());
-                assert!(is_told || self.is_told_later(member.session), "groups know who is connected");
+                assert!(is_told || self.is_notified_later(member.session), "groups know who is connected");
             }
             let entry = self.routing.trie.values(group.filter).get(group.position as usize);
             assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");

@@ -32,7 +32,8 @@ impl Broker {
             (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.persistence.is_persisted(session),
             (PUBLISH, State::Serving(session)) => match decode(frame, version) {
                 Ok(Packet::Publish(publish)) => {
-                    self.persistence.waits_to_be_persisted(id) && self.is_to_be_kept(id, session, &publish)
+                    self.persistence.waits_to_be_persisted(id)
+                        && self.is_to_be_persisted(id, session, &publish)
                 }
                 // An error in it is reported where the packet is processed.
                 _ => false,
@@ -72,7 +73,7 @@ impl Broker {
 
     /// Whether a PUBLISH changes what is persisted: it is retained, or waits for its PUBREL in a persisted session, or
     /// persisted sessions get it.
-    fn is_to_be_kept(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
+    fn is_to_be_persisted(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
         if publish.retain || qos == QoS::ExactlyOnce && self.persistence.is_persisted(session) {
             return true;
@@ -90,6 +91,6 @@ impl Broker {
         let Some(topic) = publish.topic.or(aliased) else { return false };
         let name = mounted_name(self.options.listeners.of(connection.listener), topic);
         let name = name.unwrap_or_else(|| topic.as_str().to_owned());
-        TopicName::new(&name).is_ok_and(|topic| self.is_for_kept(topic))
+        TopicName::new(&name).is_ok_and(|topic| self.reaches_persisted(topic))
     }
 }

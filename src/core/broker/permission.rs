@@ -11,7 +11,7 @@ pub(super) struct Permission {
     /// Whether an answer about a published message stands until it is replaced or the client re-authenticates.
     pub(super) answers_stand: bool,
     /// Whether every CONNECT is granted, too, so that no client has a proved User Name.
-    pub(super) knows_nobody: bool,
+    pub(super) grants_everything: bool,
 }
 
 impl Permission {
@@ -19,7 +19,7 @@ impl Permission {
         Self {
             is_open: access.grants_every_act(),
             answers_stand: access.answers_stand(),
-            knows_nobody: access.grants_everything(),
+            grants_everything: access.grants_everything(),
             access,
             replaced: 0,
         }

@@ -246,13 +246,13 @@ impl Broker {
     ) -> Option<ReasonCode> {
         if self.persistence.is_unanswered(id, delivery) || self.lacks_room(session, &publication) {
             self.output.statistics.refused += 1;
-            if !self.can_be_told(id, delivery) {
+            if !self.can_carry_a_reason(id, delivery) {
                 self.persistence.leave_unanswered(id);
                 return None;
             }
             return Some(ReasonCode::QuotaExceeded);
         }
-        if self.can_be_told(id, delivery) && !self.can_retain(&publication) {
+        if self.can_carry_a_reason(id, delivery) && !self.can_retain(&publication) {
             // Before the message reaches any subscriber: a client that is refused may send it again as a new message.
             self.output.statistics.refused += 1;
             return Some(ReasonCode::QuotaExceeded);
@@ -371,7 +371,7 @@ impl Broker {
     ) -> Awaited {
         if let Delivery::ExactlyOnce(identifier) = delivery {
             // A refused identifier is free at once [MQTT-4.3.3-9].
-            if self.can_be_told(id, delivery) && reason.is_error() {
+            if self.can_carry_a_reason(id, delivery) && reason.is_error() {
                 self.clients.sessions[session].incoming.remove(identifier);
             } else {
                 self.clients.sessions[session].incoming.insert(identifier);
@@ -385,7 +385,7 @@ impl Broker {
     }
 
     /// Whether the publisher can learn from the answer what became of its message.
-    fn can_be_told(&self, id: ConnectionId, delivery: Delivery) -> bool {
+    fn can_carry_a_reason(&self, id: ConnectionId, delivery: Delivery) -> bool {
         delivery != Delivery::AtMostOnce && self.connections[id].version == ProtocolVersion::V5
     }
 

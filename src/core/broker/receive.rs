@@ -74,7 +74,7 @@ impl Broker {
         }
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
         let is_its_own = !connection.is_deferred && waiting > SPARED_UNDER_PRESSURE;
-        if is_its_own && self.may_keep_no_more(id) {
+        if is_its_own && self.has_full_buffer(id) {
             self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
             return Intake::More;
         }
@@ -110,7 +110,7 @@ impl Broker {
                 self.keep(id, &bytes[used..]);
                 return;
             }
-            if !self.may_keep(id, bytes.len()) {
+            if !self.may_buffer(id, bytes.len()) {
                 return;
             }
             let Some(connection) = self.connections.find_mut(id) else { return };
@@ -131,7 +131,7 @@ impl Broker {
 
     /// Whether there is memory to queue this many more bytes; if not, the connection ends. Called before anything is
     /// allocated for them.
-    fn may_keep(&mut self, id: ConnectionId, more: usize) -> bool {
+    fn may_buffer(&mut self, id: ConnectionId, more: usize) -> bool {
         let Some(connection) = self.connections.find(id) else { return false };
         let growth = connection.inbox.growth(more);
         let state = connection.state;
@@ -150,7 +150,7 @@ impl Broker {
     }
 
     /// Whether there is no memory for more of a packet, record or handshake that a connection has in progress.
-    pub fn may_keep_no_more(&self, id: ConnectionId) -> bool {
+    pub fn has_full_buffer(&self, id: ConnectionId) -> bool {
         let _entered = self.account.enter();
         self.connections
             .find(id)
@@ -158,7 +158,7 @@ impl Broker {
     }
 
     fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
-        if !self.may_keep(id, bytes.len()) {
+        if !self.may_buffer(id, bytes.len()) {
             return;
         }
         if let Some(connection) = self.connections.find_mut(id)
@@ -382,7 +382,7 @@ impl Broker {
         let state = connection.state;
         self.forget_question(id);
         if let State::Serving(session) = state {
-            self.part(id, session, Some(why));
+            self.detach(id, session, Some(why));
         }
         let Some(mut connection) = self.connections.remove(id) else { return };
         if let Some(timer) = connection.timer.take() {

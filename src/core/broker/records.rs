@@ -24,7 +24,7 @@ pub(super) fn stored_bytes(session: &Session) -> usize {
 impl Broker {
     /// Whether persisted sessions may be among the recipients of a topic. Where very many filters match, this is
     /// assumed.
-    pub(super) fn is_for_kept(&mut self, topic: TopicName<'_>) -> bool {
+    pub(super) fn reaches_persisted(&mut self, topic: TopicName<'_>) -> bool {
         self.look_up(topic).map_or(true, |matched| {
             matched.subscribers().iter().any(|subscriber| match subscriber.target {
                 Target::Session(receiver) => self.persistence.is_persisted(receiver),

@@ -98,7 +98,7 @@ impl Broker {
     /// Whether a message is retained, or stored for a persisted session.
     fn is_to_last(&mut self, publication: &Publication<'_>) -> bool {
         let is_stored = publication.retain && !publication.topic.is_about_the_broker();
-        is_stored || self.is_for_kept(publication.topic)
+        is_stored || self.reaches_persisted(publication.topic)
     }
 
     /// Whether a message clears a topic: it frees about as much room as it and its copies take.
@@ -162,7 +162,11 @@ impl Broker {
         };
         let is_large = Need::of_row(will_bytes(connect), 0) == Need::Room;
         // A small one is published at QoS 0, if there is still no room.
-        if is_large && (will.retain || self.is_for_kept(will.topic)) { Need::Room } else { Need::Nothing }
+        if is_large && (will.retain || self.reaches_persisted(will.topic)) {
+            Need::Room
+        } else {
+            Need::Nothing
+        }
     }
 
     /// Returns which persisted session the client of a CONNECT had before.

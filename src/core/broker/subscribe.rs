@@ -4,7 +4,7 @@ use log::info;
 
 use super::budget::Pressure;
 use super::decisions::Decisions;
-use super::ending::tell_places;
+use super::ending::set_places;
 use super::operation::FilterWork;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
@@ -359,7 +359,7 @@ impl Broker {
         self.clients.sessions[session].subscriptions.insert(Held::Group(id), position(place));
         if self.clients.sessions[session].connection().is_some() {
             let places = group.connect(place);
-            tell_places(&mut self.clients.sessions, group.members(), id, places);
+            set_places(&mut self.clients.sessions, group.members(), id, places);
         }
         self.routing.members += 1;
         Ok(())

@@ -1,4 +1,4 @@
-//! `$SYS`: what the broker tells of itself, by the names that mosquitto gave. All of it is retained and published
+//! `$SYS`: what the broker publishes about itself, under the names that mosquitto uses. All of it is retained and published
 //! only when it has changed, at moments that a wall clock shows as whole intervals; nothing is put into words for
 //! what has not. Who may read it is asked about like any other topic, and no client may publish there, but for bridges
 //! of mosquitto, which say there whether they are connected.
@@ -34,17 +34,17 @@ pub(super) struct System {
     /// When numbers were last taken.
     taken: Time,
     /// The numbers that were last published.
-    told: [Option<u64>; figures::COUNT],
+    published: [Option<u64>; figures::COUNT],
     rates: [Rate; figures::RATE_COUNT],
     pub(super) highest: Highest,
 }
 
 impl System {
     /// Has everything published again, whether it has changed or not.
-    fn forget_told(&mut self) {
-        self.told = [None; figures::COUNT];
+    fn forget_published(&mut self) {
+        self.published = [None; figures::COUNT];
         for rate in &mut self.rates {
-            rate.told = Default::default();
+            rate.published = Default::default();
         }
     }
 }
@@ -57,7 +57,7 @@ struct Rate {
     /// Exponential averages over each of [`SPANS`].
     averages: [f64; SPANS.len()],
     /// What was last published of them, in hundredths.
-    told: [Option<u64>; SPANS.len()],
+    published: [Option<u64>; SPANS.len()],
 }
 
 impl Rate {
@@ -97,8 +97,8 @@ fn hundredths(average: f64) -> u64 {
 
 impl Broker {
     /// Tells of the broker under `$SYS` at once and then every `interval`, or never again. `wall` is the time since
-    /// 1970 that a clock shows at the moment `now`: whole intervals of it are when it is told.
-    pub fn tell_of_itself(&mut self, interval: Option<Duration>, wall: Duration, now: Time) {
+    /// 1970 that a clock shows at the moment `now`: whole intervals of it are when it is published.
+    pub fn publish_sys(&mut self, interval: Option<Duration>, wall: Duration, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
         let before = self.system.take();
@@ -113,7 +113,7 @@ impl Broker {
                 origin: Duration::ZERO,
                 timer: None,
                 taken: self.clock.now,
-                told: [None; figures::COUNT],
+                published: [None; figures::COUNT],
                 rates: [Rate::default(); figures::RATE_COUNT],
                 highest: Highest::default(),
             })
@@ -131,12 +131,12 @@ impl Broker {
         self.announce("$SYS/broker/version", concat!("brooklet version ", env!("CARGO_PKG_VERSION")), None);
     }
 
-    /// Tells everything once more, in new memory. What was told in the midst of a peak may be all that is left above
-    /// what has been freed since.
-    pub(super) fn tell_all_anew(&mut self) {
+    /// Publishes everything again, in new memory. What was published in the midst of a peak may be all that is left
+    /// above what has been freed since.
+    pub(super) fn publish_all_again(&mut self) {
         let Some(system) = &mut self.system else { return };
         self.retention.retained.clear_own();
-        system.forget_told();
+        system.forget_published();
         if let Some(timer) = system.timer.take() {
             self.clock.wheel.cancel(timer);
         }
@@ -149,8 +149,8 @@ impl Broker {
         let Some(mut system) = self.system.take() else { return };
         system.highest = self.highest(system.highest);
         let values = self.read_figures(system.highest);
-        self.tell_figures(&values, &mut system.told);
-        self.tell_rates(&values, &mut system);
+        self.publish_figures(&values, &mut system.published);
+        self.publish_rates(&values, &mut system);
         system.taken = self.clock.now;
         let shown = system.origin.milliseconds().saturating_add(self.clock.now.milliseconds());
         let interval = system.interval.milliseconds();
@@ -159,12 +159,16 @@ impl Broker {
         self.system = Some(system);
     }
 
-    fn tell_figures(&mut self, values: &[u64; figures::COUNT], told: &mut [Option<u64>; figures::COUNT]) {
+    fn publish_figures(
+        &mut self,
+        values: &[u64; figures::COUNT],
+        published: &mut [Option<u64>; figures::COUNT],
+    ) {
         let has_store = self.persistence.journal.is_some();
         let rows = figures::NAMES.lines().zip(figures::UNITS).zip(figures::SHOWN);
-        for (((name, unit), shown), (&value, told)) in rows.zip(values.iter().zip(told)) {
+        for (((name, unit), shown), (&value, published)) in rows.zip(values.iter().zip(published)) {
             let is_shown = shown == Shown::Always || (shown == Shown::WithStore && has_store);
-            if is_shown && told.replace(value) != Some(value) {
+            if is_shown && published.replace(value) != Some(value) {
                 let unit = if unit == Unit::Seconds { " seconds" } else { "" };
                 self.announce(&format!("{ABOVE}{name}"), &format!("{value}{unit}"), None);
             }
@@ -177,15 +181,17 @@ impl Broker {
         self.persistence.figures = figures;
     }
 
-    fn tell_rates(&mut self, values: &[u64; figures::COUNT], system: &mut System) {
+    fn publish_rates(&mut self, values: &[u64; figures::COUNT], system: &mut System) {
         #[expect(clippy::cast_precision_loss, reason = "a broker does not wait for 2^52 milliseconds")]
         let minutes = self.clock.now.since(system.taken).milliseconds() as f64 / 60_000.0;
         let counts = figures::RATES.lines().zip(values).filter(|(name, _)| !name.is_empty());
         for ((name, &count), rate) in counts.zip(&mut system.rates) {
             rate.take(count, minutes);
-            for ((span, _), (average, told)) in SPANS.iter().zip(rate.averages.iter().zip(&mut rate.told)) {
+            for ((span, _), (average, published)) in
+                SPANS.iter().zip(rate.averages.iter().zip(&mut rate.published))
+            {
                 let shown = hundredths(*average);
-                if told.replace(shown) != Some(shown) {
+                if published.replace(shown) != Some(shown) {
                     let text = format!("{}.{:02}", shown / 100, shown % 100);
                     self.announce(&format!("{ABOVE}load/{name}/{span}"), &text, None);
                 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::distribution::{Chain, Distribution};
-use super::ending::{Ending, Moving, Telling};
+use super::ending::{Ending, Moving, Notifying};
 use super::legacies::Legacies;
 use super::operation::Operation;
 use super::turn::{Turn, steps};
@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Unlinked,
     Ending,
     Moving,
-    Telling,
+    Notifying,
     Tightening,
 }
 
@@ -43,7 +43,7 @@ impl Kind {
         Self::Unlinked,
         Self::Ending,
         Self::Moving,
-        Self::Telling,
+        Self::Notifying,
         Self::Tightening,
     ];
 }
@@ -76,7 +76,7 @@ pub(super) struct Waiting {
     /// Such messages in the store.
     pub(super) legacies: Legacies,
     /// Sessions whose groups have not all been told whether their clients are connected.
-    pub(super) telling: VecDeque<Telling>,
+    pub(super) notifying: VecDeque<Notifying>,
 }
 
 impl Waiting {
@@ -131,7 +131,7 @@ impl Waiting {
             && self.unlinked.is_empty()
             && self.endings.is_empty()
             && self.moving.is_empty()
-            && self.telling.is_empty())
+            && self.notifying.is_empty())
     }
 
     /// Whether one more message without a connection may wait. Beyond the limit a Will waits in its session, the
@@ -157,7 +157,7 @@ impl Waiting {
             + memory::allocation(self.endings.capacity() * size_of::<Ending>())
             + memory::allocation(self.endings_waiting.capacity() * size_of::<Ending>())
             + memory::allocation(self.moving.capacity() * size_of::<Moving>())
-            + memory::allocation(self.telling.capacity() * size_of::<Telling>())
+            + memory::allocation(self.notifying.capacity() * size_of::<Notifying>())
             + self.legacies.memory()
             + self.operations.len() * OPERATION_BYTES
     }

@@ -15,10 +15,10 @@ const ENTRY_BYTES: usize = 28;
 
 /// The subscriptions of a session.
 #[derive(Debug, Default)]
-pub struct Subscriptions(Kept);
+pub struct Subscriptions(Entries);
 
 #[derive(Debug, Default)]
-enum Kept {
+enum Entries {
     #[default]
     None,
     One(Held, u32),
@@ -30,9 +30,9 @@ impl Subscriptions {
     /// The number of subscriptions.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Kept::None => 0,
-            Kept::One(..) => 1,
-            Kept::Several(several) => several.len(),
+            Entries::None => 0,
+            Entries::One(..) => 1,
+            Entries::Several(several) => several.len(),
         }
     }
 
@@ -44,24 +44,24 @@ impl Subscriptions {
     /// The position of a subscription, if the session has it.
     pub fn position(&self, held: Held) -> Option<u32> {
         match &self.0 {
-            Kept::One(one, position) if *one == held => Some(*position),
-            Kept::None | Kept::One(..) => None,
-            Kept::Several(several) => several.get(&held).copied(),
+            Entries::One(one, position) if *one == held => Some(*position),
+            Entries::None | Entries::One(..) => None,
+            Entries::Several(several) => several.get(&held).copied(),
         }
     }
 
     /// Adds a subscription, or sets its new position.
     pub fn insert(&mut self, held: Held, position: u32) {
         match &mut self.0 {
-            Kept::None => self.0 = Kept::One(held, position),
-            Kept::One(one, former) if *one == held => *former = position,
-            Kept::One(one, former) => {
+            Entries::None => self.0 = Entries::One(held, position),
+            Entries::One(one, former) if *one == held => *former = position,
+            Entries::One(one, former) => {
                 let mut several = BTreeMap::new();
                 several.insert(*one, *former);
                 several.insert(held, position);
-                self.0 = Kept::Several(Box::new(several));
+                self.0 = Entries::Several(Box::new(several));
             }
-            Kept::Several(several) => {
+            Entries::Several(several) => {
                 several.insert(held, position);
             }
         }
@@ -71,11 +71,11 @@ impl Subscriptions {
     pub fn remove(&mut self, held: Held) -> Option<u32> {
         let position = self.position(held)?;
         match &mut self.0 {
-            Kept::Several(several) if several.len() > 1 => {
+            Entries::Several(several) if several.len() > 1 => {
                 several.remove(&held);
             }
             // One may come back at once, so the map is kept until there are none.
-            _ => self.0 = Kept::None,
+            _ => self.0 = Entries::None,
         }
         Some(position)
     }
@@ -88,9 +88,9 @@ impl Subscriptions {
             None => Bound::Included(Held::Group(GroupId::FIRST)),
         };
         let next = match &self.0 {
-            Kept::None => None,
-            Kept::One(one, _) => Some(*one).filter(|one| (beginning, Bound::Unbounded).contains(one)),
-            Kept::Several(several) => {
+            Entries::None => None,
+            Entries::One(one, _) => Some(*one).filter(|one| (beginning, Bound::Unbounded).contains(one)),
+            Entries::Several(several) => {
                 several.range((beginning, Bound::Unbounded)).next().map(|(&held, _)| held)
             }
         };
@@ -110,9 +110,9 @@ impl Subscriptions {
     /// Returns all of them, in order, with their positions.
     pub fn iter(&self) -> impl Iterator<Item = (Held, u32)> {
         let (one, several) = match &self.0 {
-            Kept::None => (None, None),
-            Kept::One(one, position) => (Some((*one, *position)), None),
-            Kept::Several(several) => (None, Some(several.iter())),
+            Entries::None => (None, None),
+            Entries::One(one, position) => (Some((*one, *position)), None),
+            Entries::Several(several) => (None, Some(several.iter())),
         };
         one.into_iter().chain(several.into_iter().flatten().map(|(&held, &position)| (held, position)))
     }
@@ -120,8 +120,8 @@ impl Subscriptions {
     /// The bytes that they take besides their place in the session.
     pub fn memory(&self) -> usize {
         match &self.0 {
-            Kept::None | Kept::One(..) => 0,
-            Kept::Several(several) => {
+            Entries::None | Entries::One(..) => 0,
+            Entries::Several(several) => {
                 memory::allocation(size_of::<BTreeMap<Held, u32>>())
                     + NODE_BYTES
                     + several.len() * ENTRY_BYTES

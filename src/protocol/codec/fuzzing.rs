@@ -5,7 +5,7 @@ use super::{
     Acknowledgement, Frame, Packet, Properties, Property, ProtocolVersion, Publish, ReasonCode, Status,
     decode, frame, plain_acknowledgement, unchecked_publish,
 };
-use crate::base::fuzzing::may_stand_in_a_string;
+use crate::base::fuzzing::is_allowed_in_a_string;
 use crate::protocol::topic::TopicName;
 
 /// Decodes a stream of packets. The first byte of `data` selects the version. Each packet that decodes must encode to
@@ -118,7 +118,7 @@ fn check_strings(packet: &Packet<'_>) {
             _ => {}
         }
     }
-    assert!(texts.iter().all(|text| text.chars().all(may_stand_in_a_string)), "{packet:?}");
+    assert!(texts.iter().all(|text| text.chars().all(is_allowed_in_a_string)), "{packet:?}");
 }
 
 fn check_again(packet: &Packet<'_>, version: ProtocolVersion, encoded: &[u8]) {

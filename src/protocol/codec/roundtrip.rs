@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 use super::testing::{ALL, V5, V31, decode_whole};
 use super::*;
-use crate::base::fuzzing::may_stand_in_a_string;
+use crate::base::fuzzing::is_allowed_in_a_string;
 use crate::protocol::topic::{TopicFilter, TopicName};
 
 /// Makes a value live as long as the test process, so that packets can borrow from it. The tests leak only few values.
@@ -15,7 +15,7 @@ fn leak<T>(value: T) -> &'static T {
 }
 
 fn text() -> impl Strategy<Value = &'static str> {
-    vec(any::<char>().prop_filter("it is not allowed in a packet", |&c| may_stand_in_a_string(c)), 0..12)
+    vec(any::<char>().prop_filter("it is not allowed in a packet", |&c| is_allowed_in_a_string(c)), 0..12)
         .prop_map(|characters| leak(characters.into_iter().collect::<String>()).as_str())
 }
 

@@ -3,7 +3,7 @@
 //! independent implementation.
 
 use super::{LENGTH_MAXIMUM, SEPARATORS_MAXIMUM, TopicFilter, TopicName};
-use crate::base::fuzzing::{Input, may_stand_in_a_string};
+use crate::base::fuzzing::{Input, is_allowed_in_a_string};
 
 /// The first byte determines whether the rest is text or selects pieces of text.
 pub fn check(data: &[u8]) {
@@ -42,7 +42,7 @@ fn rare(input: &mut Input<'_>) -> String {
 fn is_topic(text: &str) -> bool {
     let levels = text.split('/').count();
     let has_length = !text.is_empty() && text.len() <= LENGTH_MAXIMUM && levels <= SEPARATORS_MAXIMUM + 1;
-    has_length && text.chars().all(may_stand_in_a_string)
+    has_length && text.chars().all(is_allowed_in_a_string)
 }
 
 fn is_name(text: &str) -> bool {

@@ -135,7 +135,7 @@ pub(super) fn describe(connection: &Connection, number: i64, content: [Option<Ve
 }
 
 /// Reports the commits that are lost after a damaged place in the journal.
-pub(super) fn tell_severed(Severed { commits, frames }: Severed, journal: &Path) {
+pub(super) fn report_severed(Severed { commits, frames }: Severed, journal: &Path) {
     warn!(
         "Warning: {} is damaged: commits that were written to disk after that place are lost (commits: at least \
          {commits}, pages: {frames}). Their content may have been acknowledged. Put a copy from a backup in the place \

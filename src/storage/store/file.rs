@@ -33,7 +33,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     let directory = check_directory(path)?;
     let in_words = |why| OpenError::File { path: path.to_owned(), why };
     match OpenOptions::new().write(true).create_new(true).mode(MODE).open(path) {
-        Ok(_) => return keep_names(directory).map_err(in_words),
+        Ok(_) => return sync_names(directory).map_err(in_words),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(in_words(error)),
     }
@@ -55,7 +55,7 @@ pub(super) fn real(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// Makes the file names in a directory durable. After a power cut a file is of no use if its name is lost.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
-fn keep_names(directory: &Path) -> io::Result<()> {
+fn sync_names(directory: &Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 

@@ -152,7 +152,7 @@ impl Store {
         let anchor = anchor::read(&connection).map_err(in_words)?;
         let mut written = upkeep::begin(&connection).map_err(in_words)?;
         if severed != Severed::default() {
-            damage::tell_severed(severed, &file::journal(path));
+            damage::report_severed(severed, &file::journal(path));
             // Otherwise the damage is reported again, until the journal has grown beyond that place.
             upkeep::empty_journal(&connection, &mut written).map_err(in_words)?;
         }

@@ -188,11 +188,11 @@ impl Oracle {
         let publication = self.publication(client, &topic, publish);
         let number = publication.number;
         let subject = Subject::Publication(number);
-        let can_be_told = is_v5 && publish.delivery != Delivery::AtMostOnce;
+        let can_carry_a_reason = is_v5 && publish.delivery != Delivery::AtMostOnce;
         let admission = self.admit(id, &publication, is_uncertain);
         let mut reasons = match admission {
-            Admission::Taken => self.publish(publication, is_uncertain, can_be_told),
-            Admission::PerhapsTaken => self.publish(publication, true, can_be_told),
+            Admission::Taken => self.publish(publication, is_uncertain, can_carry_a_reason),
+            Admission::PerhapsTaken => self.publish(publication, true, can_carry_a_reason),
             Admission::Refused(reason) => vec![reason],
             Admission::Unanswered if is_uncertain => {
                 // It may count already, and a repeat is answered whatever space there is.

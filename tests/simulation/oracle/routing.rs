@@ -80,11 +80,11 @@ impl Oracle {
         &mut self,
         publication: Publication,
         is_uncertain: bool,
-        can_be_told: bool,
+        can_carry_a_reason: bool,
     ) -> Vec<ReasonCode> {
         let publication = Rc::new(publication);
         let is_retained = publication.retain && self.retain(&publication);
-        if publication.retain && !is_retained && can_be_told {
+        if publication.retain && !is_retained && can_carry_a_reason {
             return vec![ReasonCode::QuotaExceeded];
         }
         self.begin(&publication);

@@ -210,7 +210,7 @@ fn in_order_of_exchanges(records: &[Record]) -> Vec<&Record> {
 struct Shelf {
     messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
     /// Whether there was a session to persist.
-    has_kept: bool,
+    has_persisted: bool,
     /// All records in words, batch by batch, in an [order of their own](in_order_of_exchanges).
     batches: Vec<Vec<String>>,
 }
@@ -220,7 +220,7 @@ impl Shelf {
         let ordered = in_order_of_exchanges(&batch.records).into_iter();
         self.batches.push(ordered.map(|record| format!("{record:?}")).collect());
         for record in batch.records {
-            self.has_kept |= matches!(record, Record::Session(_));
+            self.has_persisted |= matches!(record, Record::Session(_));
             if let Record::Message(kept) = record {
                 self.messages.insert(kept.number, (kept.message, kept.recipients.to_vec()));
             }
@@ -383,7 +383,7 @@ impl Bench {
             statistics: self.broker.statistics().clone(),
             census: self.broker.census(),
             heard: self.links.into_iter().map(|link| link.heard).collect(),
-            has_kept: self.shelf.has_kept,
+            has_persisted: self.shelf.has_persisted,
             batches: self.shelf.batches,
             lines: Vec::new(),
         }
@@ -397,7 +397,7 @@ pub(super) struct Outcome {
     pub(super) statistics: Statistics,
     pub(super) census: Census,
     /// Whether sessions were persisted in a store.
-    pub(super) has_kept: bool,
+    pub(super) has_persisted: bool,
     /// What the store was given, batch by batch.
     pub(super) batches: Vec<Vec<String>>,
     /// The lines of the default log, which say why connections ended, too.
