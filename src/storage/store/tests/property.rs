@@ -60,6 +60,18 @@ struct Maker {
 }
 
 impl Maker {
+    /// The records of a batch, which the model has applied.
+    fn records(&mut self, drafts: &[Draft], machine: Machine) -> Vec<Record> {
+        let mut records = Vec::new();
+        for draft in drafts {
+            if let Some(record) = self.record(draft, machine.now) {
+                self.model.apply(&record, machine.now, machine.line);
+                records.push(record);
+            }
+        }
+        records
+    }
+
     fn record(&mut self, draft: &Draft, now: u64) -> Option<Record> {
         let session = session_number(draft.session);
         let at = draft
@@ -333,13 +345,7 @@ proptest! {
         let mut snapshots = vec![maker.model.clone()];
         for (number, (drafts, pause, fate)) in (1..).zip(&batches) {
             machine.pass((*pause).into());
-            let mut records = Vec::new();
-            for draft in drafts {
-                if let Some(record) = maker.record(draft, machine.now) {
-                    maker.model.apply(&record, machine.now, machine.line);
-                    records.push(record);
-                }
-            }
+            let records = maker.records(drafts, machine);
             let batch = Batch { number, now: Time::from_milliseconds(machine.now), records };
             // The batch is committed later than it was closed, and twice.
             for _ in 0..2 {
