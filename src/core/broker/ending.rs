@@ -115,7 +115,7 @@ impl Broker {
         let session = &mut self.clients.sessions[id];
         session.presence = Presence::Over;
         self.clients.directory.remove(&session.client_identifier, id);
-        let number = self.persistence.journal.as_ref().and_then(|journal| journal.number_of(id));
+        let number = self.persistence.number_of(id);
         let leaves_shared = number.is_some_and(|number| self.leaves_shared(id, number));
         if let Some(number) = number.filter(|_| leaves_shared) {
             self.leave_stored(id, number, Group::has_other);
@@ -200,8 +200,8 @@ impl Broker {
                 None => numbers.extend(queued.number),
             }
         }
-        if let (Some(journal), Some(number)) = (&mut self.persistence.journal, number) {
-            journal.leave(number, numbers, self.clock.now);
+        if let Some(number) = number {
+            self.leave_messages(number, numbers);
         }
         is_done
     }
@@ -237,13 +237,25 @@ impl Broker {
     /// are connected. They stay while memory is short, and while the client's queue is over its limit because some have
     /// come back to it: otherwise the queue could grow with each connection.
     pub(super) fn move_shared(&mut self, id: SessionId) {
+        let Some(messages) = self.take_shared(id) else { return };
+        let number = self.persistence.number_of(id);
+        if let Some(number) = number {
+            // Before any of the other messages come back to this session's queue.
+            self.leave_stored(id, number, Group::has_other_connected);
+        }
+        if !messages.is_empty() {
+            number.into_iter().for_each(|number| self.waiting.legacies.begin(number));
+            self.begin_moving(Moving::new(Some(id), number, messages));
+        }
+    }
+
+    /// Takes the messages in memory that such a client leaves to connected members. Returns `None` if its messages
+    /// stay.
+    fn take_shared(&mut self, id: SessionId) -> Option<VecDeque<Queued>> {
         let is_short = self.pressure(0) >= Pressure::Keep;
         let Session { outgoing, subscriptions, .. } = &mut self.clients.sessions[id];
-        let Some(outgoing) =
-            outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(&self.options.limits))
-        else {
-            return;
-        };
+        let outgoing =
+            outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(&self.options.limits))?;
         self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {
@@ -257,16 +269,7 @@ impl Broker {
                 has_other
             }
         };
-        let messages = outgoing.take_shared(has_other);
-        let number = self.persistence.journal.as_ref().and_then(|journal| journal.number_of(id));
-        if let Some(number) = number {
-            // Before any of the other messages come back to this session's queue.
-            self.leave_stored(id, number, Group::has_other_connected);
-        }
-        if !messages.is_empty() {
-            number.into_iter().for_each(|number| self.waiting.legacies.begin(number));
-            self.begin_moving(Moving::new(Some(id), number, messages));
-        }
+        Some(outgoing.take_shared(has_other))
     }
 
     /// Sends messages from one member to others.
@@ -394,10 +397,7 @@ impl Broker {
         queued: &Queued,
         search: &mut Search,
     ) -> Redirected {
-        // [MQTT-3.3.2-5]
-        if queued.message.expires() <= self.clock.now {
-            self.turn.take(steps::PACKET);
-            self.output.statistics.expired += 1;
+        if self.drops_expired(queued) {
             return Redirected::Gone;
         }
         let mut outbound = Outbound::stored(&queued.message);
@@ -406,19 +406,38 @@ impl Broker {
         let choice = self.choose_member(group, &outbound.publication, Some(former), looking);
         self.turn.take(steps::delivery(queued.qos));
         match choice {
-            Choice::Later => return Redirected::Later,
-            Choice::Full => return Redirected::Stays,
+            Choice::Later => Redirected::Later,
+            Choice::Full => Redirected::Stays,
             // The group may no longer have another member.
             Choice::Gone if leaving.is_some_and(|leaving| self.clients.is_there(leaving)) => {
-                return Redirected::Stays;
+                Redirected::Stays
             }
-            Choice::Gone => return Redirected::Gone,
-            Choice::Member(_) => {}
+            Choice::Gone => Redirected::Gone,
+            Choice::Member(_) => self.deliver_redirected(group, choice, &mut outbound),
         }
+    }
+
+    /// Drops a message that has expired before it could go to another member [MQTT-3.3.2-5]. Returns whether it has.
+    fn drops_expired(&mut self, queued: &Queued) -> bool {
+        let has_expired = queued.message.expires() <= self.clock.now;
+        if has_expired {
+            self.turn.take(steps::PACKET);
+            self.output.statistics.expired += 1;
+        }
+        has_expired
+    }
+
+    /// Delivers a message to the member that was chosen instead of the one that it leaves.
+    fn deliver_redirected(
+        &mut self,
+        group: GroupId,
+        choice: Choice,
+        outbound: &mut Outbound<'_>,
+    ) -> Redirected {
         self.output.sender.encoder.begin();
         self.persistence.begin_message(None);
         let dropped = self.output.statistics.dropped;
-        if self.deliver_to_chosen(group, choice, &mut outbound) != Some(false) {
+        if self.deliver_to_chosen(group, choice, outbound) != Some(false) {
             return Redirected::Gone;
         }
         // The message stays, so it is not dropped.

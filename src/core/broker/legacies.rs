@@ -346,8 +346,8 @@ impl Broker {
         if let (Some(legacy), Some(group)) = (self.waiting.legacies.restored.get_mut(&number), group) {
             legacy.messages.push_back((message, group));
             legacy.average = legacy.average.max(bytes);
-        } else if let Some(journal) = &mut self.persistence.journal {
-            journal.leave(number, [message].into(), self.clock.now);
+        } else {
+            self.leave_messages(number, [message].into());
         }
     }
 

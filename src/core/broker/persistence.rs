@@ -1,6 +1,6 @@
 //! The journal, if anything is persisted, and the figures of the store.
 
-use crate::core::journal::{Awaited, OpenJournal};
+use crate::core::journal::{Awaited, OpenJournal, SessionNumber};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{Delivery, QoS};
 
@@ -13,10 +13,16 @@ pub(super) struct Persistence {
 }
 
 impl Persistence {
+    /// Returns the number of a session in the store, if it is persisted.
+    #[inline]
+    pub(super) fn number_of(&self, session: SessionId) -> Option<SessionNumber> {
+        self.journal.as_ref()?.number_of(session)
+    }
+
     /// Whether a session is persisted.
     #[inline]
     pub(super) fn is_persisted(&self, session: SessionId) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.number_of(session).is_some())
+        self.number_of(session).is_some()
     }
 
     /// Whether answers are held back until what they promise is durable.

@@ -1,11 +1,14 @@
 //! Changes of sessions, subscriptions and retained messages that must be durable: each is recorded in the journal here.
 //! Without a journal, these functions do nothing.
 
+use std::collections::VecDeque;
+
 use super::Broker;
 use super::room::Former;
 use super::turn::steps;
 use crate::core::journal::{
-    Record, SessionNumber, StoredPresence, StoredSession, StoredSubscription, StoredWill, Urgency,
+    MessageNumber, Record, SessionNumber, StoredPresence, StoredSession, StoredSubscription, StoredWill,
+    Urgency,
 };
 use crate::core::message::Message;
 use crate::core::session::{Presence, Session};
@@ -83,6 +86,13 @@ impl Broker {
         let Some(journal) = &mut self.persistence.journal else { return };
         if let Some(number) = journal.number_of(session) {
             journal.record(record(number), urgency, now);
+        }
+    }
+
+    /// Records that a session, which may be over, no longer needs these messages.
+    pub(super) fn leave_messages(&mut self, number: SessionNumber, messages: VecDeque<MessageNumber>) {
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.leave(number, messages, self.clock.now);
         }
     }
 
