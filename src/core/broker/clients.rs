@@ -62,6 +62,11 @@ impl Clients {
         hasher.finish()
     }
 
+    /// The bytes that its structures take, without what counts itself.
+    pub(super) fn memory(&self) -> usize {
+        self.sessions.memory() + self.directory.memory() + self.admission.memory()
+    }
+
     /// Whether a session exists and is not over.
     pub(super) fn is_there(&self, session: SessionId) -> bool {
         self.sessions.find(session).is_some_and(|session| session.presence != Presence::Over)

@@ -3,6 +3,7 @@
 use log::{Level, debug, log_enabled};
 
 use super::trace::Described;
+use crate::base::memory::Audit;
 use crate::base::time::Time;
 use crate::core::connection::Connection;
 use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
@@ -66,6 +67,14 @@ impl Sender {
     pub(super) fn check_invariants(&self, queueing: usize) {
         assert_eq!(self.queueing, queueing, "connections whose QoS 0 messages wait are counted");
         assert_eq!(self.must_look, queueing > 0 || self.mounts.iter().any(Option::is_some));
+    }
+
+    /// Adds the memory that it holds to an audit.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        self.dirty.audit(audit);
+        self.spares.audit(audit);
+        self.identifiers.audit(audit);
+        self.encoder.audit(audit);
     }
 
     /// Queues a packet other than PUBLISH.
