@@ -80,7 +80,7 @@ impl Broker {
             else {
                 break;
             };
-            match self.turn_of(number, EXPIRED_PER_CALL.saturating_sub(expired)) {
+            match self.next_for(number, EXPIRED_PER_CALL.saturating_sub(expired)) {
                 Due::NoRoom => break,
                 Due::Read(fetch) => fetches.push(fetch),
                 Due::Over => self.withdraw(number, false),
@@ -125,7 +125,8 @@ impl Broker {
         }
     }
 
-    fn turn_of(&mut self, number: SessionNumber, most_expired: usize) -> Due {
+    /// Returns the next step for a session that has requested messages. Drops at most `most_expired` expired ones.
+    fn next_for(&mut self, number: SessionNumber, most_expired: usize) -> Due {
         let length = self.page_length();
         if length == 0 {
             return Due::NoRoom;
@@ -138,23 +139,39 @@ impl Broker {
             }
             return self.read_legacy(length).map_or(Due::Over, Due::Read);
         }
-        let Some(journal) = &mut self.persistence.journal else { return Due::Over };
-        let Some(session) = journal.session_of(number) else { return Due::Over };
-        let state = &mut self.clients.sessions[session];
-        let Some(id) = state.connection() else { return Due::Over };
-        // Where there is room for only one message at a time, it goes to a client that reads. Another client's session
-        // requests again when the client has read something.
-        if length == 1 && !self.connections[id].outbox.is_empty() {
+        let journal = self.persistence.journal.as_ref();
+        let Some(session) = journal.and_then(|journal| journal.session_of(number)) else { return Due::Over };
+        if !self.may_read_for(session, length) {
             return Due::Over;
         }
-        let Some(outgoing) = &mut state.outgoing else { return Due::Over };
-        let (expired, has_more) = outgoing.drop_expired(self.clock.now, most_expired);
-        self.output.statistics.expired += expired.len() as u64;
-        // Settling them can wait: new records come first, and there may be any number of expired messages.
-        journal.leave(number, expired, self.clock.now);
-        if has_more {
+        if self.drop_expired_stored(session, number, most_expired) {
             return Due::Later;
         }
+        self.next_page(session, number, length)
+    }
+
+    /// Whether pages of this length are read for a session now: its client is connected. Where there is room for only
+    /// one message at a time, it goes to a client that reads; another client's session requests again when the client
+    /// has read something.
+    fn may_read_for(&self, session: SessionId, length: usize) -> bool {
+        let connection = self.clients.sessions[session].connection();
+        connection.is_some_and(|id| length > 1 || self.connections[id].outbox.is_empty())
+    }
+
+    /// Drops at most so many expired messages of a session in the store. Returns whether there may be more.
+    fn drop_expired_stored(&mut self, session: SessionId, number: SessionNumber, most: usize) -> bool {
+        let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return false };
+        let (expired, has_more) = outgoing.drop_expired(self.clock.now, most);
+        self.output.statistics.expired += expired.len() as u64;
+        // Settling them can wait: new records come first, and there may be any number of expired messages.
+        self.leave_messages(number, expired);
+        has_more
+    }
+
+    /// Begins the next page of a session's messages, of at most so many.
+    fn next_page(&mut self, session: SessionId, number: SessionNumber, length: usize) -> Due {
+        let Some(journal) = &mut self.persistence.journal else { return Due::Over };
+        let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return Due::Over };
         let Some(backlog) = &mut outgoing.backlog else { return Due::Expired(session) };
         let is_stored =
             backlog.first().is_some_and(|first| journal.is_stored(first, session, self.clock.now));
@@ -239,8 +256,6 @@ impl Broker {
             lost.len()
         );
         self.output.statistics.missing += lost.len() as u64;
-        if let Some(journal) = &mut self.persistence.journal {
-            journal.leave(number, lost, self.clock.now);
-        }
+        self.leave_messages(number, lost);
     }
 }
