@@ -6,6 +6,7 @@ use super::{Broker, Effect};
 use crate::base::time::Time;
 use crate::core::journal::{Batch, Journal, NextNumbers, Pace, Record, Urgency};
 use crate::core::listener::ListenerId;
+use crate::core::slots::SessionId;
 
 impl Broker {
     /// Persists, from now on, sessions that outlive their connections. To be called before the first connection.
@@ -80,12 +81,17 @@ impl Broker {
             self.persistence.journal.as_mut().and_then(|journal| journal.next_to_go_on())
         {
             self.turn.take(steps::PACKET);
-            if self.clients.sessions.find(session).is_some() {
-                self.list(session);
-            }
+            self.list_if_known(session);
         }
         self.ask_for_legacy();
         self.resume_paused();
+    }
+
+    /// Lists a session that has waited for the store, unless it is gone.
+    pub(super) fn list_if_known(&mut self, session: SessionId) {
+        if self.clients.sessions.find(session).is_some() {
+            self.list(session);
+        }
     }
 
     /// Releases the output of connections that was held back for what is durable now.
@@ -93,9 +99,7 @@ impl Broker {
         let Some(journal) = &mut self.persistence.journal else { return };
         for id in journal.take_released() {
             self.turn.take(steps::PACKET);
-            if let Some(connection) = self.connections.find_mut(id) {
-                connection.outbox.wake(&mut self.output.sender.dirty);
-            }
+            self.wake(id);
         }
     }
 

@@ -116,7 +116,6 @@ use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::session::{Presence, Session};
 use crate::core::slots::{ConnectionId, ConnectionMark, SessionId, Slots};
-use crate::core::subscription::{Held, Target};
 use crate::protocol::codec::{DecodeError, ReasonCode};
 
 use budget::Budget;
@@ -393,6 +392,11 @@ impl Broker {
     /// The socket accepts bytes again: the connection becomes dirty.
     pub fn writable(&mut self, id: ConnectionId) {
         let _entered = self.account.enter();
+        self.wake(id);
+    }
+
+    /// Makes a connection dirty that may be written again.
+    fn wake(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.find_mut(id) {
             connection.outbox.wake(&mut self.output.sender.dirty);
         }
@@ -406,11 +410,18 @@ impl Broker {
     pub fn write_to(&mut self, id: ConnectionId, writer: &mut impl io::Write, now: Time) -> io::Result<()> {
         let _entered = self.account.enter();
         self.advance(now);
-        let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
         if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_withheld(id)) {
-            connection.outbox.rest();
+            if let Some(connection) = self.connections.find_mut(id) {
+                connection.outbox.rest();
+            }
             return Ok(());
         }
+        self.write_outbox(id, writer)
+    }
+
+    #[inline]
+    fn write_outbox(&mut self, id: ConnectionId, writer: &mut impl io::Write) -> io::Result<()> {
+        let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
         let count = connection.outbox.write_to(&mut self.output.sender.dirty, writer)?;
         self.output.statistics.sent.bytes += count as u64;
         if connection.waits_for_reader() && connection.outbox.len() <= self.options.limits.outbox_refill_bytes
@@ -455,9 +466,17 @@ impl Broker {
         Census {
             connections: self.connections.len(),
             sessions: self.clients.directory.len(),
+            timers: self.clock.wheel.len(),
+            ..self.census_of_topics()
+        }
+    }
+
+    /// The numbers of what is held by topic; the others are zero.
+    fn census_of_topics(&self) -> Census {
+        Census {
             subscriptions: self.routing.trie.len(),
             retained: self.retention.retained.len(),
-            timers: self.clock.wheel.len(),
+            ..Census::default()
         }
     }
 
@@ -471,36 +490,44 @@ impl Broker {
 
     /// Asserts all invariants that hold between two calls. For tests and the simulator: it walks all state.
     pub fn check_invariants(&self) {
-        self.routing.trie.check_invariants();
         self.clock.wheel.check_invariants();
         self.retention.retained.check_invariants();
+        self.check_connections();
+        self.check_sessions();
+        self.routing.check_invariants();
+        self.check_groups();
+    }
+
+    fn check_connections(&self) {
         for (id, connection) in self.connections.iter() {
             connection.check_invariants();
             if let State::Serving(session) = connection.state {
                 assert_eq!(self.clients.sessions[session].presence, Presence::Connected(id));
             }
         }
+        let queueing = self.connections.iter().filter(|(_, one)| one.outbox.queues_at_most_once).count();
+        self.output.sender.check_invariants(queueing);
+    }
+
+    fn check_sessions(&self) {
         let (mut connected, mut living) = (0, 0);
         for (id, session) in self.clients.sessions.iter() {
             self.check_session(id, session);
             connected += usize::from(session.connection().is_some());
             living += usize::from(session.presence != Presence::Over);
         }
-        let queueing = self.connections.iter().filter(|(_, one)| one.outbox.queues_at_most_once).count();
-        self.output.sender.check_invariants(queueing);
         assert_eq!(self.clients.directory.len(), living, "every session has its Client Identifier");
         assert_eq!(connected, self.clients.connected, "connected clients are counted");
-        let members: usize = self.routing.groups.iter().map(|(_, group)| group.members().len()).sum();
-        assert_eq!(members, self.routing.members, "members of groups are counted");
-        for (id, group) in self.routing.groups.iter() {
-            assert!(!group.members().is_empty(), "a group without members is forgotten");
+    }
+
+    /// Asserts that groups know which of their members are connected.
+    fn check_groups(&self) {
+        for (_, group) in self.routing.groups.iter() {
             for (place, member) in group.members().iter().enumerate() {
                 let is_connected = self.clients.sessions[member.session].connection().is_some();
                 let is_told = is_connected == (place < group.connected());
                 assert!(is_told || self.is_notified_later(member.session), "groups know who is connected");
             }
-            let entry = self.routing.trie.values(group.filter).get(group.position as usize);
-            assert_eq!(entry.map(|entry| entry.target), Some(Target::Group(id)), "a group is in the trie");
         }
     }
 
@@ -519,24 +546,14 @@ impl Broker {
             assert!(is_told || !holds, "no QoS 0 message overtakes one that waits");
         }
         for (held, position) in session.subscriptions.iter() {
-            let is_there = match held {
-                Held::Filter(filter) => {
-                    let entry = self.routing.trie.values(filter).get(position as usize);
-                    entry.is_some_and(|entry| entry.target == Target::Session(id))
-                }
-                Held::Group(group) => {
-                    let group = self.routing.groups.find(group);
-                    let member = group.and_then(|group| group.members().get(position as usize));
-                    member.is_some_and(|member| member.session == id)
-                }
-            };
+            let is_there = self.routing.holds(id, held, position as usize);
             assert!(is_there, "a subscription that the session holds exists");
         }
     }
 }
 
 /// The present number of everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Connections, including those that are ending.
     pub connections: usize,

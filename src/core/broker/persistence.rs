@@ -106,6 +106,12 @@ impl Persistence {
         self.journal.as_ref().is_none_or(|journal| journal.has_room())
     }
 
+    /// Whether there is room for what is stored of a session, or nothing of it is stored.
+    #[inline]
+    pub(super) fn has_room_for(&self, session: SessionId) -> bool {
+        self.has_storage_room() || !self.is_persisted(session)
+    }
+
     /// Whether a packet that has to be stored waits while the journal is full. It does not wait if it is refused
     /// anyway, unless its refusal would have to wait, too.
     pub(super) fn waits_to_be_persisted(&self, id: ConnectionId) -> bool {

@@ -62,9 +62,7 @@ impl Broker {
             }
         }
         for session in roomless {
-            if self.clients.sessions.find(session).is_some() {
-                self.list(session);
-            }
+            self.list_if_known(session);
         }
     }
 
@@ -110,9 +108,7 @@ impl Broker {
     /// Whether a retained message has to wait until there is room for the copy of a persisted session. If so, the
     /// session continues when there is.
     pub(super) fn must_wait_for_room(&mut self, session: SessionId, qos: QoS) -> bool {
-        let must_wait = qos != QoS::AtMostOnce
-            && !self.persistence.has_storage_room()
-            && self.persistence.is_persisted(session);
+        let must_wait = qos != QoS::AtMostOnce && !self.persistence.has_room_for(session);
         if must_wait && let Some(journal) = &mut self.persistence.journal {
             journal.wait_for_room(session);
         }
@@ -123,9 +119,7 @@ impl Broker {
     /// disk, a QoS 0 message is not raised to a QoS that has to be stored.
     #[cold]
     pub(super) fn raised_qos(&self, session: SessionId, granted: QoS, published: QoS) -> QoS {
-        let is_free = published == QoS::AtMostOnce
-            && !self.persistence.has_storage_room()
-            && self.persistence.is_persisted(session);
+        let is_free = published == QoS::AtMostOnce && !self.persistence.has_room_for(session);
         if is_free { published } else { granted }
     }
 

@@ -215,6 +215,14 @@ impl Broker {
             self.go_on_unlinked();
         }
         self.turn.begin_share(1);
+        self.publish_last_wills();
+        let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in connections {
+            self.end(id, ReasonCode::ServerShuttingDown, "the server is shutting down");
+        }
+    }
+
+    fn publish_last_wills(&mut self) {
         let sessions: Vec<SessionId> = self.clients.sessions.iter().map(|(id, _)| id).collect();
         for session in sessions {
             let will = self.clients.sessions[session].will.as_ref();
@@ -222,10 +230,6 @@ impl Broker {
             if !(is_delayed && self.persistence.is_persisted(session)) {
                 self.publish_last_will(session);
             }
-        }
-        let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
-        for id in connections {
-            self.end(id, ReasonCode::ServerShuttingDown, "the server is shutting down");
         }
     }
 }
