@@ -22,7 +22,7 @@ use super::turn::steps;
 use crate::base::time::Duration;
 use crate::core::journal::Urgency;
 use crate::core::limits::RETAINED_EXAMINED_PER_CALL;
-use crate::core::message::{Message, Outbound, Publisher};
+use crate::core::message::{Message, Outbound, Publication, Publisher};
 use crate::core::retained::{Position, Retained, Stamp, Taken, Walk};
 use crate::core::session::{Outgoing, RetainedSend, Source};
 use crate::core::slots::SessionId;
@@ -113,10 +113,7 @@ impl Broker {
         if self.turn.is_over() {
             return Some(Stopped::ShareIsOver);
         }
-        let pattern = match &retained_send.source {
-            Source::Subscription(filter) => self.routing.trie.pattern(*filter),
-            Source::Former(pattern) => pattern.to_string(),
-        };
+        let pattern = self.pattern_of(&retained_send.source);
         let filter = TopicFilter::trusted_pattern(&pattern);
         let before = self.turn.left();
         let mut left = before;
@@ -135,6 +132,14 @@ impl Broker {
         retained_send.position = position;
         self.turn.take(before - left);
         (walk == Walk::Paused).then_some(stopped)
+    }
+
+    /// The pattern of the Topic Filter for whose subscription retained messages are sent.
+    fn pattern_of(&self, source: &Source) -> String {
+        match source {
+            Source::Subscription(filter) => self.routing.trie.pattern(*filter),
+            Source::Former(pattern) => pattern.to_string(),
+        }
     }
 
     /// Whether one more retained message may be sent now to a client that would get it at this QoS at most.
@@ -183,26 +188,10 @@ impl Broker {
         message: &Message,
         stamp: Stamp,
     ) -> bool {
-        if stamp > retained_send.began.max(retained_send.connected) {
-            return true;
-        }
         let mut outbound = Outbound::stored(message);
-        let publication = outbound.publication;
-        let publisher = publication.publisher.and_then(Publisher::read);
-        let Some(most) = self.may_send_retained(session, publication.topic, publisher) else { return true };
-        let state = &self.clients.sessions[session];
-        let qos = self.delivered_qos(session, retained_send.terms.qos(), publication.qos).min(most);
-        // A client does not get its own message with No Local, even if it was retained [MQTT-3.8.3-3].
-        let is_own =
-            publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
-        if retained_send.terms.no_local() && is_own {
+        let Some(qos) = self.retained_qos(session, retained_send, &outbound.publication, stamp) else {
             return true;
-        }
-        // A newer message has come as an ordinary message, or is queued as one.
-        let is_queued = qos > QoS::AtMostOnce || self.options.switches.queues_at_most_once;
-        if stamp > retained_send.began && is_queued {
-            return true;
-        }
+        };
         if !self.has_room_for_retained(session, qos) || self.must_wait_for_room(session, qos) {
             return false;
         }
@@ -227,12 +216,46 @@ impl Broker {
         true
     }
 
+    /// The QoS at which a subscription gets a retained message; `None` if it does not get the message.
+    fn retained_qos(
+        &mut self,
+        session: SessionId,
+        retained_send: &RetainedSend,
+        publication: &Publication<'_>,
+        stamp: Stamp,
+    ) -> Option<QoS> {
+        if stamp > retained_send.began.max(retained_send.connected) {
+            return None;
+        }
+        let publisher = publication.publisher.and_then(Publisher::read);
+        let most = self.may_send_retained(session, publication.topic, publisher)?;
+        let state = &self.clients.sessions[session];
+        let qos = self.delivered_qos(session, retained_send.terms.qos(), publication.qos).min(most);
+        // A client does not get its own message with No Local, even if it was retained [MQTT-3.8.3-3].
+        let is_own =
+            publisher.is_some_and(|publisher| publisher.client_identifier == &*state.client_identifier);
+        if retained_send.terms.no_local() && is_own {
+            return None;
+        }
+        // A newer message has come as an ordinary message, or is queued as one.
+        let is_queued = qos > QoS::AtMostOnce || self.options.switches.queues_at_most_once;
+        if stamp > retained_send.began && is_queued {
+            return None;
+        }
+        Some(qos)
+    }
+
     /// Makes sure that expired retained messages are looked for, if any can expire.
     pub(super) fn sweep_later(&mut self) {
         if self.retention.sweep.is_none() && self.retention.retained.has_expiring() {
-            self.retention.sweep = Some(Position::default());
-            self.clock.arm(SWEEP_INTERVAL, Timer::Sweep);
+            self.sweep_on(Position::default(), SWEEP_INTERVAL);
         }
+    }
+
+    /// Goes on with the search for expired messages from this position, after a pause.
+    fn sweep_on(&mut self, position: Position, after: Duration) {
+        self.retention.sweep = Some(position);
+        self.clock.arm(after, Timer::Sweep);
     }
 
     /// Examines a limited number of retained messages and drops expired ones.
@@ -240,26 +263,22 @@ impl Broker {
         let Some(mut position) = self.retention.sweep.take() else { return };
         if self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full()) {
             // What it finds would have to be persisted as well.
-            self.retention.sweep = Some(position);
-            self.clock.arm(SWEEP_PAUSE, Timer::Sweep);
+            self.sweep_on(position, SWEEP_PAUSE);
             return;
         }
         self.turn.take(RETAINED_EXAMINED_PER_CALL);
-        let walk = self.retention.retained.expire(
-            &mut position,
-            self.clock.now,
-            RETAINED_EXAMINED_PER_CALL,
-            |topic| {
-                if let Some(journal) = &mut self.persistence.journal {
-                    journal.retain(topic, 0, Urgency::Lazy, self.clock.now);
-                }
-            },
-        );
-        if walk == Walk::Paused {
-            self.retention.sweep = Some(position);
-            self.clock.arm(Duration::from_milliseconds(1), Timer::Sweep);
-        } else {
-            self.sweep_later();
+        match self.drop_expired_retained(&mut position) {
+            Walk::Paused => self.sweep_on(position, Duration::from_milliseconds(1)),
+            Walk::Over => self.sweep_later(),
         }
+    }
+
+    fn drop_expired_retained(&mut self, position: &mut Position) -> Walk {
+        let now = self.clock.now;
+        self.retention.retained.expire(position, now, RETAINED_EXAMINED_PER_CALL, |topic| {
+            if let Some(journal) = &mut self.persistence.journal {
+                journal.retain(topic, 0, Urgency::Lazy, now);
+            }
+        })
     }
 }

@@ -366,16 +366,19 @@ impl Broker {
     }
 
     fn check_subscription_limits(&mut self, session: SessionId) -> Result<(), ReasonCode> {
-        let is_full = self.clients.sessions[session].subscriptions.len()
-            >= self.options.limits.subscriptions_per_session
-            || self.routing.trie.len() >= self.options.limits.subscriptions
-            || self.pressure(0) >= Pressure::Keep
-            || !self.persistence.has_storage_room() && self.persistence.is_persisted(session);
-        if is_full {
-            self.output.statistics.refused += 1;
-            return Err(ReasonCode::QuotaExceeded);
+        if self.has_room_for_subscription(session) {
+            return Ok(());
         }
-        Ok(())
+        self.output.statistics.refused += 1;
+        Err(ReasonCode::QuotaExceeded)
+    }
+
+    fn has_room_for_subscription(&self, session: SessionId) -> bool {
+        let limits = &self.options.limits;
+        self.clients.sessions[session].subscriptions.len() < limits.subscriptions_per_session
+            && self.routing.trie.len() < limits.subscriptions
+            && self.pressure(0) < Pressure::Keep
+            && self.persistence.has_room_for(session)
     }
 
     fn unsubscribe_all(
