@@ -85,7 +85,7 @@ impl Broker {
         auth: &Auth<'_>,
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
-        let Some(authentication) = self.connections[id].authentication_mut() else {
+        let Some(authentication) = self.connections[id].authentication() else {
             return Err(Fault::protocol_error("AUTH without an Authentication Method"));
         };
         // [MQTT-4.12.0-3]
@@ -96,7 +96,7 @@ impl Broker {
         }
         check_method(authentication, auth)?;
         let data = auth.properties.authentication_data().unwrap_or_default();
-        let Some(progress) = authentication.go_on(data, self.clock.now) else {
+        let Some(progress) = self.go_on_authenticating(id, data) else {
             return Err(Fault::protocol_error("AUTH after the end of the authentication"));
         };
         self.proceed(id, progress, decisions)
@@ -178,16 +178,7 @@ impl Broker {
         session: SessionId,
         auth: &Auth<'_>,
     ) -> Result<(), Fault> {
-        let connection = &mut self.connections[id];
-        let client = Client {
-            connection: Some(id),
-            peer: Some(connection.peer()),
-            listener: connection.listener,
-            client_identifier: &self.clients.sessions[session].client_identifier,
-            user_name: self.clients.sessions[session].user_name.as_deref(),
-            certificate: None,
-        };
-        let Some(authentication) = connection.authentication_mut() else {
+        let Some(authentication) = self.connections[id].authentication() else {
             // [MQTT-4.12.0-7]
             return Err(Fault::protocol_error("AUTH without an Authentication Method"));
         };
@@ -196,15 +187,10 @@ impl Broker {
         let progress = match (authentication.stage(), auth.reason_code) {
             // [MQTT-4.12.1-1]
             (AuthenticationStage::Passed { .. }, ReasonCode::ReAuthenticate) => {
-                let Some(mut exchange) = self.permission.access.begin(&client, &authentication.method) else {
-                    let what = "the Authentication Method is no longer supported";
-                    return Err(Fault::new(ReasonCode::NotAuthorized, what));
-                };
-                let progress = exchange.go_on(data, self.clock.now);
-                authentication.set_stage(AuthenticationStage::Challenged(exchange));
-                Some(progress)
+                self.begin_again(id, session)?;
+                self.go_on_authenticating(id, data)
             }
-            (_, ReasonCode::ContinueAuthentication) => authentication.go_on(data, self.clock.now),
+            (_, ReasonCode::ContinueAuthentication) => self.go_on_authenticating(id, data),
             _ => None,
         };
         let Some(progress) = progress else {
@@ -218,6 +204,32 @@ impl Broker {
                 Err(Fault::new(reason, format!("re-authentication failed: {what}")))
             }
         }
+    }
+
+    /// Passes data to the exchange of a connection; `None` if none is in progress.
+    fn go_on_authenticating(&mut self, id: ConnectionId, data: &[u8]) -> Option<Progress> {
+        self.connections[id].authentication_mut()?.go_on(data, self.clock.now)
+    }
+
+    /// Begins another exchange with a connected client, by the same method.
+    fn begin_again(&mut self, id: ConnectionId, session: SessionId) -> Result<(), Fault> {
+        let connection = &mut self.connections[id];
+        let client = Client {
+            connection: Some(id),
+            peer: Some(connection.peer()),
+            listener: connection.listener,
+            client_identifier: &self.clients.sessions[session].client_identifier,
+            user_name: self.clients.sessions[session].user_name.as_deref(),
+            certificate: None,
+        };
+        if let Some(authentication) = connection.authentication_mut() {
+            let Some(exchange) = self.permission.access.begin(&client, &authentication.method) else {
+                let what = "the Authentication Method is no longer supported";
+                return Err(Fault::new(ReasonCode::NotAuthorized, what));
+            };
+            authentication.set_stage(AuthenticationStage::Challenged(exchange));
+        }
+        Ok(())
     }
 
     /// A client has authenticated once more, which it may only do as the same user.
@@ -234,14 +246,18 @@ impl Broker {
             return Err(Fault::new(ReasonCode::NotAuthorized, what));
         }
         info!(target: "notice", "Client {} re-authenticated.", Escaped(&state.client_identifier));
-        // Its rights may be others now.
-        let looked_at = self.routing.match_cache.verdicts.forget(id);
-        self.turn.take(looked_at / steps::COPIED_PER_STEP);
+        self.forget_verdicts(id);
         self.send_auth(id, ReasonCode::Success, data)?;
         if let Some(authentication) = self.connections[id].authentication_mut() {
             authentication.set_stage(AuthenticationStage::Passed { user_name, data: Vec::new() });
         }
         Ok(())
+    }
+
+    /// Forgets what the access control has said about messages of a client whose rights may have changed.
+    fn forget_verdicts(&mut self, id: ConnectionId) {
+        let looked_at = self.routing.match_cache.verdicts.forget(id);
+        self.turn.take(looked_at / steps::COPIED_PER_STEP);
     }
 
     /// Sends AUTH with the method that the client has chosen [MQTT-4.12.0-5].

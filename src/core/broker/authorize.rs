@@ -207,23 +207,23 @@ impl Broker {
         self.permission.replace(access);
         self.ask_about_filters_anew();
         self.routing.match_cache = MatchCache::default();
-        let waiting: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
-        for id in waiting {
-            self.ask_anew(id);
-        }
+        self.ask_about_parked_anew();
         let sessions: Vec<SessionId> = self.clients.sessions.iter().map(|(id, _)| id).collect();
         for id in sessions {
             self.ask_whether_to_stay(id);
         }
     }
 
-    /// Asks the new access control all questions about a packet that waits for a decision of the former one.
-    fn ask_anew(&mut self, id: ConnectionId) {
-        if let Some(parked) = &mut self.connections[id].parked {
-            parked.verdicts.clear();
-            if parked.is_waiting {
-                parked.is_waiting = false;
-                self.effects.push_back(Effect::Resume(id));
+    /// Asks the new access control all questions about packets that wait for decisions of the former one.
+    fn ask_about_parked_anew(&mut self) {
+        let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in connections {
+            if let Some(parked) = &mut self.connections[id].parked {
+                parked.verdicts.clear();
+                if parked.is_waiting {
+                    parked.is_waiting = false;
+                    self.effects.push_back(Effect::Resume(id));
+                }
             }
         }
     }

@@ -119,6 +119,7 @@ impl Broker {
         let former = self.former(claim, connect, id);
         let (session, is_present) = self.take_session(id, &claim.client_identifier, connect);
         self.apply(id, session, claim, connect);
+        self.serve(id, session);
         self.persist_connected(id, session, former);
         info!(target: "connection",
             "New client connected from {} as {} (p{}, c{}, k{}{}).",
@@ -341,7 +342,7 @@ impl Broker {
         (session, false)
     }
 
-    /// Copies from the CONNECT what concerns the session, and lets the connection serve the session.
+    /// Copies from the CONNECT what concerns the session.
     fn apply(&mut self, id: ConnectionId, session_id: SessionId, claim: &Claim<'_>, connect: &Connect<'_>) {
         self.identify(id, session_id, claim);
         let session = &mut self.clients.sessions[session_id];
@@ -357,8 +358,13 @@ impl Broker {
         session.resume(window);
         let latest = self.retention.retained.latest();
         session.outgoing.iter_mut().for_each(|outgoing| outgoing.retained_sends.resume(latest));
+    }
+
+    /// Lets a connection serve its session from now on.
+    fn serve(&mut self, id: ConnectionId, session_id: SessionId) {
         self.clients.connected += 1;
-        let queues = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
+        let outgoing = self.clients.sessions[session_id].outgoing.as_ref();
+        let queues = outgoing.is_some_and(|outgoing| outgoing.holds_at_most_once());
         let connection = &mut self.connections[id];
         connection.state = State::Serving(session_id);
         self.output.sender.queue_at_most_once(connection, queues);

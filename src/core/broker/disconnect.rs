@@ -118,21 +118,9 @@ impl Broker {
                 info!(target: "connection", "Client {client} [{peer}] disconnected: {}.", Escaped(why))
             }
         }
-        let lifetime = match session.expiry_interval {
-            EXPIRY_NEVER => None,
-            seconds => Some(Duration::from_seconds(u64::from(seconds))),
-        };
-        self.clients.connected -= 1;
         self.output.sender.queue_at_most_once(&mut self.connections[id], false);
-        session.presence =
-            Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.clock.now + span) };
-        if why.is_none() {
-            session.will = None;
-        }
-        if let Some(will) = &mut session.will {
-            will.due = self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
-        }
-        session.shrink();
+        self.clients.connected -= 1;
+        self.begin_absence(session_id, why);
         self.notify_groups(session_id);
         if self.clients.sessions[session_id].expiry_interval == 0 {
             self.end_session(session_id);
@@ -143,13 +131,30 @@ impl Broker {
         self.wait_for_return(session_id);
     }
 
+    /// Notes in a session that its client has gone, and when the session ends and its Will is due.
+    fn begin_absence(&mut self, session_id: SessionId, why: Option<&str>) {
+        let session = &mut self.clients.sessions[session_id];
+        let lifetime = match session.expiry_interval {
+            EXPIRY_NEVER => None,
+            seconds => Some(Duration::from_seconds(u64::from(seconds))),
+        };
+        session.presence =
+            Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.clock.now + span) };
+        if why.is_none() {
+            session.will = None;
+        }
+        if let Some(will) = &mut session.will {
+            will.due = self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
+        }
+        session.shrink();
+    }
+
     /// Does what is due for a session without a connection, and sets the timer for what is due next.
     pub(super) fn wait_for_return(&mut self, session_id: SessionId) {
         let session = &mut self.clients.sessions[session_id];
         let Presence::Away { ends } = session.presence else { return };
         if ends <= self.clock.now {
-            self.output.statistics.sessions_expired += 1;
-            self.end_session(session_id);
+            self.expire_session(session_id);
             return;
         }
         let due = session.will.as_ref().map_or(Time::NEVER, |will| will.due);
@@ -163,6 +168,11 @@ impl Broker {
             let timer = self.clock.wheel.arm(due, Timer::Session(session_id));
             self.clients.sessions[session_id].timer = Some(timer);
         }
+    }
+
+    fn expire_session(&mut self, session_id: SessionId) {
+        self.output.statistics.sessions_expired += 1;
+        self.end_session(session_id);
     }
 
     /// Publishes the Will of a session, if there is one and its client may still publish it. Returns false if the Will

@@ -384,14 +384,18 @@ impl Broker {
         if let State::Serving(session) = state {
             self.detach(id, session, Some(why));
         }
+        self.remove_connection(id);
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.forget(id);
+        }
+    }
+
+    fn remove_connection(&mut self, id: ConnectionId) {
         let Some(mut connection) = self.connections.remove(id) else { return };
         if let Some(timer) = connection.timer.take() {
             self.clock.wheel.cancel(timer);
         }
         connection.outbox.clear(&mut self.output.sender.dirty);
-        if let Some(journal) = &mut self.persistence.journal {
-            journal.forget(id);
-        }
     }
 }
 
