@@ -246,8 +246,7 @@ impl Broker {
     /// Forgets what a session's client may receive, so that it is asked again. Queued messages are checked when they
     /// are sent.
     pub(super) fn judge_anew(&mut self, id: SessionId) {
-        self.clients.sessions[id].reading =
-            if self.permission.is_open { Reading::Free } else { Reading::Unknown };
+        self.clients.sessions[id].reading = self.permission.first_reading();
     }
 
     /// Ends the connection of a client that may not stay, and its session if its user no longer exists.

@@ -1,6 +1,7 @@
 //! The access control, and what it grants to all clients.
 
 use crate::core::access::AccessControl;
+use crate::core::session::Reading;
 
 pub(super) struct Permission {
     pub(super) access: Box<dyn AccessControl>,
@@ -23,6 +24,11 @@ impl Permission {
             access,
             replaced: 0,
         }
+    }
+
+    /// What is known of the right of a client to receive messages before the access control is asked.
+    pub(super) const fn first_reading(&self) -> Reading {
+        if self.is_open { Reading::Free } else { Reading::Unknown }
     }
 
     /// Replaces the access control from now on.

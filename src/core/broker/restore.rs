@@ -6,22 +6,19 @@ use log::warn;
 
 use super::Broker;
 use super::copies::queued;
-use super::records::stored_bytes;
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
-    StoredSession, StoredSubscription, StoredWill, Urgency,
+    StoredSession, StoredSubscription, Urgency,
 };
-use crate::core::message::{Message, Portable, Spares};
+use crate::core::message::{Message, Portable};
 use crate::core::retained::Stamp;
-use crate::core::session::{
-    EXPIRY_NEVER, Incoming, Outgoing, Presence, Reading, Session, Stage, Subscriptions, Will,
-};
+use crate::core::session::{EXPIRY_NEVER, Incoming, Outgoing, Presence, Session, Stage, Subscriptions, Will};
 use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
-use crate::protocol::codec::QoS;
+use crate::protocol::codec::{PacketIdentifier, QoS};
 use crate::protocol::topic::TopicFilter;
 
 impl Broker {
@@ -89,40 +86,20 @@ impl Broker {
 
     fn restore_session(&mut self, stored: &StoredSession) {
         let first = self.clients.draw_packet_identifier();
-        let Some(journal) = &mut self.persistence.journal else { return };
-        if self.clients.directory.find(&stored.client_identifier, &self.clients.sessions).is_some() {
+        if self.clients.find(&stored.client_identifier).is_some() {
             return;
         }
-        let lifetime = match stored.expiry_interval {
-            EXPIRY_NEVER => None,
-            seconds => Some(Duration::from_seconds(u64::from(seconds))),
-        };
-        let (ends, sent_until) = match stored.presence {
-            StoredPresence::Connected => {
-                (lifetime.map_or(Time::NEVER, |span| self.clock.now + span), Some(MessageNumber::LAST))
-            }
-            StoredPresence::Away { ends, sent_until } => (ends, sent_until),
-        };
-        // A client that was connected may have been sent messages with Packet Identifiers that were not persisted: they
-        // go with the next batch, and nothing waits for that. Such messages, if they are not lost, are sent again with
-        // other identifiers. So after the identifiers that are known to be in flight, as many as may have been in use
-        // are skipped until the client has answered those in flight. If none is known, the first identifier is random,
-        // so that an identifier in use is hit at most by chance.
-        let left_out =
-            if stored.presence == StoredPresence::Connected { self.options.limits.in_flight } else { 0 };
-        let (now, spares) = (self.clock.now, &mut self.output.sender.spares);
-        let will = stored.will.as_ref().map(|will| restored_will(will, lifetime, now, spares));
-        let mut outgoing = Box::new(Outgoing::default());
-        outgoing.begin_at(first);
-        outgoing.leave_out(left_out);
-        outgoing.sent_until = sent_until.min(journal.messages.last());
+        let presence = self.restored_presence(stored);
+        let will = self.restored_will(stored);
+        let outgoing = self.restored_outgoing(stored, first);
+        let Some(journal) = &mut self.persistence.journal else { return };
         let id = self.clients.sessions.insert_with(|_| Session {
             client_identifier: stored.client_identifier.as_str().into(),
             user_name: stored.user_name.as_deref().map(Into::into),
             is_proved: stored.is_proved,
             listener: stored.listener,
-            reading: if self.permission.is_open { Reading::Free } else { Reading::Unknown },
-            presence: Presence::Away { ends },
+            reading: self.permission.first_reading(),
+            presence,
             expiry_interval: stored.expiry_interval,
             subscriptions: Subscriptions::default(),
             outgoing: Some(outgoing),
@@ -137,8 +114,55 @@ impl Broker {
         journal.adopt(id, stored.number);
         if stored.presence == StoredPresence::Connected {
             // Or each crash would begin the Session Expiry Interval again.
-            journal.change(id, stored_bytes(&self.clients.sessions[id]), Urgency::Lazy, self.clock.now);
+            self.persist_session(id, Urgency::Lazy);
         }
+    }
+
+    /// The presence of a restored session. If its client was connected until the end of the earlier run, its Session
+    /// Expiry Interval begins now.
+    fn restored_presence(&self, stored: &StoredSession) -> Presence {
+        let ends = match stored.presence {
+            StoredPresence::Connected => {
+                lifetime_of(stored).map_or(Time::NEVER, |span| self.clock.now + span)
+            }
+            StoredPresence::Away { ends, .. } => ends,
+        };
+        Presence::Away { ends }
+    }
+
+    /// The deliveries of a restored session, which begin with this Packet Identifier.
+    fn restored_outgoing(&self, stored: &StoredSession, first: PacketIdentifier) -> Box<Outgoing> {
+        let (is_connected, sent_until) = match stored.presence {
+            StoredPresence::Connected => (true, Some(MessageNumber::LAST)),
+            StoredPresence::Away { sent_until, .. } => (false, sent_until),
+        };
+        // A client that was connected may have been sent messages with Packet Identifiers that were not persisted: they
+        // go with the next batch, and nothing waits for that. Such messages, if they are not lost, are sent again with
+        // other identifiers. So after the identifiers that are known to be in flight, as many as may have been in use
+        // are skipped until the client has answered those in flight. If none is known, the first identifier is random,
+        // so that an identifier in use is hit at most by chance.
+        let left_out = if is_connected { self.options.limits.in_flight } else { 0 };
+        let mut outgoing = Box::new(Outgoing::default());
+        outgoing.begin_at(first);
+        outgoing.leave_out(left_out);
+        if let Some(journal) = &self.persistence.journal {
+            outgoing.sent_until = sent_until.min(journal.messages.last());
+        }
+        outgoing
+    }
+
+    /// The Will of a restored session. If its client was connected until the end of the earlier run, its delay begins
+    /// now.
+    fn restored_will(&mut self, stored: &StoredSession) -> Option<Box<Will>> {
+        let will = stored.will.as_ref()?;
+        let due = match will.due {
+            Time::NEVER => {
+                self.clock.now + lifetime_of(stored).map_or(will.delay, |span| will.delay.min(span))
+            }
+            due => due,
+        };
+        let message = will.message.message(&mut self.output.sender.spares);
+        Some(Box::new(Will { message, delay: will.delay, due }))
     }
 
     fn restore_subscription(&mut self, number: SessionNumber, stored: &StoredSubscription) {
@@ -252,16 +276,10 @@ impl Broker {
     }
 }
 
-/// Restores a stored Will. If its client was connected until the end of the earlier run, its delay begins now.
-fn restored_will(
-    stored: &StoredWill,
-    lifetime: Option<Duration>,
-    now: Time,
-    spares: &mut Spares,
-) -> Box<Will> {
-    let due = match stored.due {
-        Time::NEVER => now + lifetime.map_or(stored.delay, |span| stored.delay.min(span)),
-        due => due,
-    };
-    Box::new(Will { message: stored.message.message(spares), delay: stored.delay, due })
+/// How long a session outlives its connection; `None` if it never ends.
+fn lifetime_of(stored: &StoredSession) -> Option<Duration> {
+    match stored.expiry_interval {
+        EXPIRY_NEVER => None,
+        seconds => Some(Duration::from_seconds(u64::from(seconds))),
+    }
 }
