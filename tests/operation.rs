@@ -287,7 +287,7 @@ fn a_log_that_is_not_read_blocks_no_client() {
 
 /// A late reader gets the lines for which there was room, and is told about the others.
 #[test]
-fn a_log_that_is_read_late_says_how_many_lines_are_missing() {
+fn a_log_that_is_read_late_reports_how_many_lines_are_missing() {
     let configuration = "user root\nlog_dest stderr\nlog_dest file @/fifo\nlog_type all\n";
     let broker = Broker::start("late", configuration, |command| {
         log_by_standard_error("late", command);

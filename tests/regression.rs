@@ -13,7 +13,7 @@ mod wire;
 mod world;
 
 /// Nothing is persisted here.
-const KEEPS: bool = false;
+const IS_PERSISTENT: bool = false;
 
 use brooklet::base::peer::Peer;
 use brooklet::base::time::Time;
@@ -110,7 +110,7 @@ fn a_second_connect_of_an_unknown_version_is_a_protocol_error() {
 /// It was delivered and yet refused, so that a client that sent it again delivered it twice. A message whose publisher
 /// cannot be told of a refusal is not refused: it reaches the connected clients and is not persisted.
 #[test]
-fn a_message_that_cannot_be_retained_reaches_no_one_if_its_publisher_can_be_told() {
+fn a_message_that_cannot_be_retained_reaches_no_one_if_its_publisher_gets_an_answer() {
     for (level, qos, is_refused) in
         [(V5, 1, true), (V5, 2, true), (V5, 0, false), (V311, 1, false), (V311, 2, false)]
     {

@@ -105,7 +105,7 @@ fn every_port_given_is_served() {
 }
 
 #[test]
-fn signals_end_it_with_0_and_clients_are_told() {
+fn signals_end_it_with_0_after_it_has_disconnected_its_clients() {
     for signal in ["TERM", "INT"] {
         in_both_versions(async |version| {
             let server = Server::start(&[]);
@@ -198,7 +198,7 @@ fn the_log_has_clients_that_connect_and_disconnect() {
 }
 
 #[test]
-fn the_log_tells_how_a_connection_ended() {
+fn the_log_reports_how_a_connection_ended() {
     run(async {
         let server = Server::start(&[]);
         let connect_v5 = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03bad";

@@ -98,7 +98,7 @@ fn a_retained_message_is_set_replaced_and_cleared() {
         let mut publisher = Client::connect(&server, version, "publisher").await;
         let mut early = Client::connect(&server, version, "early").await;
         early.subscribe("state/#", QoS::AtLeastOnce).await;
-        for (payload, kept) in [("on", vec!["on"]), ("off", vec!["off"]), ("", vec![])] {
+        for (payload, retained) in [("on", vec!["on"]), ("off", vec!["off"]), ("", vec![])] {
             publisher.publish("state/lamp", QoS::AtLeastOnce, true, payload).await;
             let live = early.receive().await;
             assert_eq!((live.payload.as_slice(), live.retain), (payload.as_bytes(), false));
@@ -109,7 +109,7 @@ fn a_retained_message_is_set_replaced_and_cleared() {
             let found = late.receive_until("state/end").await;
             assert!(found.iter().all(|message| message.retain && message.topic == "state/lamp"));
             let payloads: Vec<_> = found.iter().map(|message| message.payload.as_slice()).collect();
-            assert_eq!(payloads, kept.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
+            assert_eq!(payloads, retained.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
             assert!(early.receive_until("state/end").await.is_empty());
             late.disconnect().await;
         }

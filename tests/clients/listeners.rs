@@ -158,7 +158,7 @@ fn a_changed_mount_point_does_not_affect_connected_clients() {
 }
 
 #[test]
-fn a_listener_that_has_moved_keeps_its_mount_point_when_earlier_clients_have_left() {
+fn a_moved_listener_still_has_its_mount_point_when_earlier_clients_have_left() {
     let place = Place::new("moved");
     let (one, other) = (free_port(), free_port());
     let listener = |port| format!("listener {port} 127.0.0.1\nlistener_name l\nmount_point m/\n");

@@ -32,7 +32,7 @@ fn rows() -> BTreeMap<String, Row> {
 }
 
 #[test]
-fn the_readme_says_of_every_keyword_its_default_and_where_it_stands() {
+fn the_readme_lists_every_keyword_with_its_default_and_place() {
     let mut rows = rows();
     let mut wrong = Vec::new();
     for keyword in keywords() {

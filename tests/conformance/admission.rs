@@ -86,7 +86,7 @@ fn a_decision_may_take_longer_than_the_client_has_for_its_connect() {
 }
 
 #[test]
-fn a_client_that_has_waited_for_a_minute_is_told_that_the_server_is_busy() {
+fn a_client_that_has_waited_for_a_minute_is_refused_as_server_busy() {
     for (level, code) in [(V31, 3), (V311, 3), (V5, 0x89)] {
         let (mut world, thinker) = world();
         let peer = asking(&mut world, &Connect::new(level, "a"));
@@ -102,7 +102,7 @@ fn a_client_that_has_waited_for_a_minute_is_told_that_the_server_is_busy() {
 }
 
 #[test]
-fn a_refusal_for_want_of_room_says_so() {
+fn a_refusal_for_lack_of_room_has_that_reason() {
     for (reason, text) in [
         (ReasonCode::ServerBusy, "server busy"),
         (ReasonCode::ConnectionRateExceeded, "too many wrong passwords came from its address"),

@@ -38,15 +38,15 @@ fn a_broker_at_its_budget_does_not_press_on_another_of_its_thread() {
         assert!(!world.broker.is_under_pressure() && world.broker.has_room_for_handshake());
     }
     let publisher = client(&mut full, "publisher");
-    let kept = |number: u16| {
+    let retained = |number: u16| {
         Publish::new(V5, &format!("kept/{number}"), &[b'k'; 10_000]).retain().qos(1, number + 1).bytes()
     };
-    (0..40).for_each(|number| full.send(publisher, kept(number)));
+    (0..40).for_each(|number| full.send(publisher, retained(number)));
     assert!(full.broker.is_under_pressure() && full.broker.held() > BUDGET * 3 / 4);
     assert!(!other.broker.is_under_pressure() && other.broker.held() < BUDGET / 4);
     // It takes what the other has no room for.
     let publisher = client(&mut other, "publisher");
-    (0..20).for_each(|number| other.send(publisher, kept(number)));
+    (0..20).for_each(|number| other.send(publisher, retained(number)));
     assert_eq!((other.broker.census().retained, other.broker.statistics().refused), (20, 0));
     assert!(full.broker.census().retained < 40 && full.broker.statistics().refused > 0);
     let held = full.broker.held();

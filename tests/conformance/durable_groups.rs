@@ -3,41 +3,41 @@
 
 use brooklet::core::limits::Limits;
 
-use crate::durability::Kept;
+use crate::durability::DurableWorld;
 use crate::wire::*;
 use crate::world::{Peer, World};
 
 const FILTER: &str = "$share/g/t";
 
 /// A member whose session outlives its connection by this many seconds.
-fn join(kept: &mut Kept, name: &str, qos: u8, expiry: u32) -> Peer {
-    let peer = kept.world.open();
-    kept.world.send(peer, Connect::new(V5, name).resume().expiry(expiry).bytes());
-    kept.world.send(peer, subscribe(V5, 1, &[], &[(FILTER, qos)]));
-    kept.commit();
-    assert_eq!(kept.world.take(peer).len(), 2, "CONNACK and SUBACK");
+fn join(durable: &mut DurableWorld, name: &str, qos: u8, expiry: u32) -> Peer {
+    let peer = durable.world.open();
+    durable.world.send(peer, Connect::new(V5, name).resume().expiry(expiry).bytes());
+    durable.world.send(peer, subscribe(V5, 1, &[], &[(FILTER, qos)]));
+    durable.commit();
+    assert_eq!(durable.world.take(peer).len(), 2, "CONNACK and SUBACK");
     peer
 }
 
 /// The same, but the member disconnects.
-fn leave(kept: &mut Kept, name: &str, qos: u8, expiry: u32) {
-    let peer = join(kept, name, qos, expiry);
-    kept.world.cut(peer);
-    kept.commit();
+fn leave(durable: &mut DurableWorld, name: &str, qos: u8, expiry: u32) {
+    let peer = join(durable, name, qos, expiry);
+    durable.world.cut(peer);
+    durable.commit();
 }
 
 /// A client connects with Clean Start, so its former session ends.
-fn begin_anew(kept: &mut Kept, name: &str) {
-    let peer = kept.world.open();
-    kept.world.send(peer, Connect::new(V5, name).bytes());
+fn begin_anew(durable: &mut DurableWorld, name: &str) {
+    let peer = durable.world.open();
+    durable.world.send(peer, Connect::new(V5, name).bytes());
 }
 
 /// The payloads that a client gets when it returns.
-fn found(kept: &mut Kept, name: &str) -> Vec<Vec<u8>> {
-    let peer = kept.come_back(name, false);
-    kept.read();
-    kept.commit();
-    let packets = kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
+fn found(durable: &mut DurableWorld, name: &str) -> Vec<Vec<u8>> {
+    let peer = durable.come_back(name, false);
+    durable.read();
+    durable.commit();
+    let packets = durable.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3);
     let mut payloads: Vec<Vec<u8>> = packets.map(|packet| received(V5, &packet).payload).collect();
     payloads.sort();
     payloads
@@ -45,52 +45,52 @@ fn found(kept: &mut Kept, name: &str) -> Vec<Vec<u8>> {
 
 /// Another member `b` joins and disconnects, the session of `a` ends, and the broker crashes this many batches later.
 /// Returns what `b` gets once the next broker has had time to pass on what is left.
-fn found_after_crash(mut kept: Kept, qos: u8, batches: usize) -> Vec<Vec<u8>> {
-    leave(&mut kept, "b", qos, 1_000);
-    begin_anew(&mut kept, "a");
-    (0..batches).for_each(|_| kept.commit());
-    let mut kept = kept.crash();
+fn found_after_crash(mut durable: DurableWorld, qos: u8, batches: usize) -> Vec<Vec<u8>> {
+    leave(&mut durable, "b", qos, 1_000);
+    begin_anew(&mut durable, "a");
+    (0..batches).for_each(|_| durable.commit());
+    let mut durable = durable.crash();
     for _ in 0..4 {
-        kept.read();
-        kept.world.pass_seconds(1);
-        kept.commit();
+        durable.read();
+        durable.world.pass_seconds(1);
+        durable.commit();
     }
-    assert!(kept.store.former.is_empty(), "nothing is left to pass on");
-    found(&mut kept, "b")
+    assert!(durable.store.former.is_empty(), "nothing is left to pass on");
+    found(&mut durable, "b")
 }
 
 #[test]
 fn stored_messages_of_a_member_go_to_another_when_its_session_ends() {
-    let mut kept = Kept::new();
-    leave(&mut kept, "a", 1, 1_000);
-    kept.publish(&[b"1", b"2", b"3"]);
-    leave(&mut kept, "b", 1, 1_000);
-    begin_anew(&mut kept, "a");
-    (0..3).for_each(|_| kept.commit());
-    assert_eq!(kept.store.messages.len(), 3, "each is kept for one");
-    assert_eq!(found(&mut kept, "b"), [b"1", b"2", b"3"]);
+    let mut durable = DurableWorld::new();
+    leave(&mut durable, "a", 1, 1_000);
+    durable.publish(&[b"1", b"2", b"3"]);
+    leave(&mut durable, "b", 1, 1_000);
+    begin_anew(&mut durable, "a");
+    (0..3).for_each(|_| durable.commit());
+    assert_eq!(durable.store.messages.len(), 3, "each is kept for one");
+    assert_eq!(found(&mut durable, "b"), [b"1", b"2", b"3"]);
 }
 
 #[test]
 fn more_than_one_page_goes_to_another() {
-    let mut kept = Kept::with(Limits { steps_per_turn: 64, ..Limits::default() });
-    leave(&mut kept, "a", 1, 1_000);
+    let mut durable = DurableWorld::with(Limits { steps_per_turn: 64, ..Limits::default() });
+    leave(&mut durable, "a", 1, 1_000);
     let payloads: Vec<Vec<u8>> = (0..200_u8).map(|number| vec![number]).collect();
-    kept.publish(&payloads.iter().map(|payload| &**payload).collect::<Vec<_>>());
-    leave(&mut kept, "b", 1, 1_000);
-    begin_anew(&mut kept, "a");
-    (0..20).for_each(|_| kept.commit());
-    assert!(kept.store.former.is_empty() && kept.store.messages.len() == 200);
-    assert_eq!(found(&mut kept, "b"), payloads);
+    durable.publish(&payloads.iter().map(|payload| &**payload).collect::<Vec<_>>());
+    leave(&mut durable, "b", 1, 1_000);
+    begin_anew(&mut durable, "a");
+    (0..20).for_each(|_| durable.commit());
+    assert!(durable.store.former.is_empty() && durable.store.messages.len() == 200);
+    assert_eq!(found(&mut durable, "b"), payloads);
 }
 
 #[test]
 fn no_crash_loses_messages_that_move_from_an_ended_session() {
     for batches in 0..5 {
-        let mut kept = Kept::new();
-        leave(&mut kept, "a", 1, 1_000);
-        kept.publish(&[b"1", b"2", b"3"]);
-        let mut found = found_after_crash(kept, 1, batches);
+        let mut durable = DurableWorld::new();
+        leave(&mut durable, "a", 1, 1_000);
+        durable.publish(&[b"1", b"2", b"3"]);
+        let mut found = found_after_crash(durable, 1, batches);
         if batches == 0 {
             assert_eq!(found, <[Vec<u8>; 0]>::default(), "the session has not ended");
             continue;
@@ -103,54 +103,54 @@ fn no_crash_loses_messages_that_move_from_an_ended_session() {
 
 #[test]
 fn unacknowledged_messages_go_to_another_member_after_a_restart() {
-    let mut kept = Kept::new();
-    let a = join(&mut kept, "a", 1, 2);
-    kept.publish(&[b"1", b"2"]);
-    assert_eq!(kept.payloads(a).len(), 2);
-    leave(&mut kept, "b", 1, 1_000);
-    let mut kept = kept.crash();
-    kept.world.pass_seconds(3);
+    let mut durable = DurableWorld::new();
+    let a = join(&mut durable, "a", 1, 2);
+    durable.publish(&[b"1", b"2"]);
+    assert_eq!(durable.payloads(a).len(), 2);
+    leave(&mut durable, "b", 1, 1_000);
+    let mut durable = durable.crash();
+    durable.world.pass_seconds(3);
     for _ in 0..3 {
-        kept.commit();
-        kept.world.pass_seconds(1);
+        durable.commit();
+        durable.world.pass_seconds(1);
     }
-    assert_eq!(found(&mut kept, "b"), [b"1", b"2"]);
+    assert_eq!(found(&mut durable, "b"), [b"1", b"2"]);
 }
 
 /// [MQTT-4.8.2-5]
 #[test]
 fn a_qos_2_delivery_that_has_begun_is_no_other_members_after_a_crash() {
     for batches in 1..4 {
-        let mut kept = Kept::new();
-        let a = join(&mut kept, "a", 2, 1_000);
-        let publisher = kept.world.connect(Connect::new(V5, "p").bytes());
-        kept.world.send(publisher, Publish::new(V5, "t", b"begun").qos(2, 1).bytes());
-        kept.commit();
-        assert_eq!(kept.payloads(a), [b"begun"]);
-        kept.world.cut(a);
-        kept.world.send(publisher, Publish::new(V5, "t", b"waits").qos(2, 2).bytes());
-        kept.commit();
-        assert_eq!(found_after_crash(kept, 2, batches), [b"waits"], "after {batches} batches");
+        let mut durable = DurableWorld::new();
+        let a = join(&mut durable, "a", 2, 1_000);
+        let publisher = durable.world.connect(Connect::new(V5, "p").bytes());
+        durable.world.send(publisher, Publish::new(V5, "t", b"begun").qos(2, 1).bytes());
+        durable.commit();
+        assert_eq!(durable.payloads(a), [b"begun"]);
+        durable.world.cut(a);
+        durable.world.send(publisher, Publish::new(V5, "t", b"waits").qos(2, 2).bytes());
+        durable.commit();
+        assert_eq!(found_after_crash(durable, 2, batches), [b"waits"], "after {batches} batches");
     }
 }
 
 #[test]
 fn stored_messages_go_to_a_connected_member_when_a_connection_is_lost() {
-    let mut kept = Kept::new();
-    leave(&mut kept, "a", 1, 1_000);
+    let mut durable = DurableWorld::new();
+    leave(&mut durable, "a", 1, 1_000);
     let payloads: Vec<Vec<u8>> = (0..200_u8).map(|number| vec![number]).collect();
-    kept.publish(&payloads.iter().map(|payload| &**payload).collect::<Vec<_>>());
+    durable.publish(&payloads.iter().map(|payload| &**payload).collect::<Vec<_>>());
     // It takes one message at a time, so most of them are not even read.
-    let a = kept.world.open();
+    let a = durable.world.open();
     let receive_maximum = [0x21, 0, 1];
     let connect = Connect::new(V5, "a").resume().expiry(1_000).property(&receive_maximum);
-    kept.world.send(a, connect.bytes());
-    kept.commit();
-    assert_eq!(kept.payloads(a), payloads[..1]);
-    let b = join(&mut kept, "b", 1, 1_000);
-    kept.world.cut(a);
-    (0..10).for_each(|_| kept.commit());
-    let mut found = kept.payloads(b);
+    durable.world.send(a, connect.bytes());
+    durable.commit();
+    assert_eq!(durable.payloads(a), payloads[..1]);
+    let b = join(&mut durable, "b", 1, 1_000);
+    durable.world.cut(a);
+    (0..10).for_each(|_| durable.commit());
+    let mut found = durable.payloads(b);
     found.sort();
     assert_eq!(found, payloads[1..], "all but the one that was sent and not answered");
 }
@@ -161,36 +161,36 @@ fn small_queues() -> Limits {
 }
 
 /// A member that takes one message at a time and answers none: after five it has room for no more.
-fn join_slow(kept: &mut Kept, name: &str, expiry: u32) -> Peer {
-    let peer = kept.world.open();
+fn join_slow(durable: &mut DurableWorld, name: &str, expiry: u32) -> Peer {
+    let peer = durable.world.open();
     let connect = Connect::new(V5, name).resume().expiry(expiry).property(&[0x21, 0, 1]);
-    kept.world.send(peer, connect.bytes());
-    kept.world.send(peer, subscribe(V5, 1, &[], &[(FILTER, 1)]));
-    kept.commit();
+    durable.world.send(peer, connect.bytes());
+    durable.world.send(peer, subscribe(V5, 1, &[], &[(FILTER, 1)]));
+    durable.commit();
     peer
 }
 
 /// Publishes messages of one byte each.
-fn publish_numbers(kept: &mut Kept, numbers: std::ops::Range<u8>) {
+fn publish_numbers(durable: &mut DurableWorld, numbers: std::ops::Range<u8>) {
     let payloads: Vec<[u8; 1]> = numbers.map(|number| [number]).collect();
-    kept.publish(&payloads.iter().map(|payload| &payload[..]).collect::<Vec<_>>());
+    durable.publish(&payloads.iter().map(|payload| &payload[..]).collect::<Vec<_>>());
 }
 
 /// The clients answer everything that they are sent, until nothing has come for some seconds. Returns the payloads.
-fn drain(kept: &mut Kept, peers: &[Peer]) -> Vec<u8> {
+fn drain(durable: &mut DurableWorld, peers: &[Peer]) -> Vec<u8> {
     let (mut payloads, mut quiet) = (Vec::new(), 0);
     while quiet < 5 {
         let before = payloads.len();
         for &peer in peers {
-            for packet in kept.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3) {
+            for packet in durable.world.take(peer).into_iter().filter(|packet| packet[0] >> 4 == 3) {
                 let publish = received(V5, &packet);
                 payloads.extend(publish.payload);
-                kept.world.send(peer, acknowledge(0x40, publish.packet_identifier.expect("one of QoS 1")));
+                durable.world.send(peer, acknowledge(0x40, publish.packet_identifier.expect("one of QoS 1")));
             }
         }
         quiet = if payloads.len() > before { 0 } else { quiet + 1 };
-        kept.world.pass_seconds(1);
-        kept.commit();
+        durable.world.pass_seconds(1);
+        durable.commit();
     }
     payloads.sort_unstable();
     payloads
@@ -202,32 +202,32 @@ fn numbers(range: std::ops::Range<u8>) -> Vec<u8> {
 
 #[test]
 fn messages_without_room_elsewhere_stay_with_a_disconnected_member() {
-    let mut kept = Kept::with(small_queues());
-    let members = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
-    publish_numbers(&mut kept, 0..10);
-    kept.world.cut(members[0]);
-    kept.commit();
-    assert_eq!(kept.store.messages.len(), 10, "each is kept for one");
-    let a = kept.come_back("a", false);
-    assert_eq!(drain(&mut kept, &[a, members[1]]), numbers(0..10));
-    assert_eq!(kept.world.broker.statistics().dropped, 0);
+    let mut durable = DurableWorld::with(small_queues());
+    let members = ["a", "b"].map(|name| join_slow(&mut durable, name, 1_000));
+    publish_numbers(&mut durable, 0..10);
+    durable.world.cut(members[0]);
+    durable.commit();
+    assert_eq!(durable.store.messages.len(), 10, "each is kept for one");
+    let a = durable.come_back("a", false);
+    assert_eq!(drain(&mut durable, &[a, members[1]]), numbers(0..10));
+    assert_eq!(durable.world.broker.statistics().dropped, 0);
 }
 
 /// The same with messages of which only the numbers are in memory.
 #[test]
 fn messages_read_for_members_without_room_go_back() {
-    let mut kept = Kept::with(small_queues());
-    let b = join_slow(&mut kept, "b", 1_000);
-    publish_numbers(&mut kept, 0..5);
-    leave(&mut kept, "a", 1, 1_000);
-    publish_numbers(&mut kept, 5..9);
-    let a = kept.come_back("a", false);
-    kept.world.cut(a);
-    (0..3).for_each(|_| kept.commit());
-    assert_eq!(kept.store.messages.len(), 9, "each is kept for one");
-    let a = kept.come_back("a", false);
-    assert_eq!(drain(&mut kept, &[a, b]), numbers(0..9));
-    assert_eq!(kept.world.broker.statistics().dropped, 0);
+    let mut durable = DurableWorld::with(small_queues());
+    let b = join_slow(&mut durable, "b", 1_000);
+    publish_numbers(&mut durable, 0..5);
+    leave(&mut durable, "a", 1, 1_000);
+    publish_numbers(&mut durable, 5..9);
+    let a = durable.come_back("a", false);
+    durable.world.cut(a);
+    (0..3).for_each(|_| durable.commit());
+    assert_eq!(durable.store.messages.len(), 9, "each is kept for one");
+    let a = durable.come_back("a", false);
+    assert_eq!(drain(&mut durable, &[a, b]), numbers(0..9));
+    assert_eq!(durable.world.broker.statistics().dropped, 0);
 }
 
 /// Without a store, messages are only in memory.
@@ -254,13 +254,13 @@ fn messages_that_are_not_stored_stay_with_a_disconnected_member_as_well() {
 /// A disconnected member would lose it: messages at QoS 0 are not queued for it.
 #[test]
 fn queued_messages_do_not_move_between_disconnected_members() {
-    let mut kept = Kept::with(small_queues());
-    leave(&mut kept, "c", 0, 1_000);
-    let members = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
-    publish_numbers(&mut kept, 0..10);
-    kept.world.cut(members[0]);
-    let a = kept.come_back("a", false);
-    assert_eq!(drain(&mut kept, &[a, members[1]]), numbers(0..10));
+    let mut durable = DurableWorld::with(small_queues());
+    leave(&mut durable, "c", 0, 1_000);
+    let members = ["a", "b"].map(|name| join_slow(&mut durable, name, 1_000));
+    publish_numbers(&mut durable, 0..10);
+    durable.world.cut(members[0]);
+    let a = durable.come_back("a", false);
+    assert_eq!(drain(&mut durable, &[a, members[1]]), numbers(0..10));
 }
 
 /// Messages queued for an ended session stay in the store, also the one that was sent and not answered, and no crash
@@ -268,81 +268,81 @@ fn queued_messages_do_not_move_between_disconnected_members() {
 #[test]
 fn messages_of_an_ended_session_wait_until_a_member_has_room() {
     for crashes in [false, true] {
-        let mut kept = Kept::with(small_queues());
-        let [_, mut b] = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
-        publish_numbers(&mut kept, 0..10);
-        begin_anew(&mut kept, "a");
+        let mut durable = DurableWorld::with(small_queues());
+        let [_, mut b] = ["a", "b"].map(|name| join_slow(&mut durable, name, 1_000));
+        publish_numbers(&mut durable, 0..10);
+        begin_anew(&mut durable, "a");
         for _ in 0..5 {
-            kept.commit();
-            kept.world.pass_seconds(1);
+            durable.commit();
+            durable.world.pass_seconds(1);
         }
-        assert_eq!(kept.store.messages.len(), 10, "each is kept for one");
-        assert!(!kept.store.former.is_empty(), "the store knows whose they were");
-        assert!(!kept.world.broker.has_work(), "it waits, and does not try all the time");
+        assert_eq!(durable.store.messages.len(), 10, "each is kept for one");
+        assert!(!durable.store.former.is_empty(), "the store knows whose they were");
+        assert!(!durable.world.broker.has_work(), "it waits, and does not try all the time");
         if crashes {
-            kept = kept.crash_into(small_queues());
-            b = kept.come_back("b", false);
+            durable = durable.crash_into(small_queues());
+            b = durable.come_back("b", false);
         }
-        let mut found = drain(&mut kept, &[b]);
+        let mut found = drain(&mut durable, &[b]);
         // Messages on their way when the broker crashed come at least once.
         found.dedup();
         assert_eq!(found, numbers(0..10), "{crashes}");
-        assert!(kept.store.former.is_empty() && kept.store.messages.is_empty(), "{crashes}");
-        assert_eq!(kept.world.broker.statistics().dropped, 0);
+        assert!(durable.store.former.is_empty() && durable.store.messages.is_empty(), "{crashes}");
+        assert_eq!(durable.world.broker.statistics().dropped, 0);
     }
 }
 
 /// However many messages are queued, at most a page of them is read in vain, and nothing while memory runs out.
 #[test]
 fn messages_without_room_are_not_read_repeatedly() {
-    let mut kept = Kept::new();
-    leave(&mut kept, "a", 1, 1_000);
-    publish_numbers(&mut kept, 0..200);
-    kept.world.broker.set_limits(small_queues());
-    let b = join_slow(&mut kept, "b", 1_000);
-    publish_numbers(&mut kept, 200..205);
-    begin_anew(&mut kept, "a");
-    (0..3).for_each(|_| kept.commit());
+    let mut durable = DurableWorld::new();
+    leave(&mut durable, "a", 1, 1_000);
+    publish_numbers(&mut durable, 0..200);
+    durable.world.broker.set_limits(small_queues());
+    let b = join_slow(&mut durable, "b", 1_000);
+    publish_numbers(&mut durable, 200..205);
+    begin_anew(&mut durable, "a");
+    (0..3).for_each(|_| durable.commit());
     for _ in 0..5 {
-        kept.world.pass_seconds(1);
-        let fetches = kept.world.broker.take_fetches(kept.world.now());
+        durable.world.pass_seconds(1);
+        let fetches = durable.world.broker.take_fetches(durable.world.now());
         assert!(fetches.len() == 1 && fetches[0].messages.len() <= 64, "one page is tried: {fetches:?}");
-        kept.answer(&fetches);
-        assert!(!kept.world.broker.wants_pages(), "the next one is tried later");
+        durable.answer(&fetches);
+        assert!(!durable.world.broker.wants_pages(), "the next one is tried later");
     }
     // Nine tenths of the budget are used, and a little more.
-    let publisher = kept.world.connect(Connect::new(V5, "q").bytes());
-    kept.world.send(publisher, Publish::new(V5, "large", &[0; 1_000_000]).retain().bytes());
-    kept.commit();
-    let budget = kept.world.broker.held() * 11 / 10;
-    kept.world.broker.set_limits(Limits { memory: Some(budget), ..small_queues() });
-    kept.world.pass_seconds(1);
-    let fetches = kept.world.broker.take_fetches(kept.world.now());
+    let publisher = durable.world.connect(Connect::new(V5, "q").bytes());
+    durable.world.send(publisher, Publish::new(V5, "large", &[0; 1_000_000]).retain().bytes());
+    durable.commit();
+    let budget = durable.world.broker.held() * 11 / 10;
+    durable.world.broker.set_limits(Limits { memory: Some(budget), ..small_queues() });
+    durable.world.pass_seconds(1);
+    let fetches = durable.world.broker.take_fetches(durable.world.now());
     assert!(fetches.is_empty(), "no member would have room for them: {fetches:?}");
-    kept.world.broker.set_limits(Limits::default());
-    kept.world.pass_seconds(1);
-    assert_eq!(drain(&mut kept, &[b]), numbers(0..205));
+    durable.world.broker.set_limits(Limits::default());
+    durable.world.pass_seconds(1);
+    assert_eq!(drain(&mut durable, &[b]), numbers(0..205));
 }
 
 /// However often a client comes and goes, what is queued for it does not exceed its queue and what came back to it.
 #[test]
 fn messages_that_return_to_a_full_queue_stay_there() {
-    let mut kept = Kept::with(Limits { steps_per_turn: 64, ..small_queues() });
-    let [mut a, b] = ["a", "b"].map(|name| join_slow(&mut kept, name, 1_000));
-    publish_numbers(&mut kept, 0..10);
-    let publisher = kept.world.connect(Connect::new(V311, "q").bytes());
+    let mut durable = DurableWorld::with(Limits { steps_per_turn: 64, ..small_queues() });
+    let [mut a, b] = ["a", "b"].map(|name| join_slow(&mut durable, name, 1_000));
+    publish_numbers(&mut durable, 0..10);
+    let publisher = durable.world.connect(Connect::new(V311, "q").bytes());
     for number in 10..40 {
         // It is accepted before what leaves has come back.
-        kept.world.broker.closed(a, "cut", kept.world.now());
+        durable.world.broker.closed(a, "cut", durable.world.now());
         for more in 0..4 {
             let publish = Publish::new(V311, "t", &[number, more]).qos(1, 1);
-            kept.world.broker.received(publisher, &publish.bytes(), kept.world.now());
+            durable.world.broker.received(publisher, &publish.bytes(), durable.world.now());
         }
-        kept.world.settle();
-        (0..3).for_each(|_| kept.commit());
-        a = join_slow(&mut kept, "a", 1_000);
+        durable.world.settle();
+        (0..3).for_each(|_| durable.commit());
+        a = join_slow(&mut durable, "a", 1_000);
     }
-    assert!(kept.store.messages.len() <= 2 * 10, "{} wait", kept.store.messages.len());
-    let found = drain(&mut kept, &[a, b]);
+    assert!(durable.store.messages.len() <= 2 * 10, "{} wait", durable.store.messages.len());
+    let found = drain(&mut durable, &[a, b]);
     assert!(numbers(0..10).iter().all(|number| found.contains(number)), "{found:?}");
 }

@@ -57,5 +57,5 @@ mod chance;
 #[path = "../simulation/store.rs"]
 mod store;
 
-/// Whether everything is persisted that can be: not here, but in `tests/kept.rs`.
-const KEEPS: bool = false;
+/// Whether everything is persisted that can be: not here, but in `tests/persistent.rs`.
+const IS_PERSISTENT: bool = false;

@@ -177,7 +177,7 @@ fn level() -> impl Strategy<Value = u8> {
 
 proptest! {
     #[test]
-    fn messages_of_one_publisher_topic_and_qos_keep_their_order(
+    fn messages_of_one_publisher_topic_and_qos_are_in_order(
         level in level(),
         levels in [level(), level()],
         window in 1_u16..4,

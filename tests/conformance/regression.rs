@@ -123,7 +123,7 @@ fn a_decision_that_comes_while_the_outbox_is_full_is_not_forgotten() {
 }
 
 #[test]
-fn an_ending_connection_keeps_nothing_that_waits() {
+fn an_ending_connection_drops_queued_input() {
     let access = Hesitant(Rc::new(Cell::new(true)));
     let mut broker = Broker::new(Limits::default(), Box::new(access), 1, Time::ZERO);
     let connect = Connect::new(V311, "a").bytes();
@@ -203,11 +203,11 @@ fn a_second_clean_start_is_answered_once_the_session_is_durably_gone() {
         world.broker.durable(batches, world.now());
         world.settle();
     };
-    let kept = world.open();
-    world.send(kept, Connect::new(V311, "a").resume().bytes());
+    let persistent = world.open();
+    world.send(persistent, Connect::new(V311, "a").resume().bytes());
     commit(&mut world);
-    assert_eq!(world.take(kept).len(), 1);
-    world.cut(kept);
+    assert_eq!(world.take(persistent).len(), 1);
+    world.cut(persistent);
     // The first one leaves before its CONNACK, the second one finds no session.
     let first = world.open();
     world.send(first, Connect::new(V311, "a").bytes());

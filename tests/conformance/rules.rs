@@ -67,7 +67,7 @@ fn only_versions_of_the_listener_are_spoken_there() {
 }
 
 #[test]
-fn the_highest_qos_is_told_granted_and_enforced() {
+fn the_maximum_qos_is_announced_granted_and_enforced() {
     for (most, qos) in [(QoS::AtMostOnce, 0), (QoS::AtLeastOnce, 1)] {
         let mut world = world(|rules| rules.maximum_qos = most);
         let (packet, _) = answer(&mut world, STRICT, &Connect::new(V5, "a"));
@@ -150,7 +150,7 @@ fn the_largest_payload_is_enforced_to_the_byte() {
 }
 
 #[test]
-fn the_largest_packet_is_told_and_enforced() {
+fn the_maximum_packet_size_is_announced_and_enforced() {
     let mut world = world(|rules| rules.packet_size = 100);
     let (packet, _) = answer(&mut world, STRICT, &Connect::new(V5, "a"));
     assert_eq!(ConnAck::new(&packet).property(0x27), Some(&[0, 0, 0, 100][..]));
@@ -462,7 +462,7 @@ fn qos_is_raised_where_that_is_wanted() {
 }
 
 #[test]
-fn a_refused_client_is_told_why() {
+fn a_refused_client_gets_the_reason() {
     let mut world = world(|rules| rules.versions = [true, true, false]);
     let (packet, _) = answer(&mut world, STRICT, &Connect::new(V5, "a"));
     assert_eq!(packet[3], ReasonCode::UnsupportedProtocolVersion.value());

@@ -17,15 +17,15 @@ use crate::world::{Peer, World};
 /// A wall clock that is 3.5 seconds past a multiple of ten.
 const WALL: Duration = Duration::from_milliseconds(1_700_000_003_500);
 
-fn tell(world: &mut World, seconds: u64) {
+fn report(world: &mut World, seconds: u64) {
     let now = world.now();
     world.broker.publish_sys(Some(Duration::from_seconds(seconds)), WALL, now);
     world.settle();
 }
 
-fn told(seconds: u64) -> World {
+fn reported(seconds: u64) -> World {
     let mut world = World::new();
-    tell(&mut world, seconds);
+    report(&mut world, seconds);
     world
 }
 
@@ -36,10 +36,10 @@ fn read(world: &mut World) -> BTreeMap<String, String> {
     let packets = world.take(peer);
     world.send(peer, DISCONNECT);
     let all = packets[1..].iter().map(|packet| received(V5, packet));
-    all.map(|told| {
-        let name = told.topic.strip_prefix("$SYS/broker/").expect("a topic of the broker").to_owned();
-        assert!(told.retain);
-        (name, String::from_utf8(told.payload).expect("text"))
+    all.map(|message| {
+        let name = message.topic.strip_prefix("$SYS/broker/").expect("a topic of the broker").to_owned();
+        assert!(message.retain);
+        (name, String::from_utf8(message.payload).expect("text"))
     })
     .collect()
 }
@@ -56,16 +56,16 @@ fn watch(world: &mut World, filter: &str) -> Peer {
 fn news(world: &mut World, peer: Peer) -> BTreeMap<String, String> {
     let packets = world.take(peer);
     let all = packets.iter().map(|packet| received(V5, packet));
-    all.map(|told| {
-        let name = told.topic.rsplit('/').next().expect("a topic has a level").to_owned();
-        (name, String::from_utf8(told.payload).expect("text"))
+    all.map(|message| {
+        let name = message.topic.rsplit('/').next().expect("a topic has a level").to_owned();
+        (name, String::from_utf8(message.payload).expect("text"))
     })
     .collect()
 }
 
 #[test]
 fn all_names_are_there_from_the_start() {
-    let mut world = told(10);
+    let mut world = reported(10);
     let all = read(&mut world);
     let mut expected: Vec<String> = "version uptime clients/total clients/connected clients/active \
         clients/disconnected clients/inactive clients/maximum clients/expired messages/received messages/sent \
@@ -94,7 +94,7 @@ fn all_names_are_there_from_the_start() {
 }
 
 #[test]
-fn all_that_is_told_comes_out_of_the_table_of_figures() {
+fn all_that_is_published_comes_from_the_table_of_figures() {
     for has_store in [false, true] {
         let mut world = World::new();
         if has_store {
@@ -106,34 +106,35 @@ fn all_that_is_told_comes_out_of_the_table_of_figures() {
         }
         let sender = client(&mut world, "sender");
         world.send(sender, Publish::new(V5, "x", b"1234").retain().bytes());
-        tell(&mut world, 10);
+        report(&mut world, 10);
         // What is told takes memory itself, but for the first time only.
         world.pass(6_499);
         let of_broker: Vec<Figure> = world.broker.figures().collect();
         world.pass(1);
-        let mut told = read(&mut world);
-        assert!(told.remove("version").is_some());
+        let mut reported = read(&mut world);
+        assert!(reported.remove("version").is_some());
         for figure in &of_broker {
             if let Some(rate) = figure.rate {
-                let spans = ["1min", "5min", "15min"].map(|span| told.remove(&format!("load/{rate}/{span}")));
+                let spans =
+                    ["1min", "5min", "15min"].map(|span| reported.remove(&format!("load/{rate}/{span}")));
                 assert!(spans.iter().all(Option::is_some), "{rate}: {spans:?}");
             }
             // Two are shown by their averages alone. Memory for speed alone may come and go at any time.
             let unit = if figure.unit == Unit::Seconds { " seconds" } else { "" };
-            match told.remove(figure.name) {
+            match reported.remove(figure.name) {
                 None => assert!(["sockets", "connections"].contains(&figure.name), "{figure:?}"),
                 Some(_) if figure.name.starts_with("heap/") => assert!(figure.value > 0),
                 Some(text) => assert_eq!(text, format!("{}{unit}", figure.value), "{}", figure.name),
             }
         }
-        assert!(told.is_empty(), "{told:?} does not come out of the table");
+        assert!(reported.is_empty(), "{reported:?} does not come from the table");
         assert_eq!(of_broker.iter().any(|figure| figure.name.starts_with("storage/")), has_store);
     }
 }
 
 #[test]
 fn bytes_that_sockets_do_not_take_are_reported_until_they_do() {
-    let mut world = told(10);
+    let mut world = reported(10);
     let reader = client(&mut world, "slow");
     subscribe_to(&mut world, reader, "x", 0);
     world.stall(reader, true);
@@ -151,14 +152,14 @@ fn bytes_that_sockets_do_not_take_are_reported_until_they_do() {
 
 #[test]
 fn statistics_are_published_when_the_wall_clock_shows_a_whole_interval() {
-    let mut world = told(10);
+    let mut world = reported(10);
     let watcher = watch(&mut world, "$SYS/broker/uptime");
     world.pass(6_499);
     assert!(world.take(watcher).is_empty());
     for uptime in ["6 seconds", "16 seconds"] {
         world.pass(1);
-        let told = take_publish(&mut world, watcher);
-        assert_eq!((told.retain, &told.payload[..]), (false, uptime.as_bytes()));
+        let message = take_publish(&mut world, watcher);
+        assert_eq!((message.retain, &message.payload[..]), (false, uptime.as_bytes()));
         world.pass(9_999);
         assert!(world.take(watcher).is_empty());
     }
@@ -166,7 +167,7 @@ fn statistics_are_published_when_the_wall_clock_shows_a_whole_interval() {
 
 #[test]
 fn only_changed_values_are_published() {
-    let mut world = told(1);
+    let mut world = reported(1);
     let watcher = watch(&mut world, "$SYS/broker/clients/+");
     world.pass(10_000);
     world.take(watcher);
@@ -186,7 +187,7 @@ fn only_changed_values_are_published() {
 
 #[test]
 fn the_numbers_match_the_events() {
-    let mut world = told(1);
+    let mut world = reported(1);
     let away = world.connect(Connect::new(V5, "away").expiry(5).bytes());
     subscribe_to(&mut world, away, "t", 1);
     subscribe_to(&mut world, away, "$share/g/t", 0);
@@ -222,8 +223,8 @@ fn the_numbers_match_the_events() {
 }
 
 #[test]
-fn rates_are_told_in_hundredths_and_fade() {
-    let mut world = told(10);
+fn rates_are_given_in_hundredths_and_fade() {
+    let mut world = reported(10);
     world.pass(6_500);
     client(&mut world, "a");
     world.pass(10_000);
@@ -239,24 +240,24 @@ fn no_client_publishes_there_and_limits_do_not_count_it() {
         limits.retained_count = 1;
         limits.retained_bytes = 200;
     });
-    tell(&mut world, 1);
+    report(&mut world, 1);
     let peer = client(&mut world, "a");
     for topic in ["$SYS/broker/version", "$SYS"] {
         let puback = world.ask(peer, Publish::new(V5, topic, b"no").qos(1, 1).retain().bytes());
         assert_eq!(puback[4], 0x87, "{topic}");
     }
-    let mut keep = |topic: &str| world.ask(peer, Publish::new(V5, topic, b"x").qos(1, 1).retain().bytes());
-    assert_eq!(keep("a")[..2], [0x40, 3], "no matching subscribers");
-    assert_eq!(keep("b")[4], 0x97);
+    let mut retain = |topic: &str| world.ask(peer, Publish::new(V5, topic, b"x").qos(1, 1).retain().bytes());
+    assert_eq!(retain("a")[..2], [0x40, 3], "no matching subscribers");
+    assert_eq!(retain("b")[4], 0x97);
     let all = read(&mut world);
     assert_eq!(all["version"], concat!("brooklet version ", env!("CARGO_PKG_VERSION")));
     assert_eq!(all.len(), 58);
 }
 
 #[test]
-fn bridges_say_there_whether_they_are_connected() {
+fn bridges_report_there_whether_they_are_connected() {
     let mut world = World::with_limits(|limits| limits.retained_count = 1);
-    tell(&mut world, 1);
+    report(&mut world, 1);
     let watcher = watch(&mut world, "$SYS/broker/connection/+/state");
     let state = "$SYS/broker/connection/hall.gateway/state";
     let bridge = world.connect(Connect::new(V5, "hall.gateway").will(state, b"0", 1, true, &[]).bytes());
@@ -273,7 +274,7 @@ fn bridges_say_there_whether_they_are_connected() {
 #[test]
 fn reading_it_needs_permission() {
     let mut world = World::with(Limits::default(), Doorman::default());
-    tell(&mut world, 1);
+    report(&mut world, 1);
     let peer = client(&mut world, "a");
     world.send(peer, subscribe(V5, 1, &[], &[("#", 0), ("+/broker/uptime", 0)]));
     world.pass(5_000);
@@ -282,7 +283,7 @@ fn reading_it_needs_permission() {
 
 #[test]
 fn after_a_peak_everything_is_published_again() {
-    let mut world = told(60);
+    let mut world = reported(60);
     let watching = watch(&mut world, "$SYS/broker/+");
     let publisher = client(&mut world, "p");
     for payload in [&[0; 64 * 1024][..], &[]] {
@@ -303,8 +304,8 @@ fn after_a_peak_everything_is_published_again() {
 fn it_wakes_no_broker_without_an_interval() {
     let mut world = World::new();
     assert_eq!(world.broker.next_deadline(), None);
-    tell(&mut world, 10);
-    tell(&mut world, 60);
+    report(&mut world, 10);
+    report(&mut world, 60);
     assert_eq!(world.broker.census().timers, 1);
     let now = world.now();
     world.broker.publish_sys(None, WALL, now);
@@ -319,7 +320,7 @@ fn refusals_and_omissions_by_limits_are_counted() {
         limits.matches_per_session = 2;
         limits.payload_size = 4;
     });
-    tell(&mut world, 10);
+    report(&mut world, 10);
     let a = client(&mut world, "a");
     for (identifier, filter, qos) in [(1, "a/#", 0), (2, "a/+", 0), (3, "a/b", 2)] {
         world.ask(a, subscribe(V5, 1, &[0x0B, identifier], &[(filter, qos)]));

@@ -12,14 +12,14 @@ use crate::world::{Peer, World};
 const LEVELS: [u8; 3] = [V31, V311, V5];
 
 /// A CONNECT with a persistent session.
-fn kept(level: u8, client_identifier: &str) -> Vec<u8> {
+fn persistent_connect(level: u8, client_identifier: &str) -> Vec<u8> {
     let connect = Connect::new(level, client_identifier).resume();
     if level == V5 { connect.expiry(u32::MAX).bytes() } else { connect.bytes() }
 }
 
 /// A client with a persistent session and a subscription of `t` at QoS 2.
 fn receiver(world: &mut World, level: u8) -> Peer {
-    let peer = world.connect(kept(level, "receiver"));
+    let peer = world.connect(persistent_connect(level, "receiver"));
     let suback = world.ask(peer, subscribe(level, 1, &[], &[("t", 2)]));
     assert_eq!(suback.last(), Some(&2));
     peer
@@ -28,7 +28,7 @@ fn receiver(world: &mut World, level: u8) -> Peer {
 /// The client with the persistent session connects again; returns what comes after its CONNACK.
 fn again(world: &mut World, level: u8) -> (Peer, Vec<Vec<u8>>) {
     let peer = world.open();
-    world.send(peer, kept(level, "receiver"));
+    world.send(peer, persistent_connect(level, "receiver"));
     let mut packets = world.take(peer);
     let connack = packets.remove(0);
     let is_told = u8::from(level != V31);
@@ -100,17 +100,17 @@ fn mqtt31_name_and_level_belong_together() {
 
 /// The first byte of its CONNACK is not used: a session is not reported.
 #[test]
-fn mqtt31_connack_does_not_tell_of_a_session() {
+fn mqtt31_connack_has_no_session_present() {
     let mut world = World::new();
     for _ in 0..3 {
         let peer = world.open();
-        world.send(peer, kept(V31, "peer"));
+        world.send(peer, persistent_connect(V31, "peer"));
         assert_eq!(world.take_one(peer), [0x20, 2, 0, 0]);
         world.cut(peer);
     }
     // It exists, though, as other versions show.
     let peer = world.open();
-    world.send(peer, kept(V311, "peer"));
+    world.send(peer, persistent_connect(V311, "peer"));
     assert_eq!(world.take_one(peer), [0x20, 2, 1, 0]);
 }
 
@@ -230,8 +230,8 @@ fn mqtt31_exchanges() {
     let connect = Connect::new(V31, "peer").keep_alive(10).user_name("u").password(b"p");
     let peer = world.connect(connect.will("will", b"gone", 1, false, &[]).bytes());
     world.send(peer, subscribe(V31, 1, &[], &[("t/+", 2), ("u", 0)]));
-    let kept = Publish::new(V31, "t/r", b"kept").qos(1, 1).retain().bytes();
-    assert_eq!(world.take(peer), [vec![0x90, 4, 0, 1, 2, 0], kept]);
+    let retained_message = Publish::new(V31, "t/r", b"kept").qos(1, 1).retain().bytes();
+    assert_eq!(world.take(peer), [vec![0x90, 4, 0, 1, 2, 0], retained_message]);
     world.send(peer, acknowledge(0x40, 1));
     world.send(peer, Publish::new(V31, "t/x", b"x").qos(2, 5).bytes());
     assert_eq!(world.take(peer), [acknowledge(0x50, 5), Publish::new(V31, "t/x", b"x").qos(2, 2).bytes()]);
@@ -259,7 +259,7 @@ fn mqtt31_a_session_is_resumed_or_dropped() {
             world.send(clean, DISCONNECT);
         }
         let peer = world.open();
-        world.send(peer, kept(V31, "receiver"));
+        world.send(peer, persistent_connect(V31, "receiver"));
         let stored = if is_clean { vec![] } else { vec![first(V31, "stored", 1, 1)] };
         assert_eq!(world.take(peer)[1..], stored);
         publish(&mut world, "t", b"later", 0);

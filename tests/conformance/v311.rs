@@ -14,7 +14,7 @@ pub fn client(world: &mut World, client_identifier: &str) -> Peer {
 }
 
 /// A client with CleanSession 0 whose session is new.
-pub fn keeper(world: &mut World, client_identifier: &str) -> Peer {
+pub fn persistent_client(world: &mut World, client_identifier: &str) -> Peer {
     let (peer, is_present, packets) = back(world, client_identifier);
     assert!(!is_present && packets.is_empty(), "{packets:02x?}");
     peer
@@ -43,8 +43,8 @@ pub fn subscriber(world: &mut World, client_identifier: &str, filter: &str, qos:
 }
 
 /// A client with CleanSession 0, a new session and one subscription.
-pub fn keeping_subscriber(world: &mut World, client_identifier: &str, filter: &str, qos: u8) -> Peer {
-    let peer = keeper(world, client_identifier);
+pub fn persistent_subscriber(world: &mut World, client_identifier: &str, filter: &str, qos: u8) -> Peer {
+    let peer = persistent_client(world, client_identifier);
     listen(world, peer, filter, qos);
     peer
 }

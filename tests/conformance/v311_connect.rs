@@ -386,7 +386,7 @@ fn mqtt311_3_1_4_1() {
     let body = &full[2..];
     let mut world = World::new();
     let watcher = subscriber(&mut world, "watcher", "#", 0);
-    let kept = client(&mut world, "client");
+    let connected = client(&mut world, "client");
     for length in 0..body.len() {
         let peer = world.open();
         world.send(peer, packet(0x10, &body[..length]));
@@ -402,29 +402,31 @@ fn mqtt311_3_1_4_1() {
         assert_closed_silently(&mut world, peer, what);
     }
     assert_quiet(&mut world, watcher, "none of it was processed");
-    assert_eq!(world.ask(kept, PINGREQ), PINGRESP, "nor took the identifier over");
+    assert_eq!(world.ask(connected, PINGREQ), PINGRESP, "nor took the identifier over");
     answer(&mut world, &full);
-    assert!(world.is_closed(kept), "the whole one does");
+    assert!(world.is_closed(connected), "the whole one does");
 }
 
 #[test]
 fn mqtt311_3_1_4_2() {
-    for (is_first_kept, is_second_kept) in [(false, false), (false, true), (true, false), (true, true)] {
+    for (is_first_persistent, is_second_persistent) in
+        [(false, false), (false, true), (true, false), (true, true)]
+    {
         let mut world = World::new();
         let watcher = subscriber(&mut world, "watcher", "will", 0);
-        let connect = |is_kept: bool| {
+        let connect = |is_persistent: bool| {
             let connect = Connect::new(V311, "peer").will("will", b"x", 0, false, &[]);
-            if is_kept { connect.resume().bytes() } else { connect.bytes() }
+            if is_persistent { connect.resume().bytes() } else { connect.bytes() }
         };
-        let older = world.connect(connect(is_first_kept));
+        let older = world.connect(connect(is_first_persistent));
         listen(&mut world, older, "a", 0);
-        let newer = world.connect(connect(is_second_kept));
+        let newer = world.connect(connect(is_second_persistent));
         // 3.1.1 cannot express the reason, so the older connection is closed without a packet.
         assert_closed_silently(&mut world, older, "the older connection");
         assert_eq!(payloads(&mut world, watcher), ["x"]);
         assert_eq!(world.ask(newer, PINGREQ), PINGRESP);
         publish(&mut world, "a", b"", 0);
-        let is_resumed = is_first_kept && is_second_kept;
+        let is_resumed = is_first_persistent && is_second_persistent;
         assert_eq!(messages(&mut world, newer).len(), usize::from(is_resumed));
     }
 }
@@ -497,7 +499,7 @@ fn mqtt311_3_1_4_5() {
     assert_eq!(answers[..4], [0x20, 2, 0, 0]);
     assert!(!world.is_closed(peer));
     // Answers that wait for a disk come after it.
-    assert!(crate::KEEPS || answers.ends_with(&PINGRESP));
+    assert!(crate::IS_PERSISTENT || answers.ends_with(&PINGRESP));
     assert_eq!(payloads(&mut world, watcher), ["x"]);
 }
 
@@ -526,7 +528,7 @@ fn mqtt311_3_2_0_1() {
 #[test]
 fn mqtt311_3_2_2_1() {
     let mut world = World::new();
-    let peer = keeping_subscriber(&mut world, "peer", "a", 1);
+    let peer = persistent_subscriber(&mut world, "peer", "a", 1);
     world.cut(peer);
     for _ in 0..2 {
         let (_, connack) = answer(&mut world, &Connect::new(V311, "peer").bytes());
@@ -581,7 +583,7 @@ fn mqtt311_3_2_2_4() {
             _ => Verdict::Granted,
         };
         let mut world = World::with(Limits::default(), Rule(rule));
-        let peer = keeper(&mut world, "peer");
+        let peer = persistent_client(&mut world, "peer");
         world.cut(peer);
         let intruder = Connect::new(V311, "peer").user_name("intruder");
         for connect in [intruder.clone(), intruder.resume()] {

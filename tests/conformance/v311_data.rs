@@ -184,7 +184,7 @@ fn mqtt311_2_3_1_2() {
 fn mqtt311_2_3_1_3() {
     let mut world = World::new();
     let watcher = subscriber(&mut world, "watcher", "#", 0);
-    let peer = keeper(&mut world, "peer");
+    let peer = persistent_client(&mut world, "peer");
     let publish = |topic, qos, identifier| Publish::new(V311, topic, b"").qos(qos, identifier);
     assert_eq!(world.ask(peer, publish("a", 1, 300).bytes()), acknowledge(0x40, 300));
     assert_eq!(world.ask(peer, publish("b", 2, 301).bytes()), acknowledge(0x50, 301));

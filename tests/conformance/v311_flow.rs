@@ -40,7 +40,7 @@ fn take_all(world: &mut World, peer: Peer, mut packets: Vec<Vec<u8>>) -> Vec<Rec
 #[test]
 fn mqtt311_4_3_1_1() {
     let mut world = World::new();
-    let peer = keeping_subscriber(&mut world, "peer", "t", 0);
+    let peer = persistent_subscriber(&mut world, "peer", "t", 0);
     for qos in 0..=2 {
         publish(&mut world, "t", b"x", qos);
         assert_eq!(world.take_one(peer), [0x30, 4, 0, 1, b't', b'x']);
@@ -55,7 +55,7 @@ fn mqtt311_4_3_1_1() {
 #[test]
 fn mqtt311_4_3_2_1() {
     let mut world = World::new();
-    let peer = keeping_subscriber(&mut world, "peer", "t", 1);
+    let peer = persistent_subscriber(&mut world, "peer", "t", 1);
     for identifier in 1..=3 {
         publish(&mut world, "t", b"x", 1);
         assert_eq!(world.take_one(peer), Publish::new(V311, "t", b"x").qos(1, identifier).bytes());
@@ -94,7 +94,7 @@ fn mqtt311_4_3_2_2() {
 #[test]
 fn mqtt311_4_3_3_1() {
     let mut world = World::new();
-    let mut peer = keeping_subscriber(&mut world, "peer", "t", 2);
+    let mut peer = persistent_subscriber(&mut world, "peer", "t", 2);
     for identifier in 1..=2 {
         publish(&mut world, "t", b"x", 2);
         assert_eq!(world.take_one(peer), Publish::new(V311, "t", b"x").qos(2, identifier).bytes());
@@ -125,7 +125,7 @@ fn mqtt311_4_3_3_1() {
 fn mqtt311_4_3_3_1_wrong_answers() {
     for (qos, answer) in [(1, 0x50), (1, 0x70), (2, 0x40), (2, 0x70)] {
         let mut world = World::new();
-        let peer = keeping_subscriber(&mut world, "peer", "t", 2);
+        let peer = persistent_subscriber(&mut world, "peer", "t", 2);
         publish(&mut world, "t", b"x", qos);
         assert_eq!(world.take(peer).len(), 1);
         world.send(peer, acknowledge(answer, 1));
@@ -199,8 +199,8 @@ fn mqtt311_4_5_0_1() {
         let mut world = World::new();
         let publisher = subscriber(&mut world, "publisher", "t/+", 2);
         let clean = subscriber(&mut world, "clean", "t/#", 2);
-        let kept = keeping_subscriber(&mut world, "kept", "t/a", 2);
-        let away = keeping_subscriber(&mut world, "away", "+/a", 2);
+        let persistent = persistent_subscriber(&mut world, "kept", "t/a", 2);
+        let away = persistent_subscriber(&mut world, "away", "+/a", 2);
         world.cut(away);
         let older = world.connect(Connect::new(V31, "older").bytes());
         world.ask(older, subscribe(V31, 1, &[], &[("t/a", 2)]));
@@ -212,7 +212,7 @@ fn mqtt311_4_5_0_1() {
         let own = world.take(publisher);
         let own: Vec<_> = own.iter().filter(|packet| packet[0] >> 4 == 3).collect();
         assert_eq!(own.len(), 1, "QoS {qos}");
-        for (peer, level) in [(clean, V311), (kept, V311), (older, V31), (newer, V5)] {
+        for (peer, level) in [(clean, V311), (persistent, V311), (older, V31), (newer, V5)] {
             let message = received(level, &world.take_one(peer));
             assert_eq!((message.topic.as_str(), &message.payload[..], message.qos), ("t/a", &b"x"[..], qos));
         }
@@ -248,7 +248,7 @@ fn mqtt311_4_5_0_2() {
 fn mqtt311_4_6_0_1() {
     let mut world = World::new();
     let watcher = subscriber(&mut world, "watcher", "t", 0);
-    let peer = keeper(&mut world, "peer");
+    let peer = persistent_client(&mut world, "peer");
     let publish = |payload: &[u8], qos, identifier| Publish::new(V311, "t", payload).qos(qos, identifier);
     world.send(peer, publish(b"1", 2, 1).bytes());
     world.cut(peer);
@@ -322,7 +322,7 @@ fn mqtt311_4_6_0_6() {
     let here = subscriber(&mut world, "here", "+", 2);
     let stalled = subscriber(&mut world, "stalled", "#", 2);
     world.stall(stalled, true);
-    let away = keeping_subscriber(&mut world, "away", "+", 2);
+    let away = persistent_subscriber(&mut world, "away", "+", 2);
     world.cut(away);
     let publishers = ["one", "other"].map(|name| client(&mut world, name));
     for publisher in publishers {

@@ -33,7 +33,7 @@ fn retained_payloads(world: &mut World, filter: &str) -> Vec<String> {
 fn mqtt311_3_3_1_1() {
     for qos in [1, 2] {
         let mut world = World::new();
-        let peer = keeping_subscriber(&mut world, "peer", "t", 2);
+        let peer = persistent_subscriber(&mut world, "peer", "t", 2);
         publish(&mut world, "t", b"x", qos);
         assert_eq!(world.take_one(peer), Publish::new(V311, "t", b"x").qos(qos, 1).bytes());
         let (_, _, packets) = back(&mut world, "peer");
@@ -80,7 +80,7 @@ fn mqtt311_3_3_1_3() {
     for qos in [1, 2] {
         let mut world = World::new();
         let watcher = subscriber(&mut world, "watcher", "t", 2);
-        let absent = keeping_subscriber(&mut world, "absent", "t", 2);
+        let absent = persistent_subscriber(&mut world, "absent", "t", 2);
         world.cut(absent);
         let peer = client(&mut world, "peer");
         let expected = Publish::new(V311, "t", b"x").qos(qos, 1).bytes();
@@ -204,7 +204,7 @@ fn mqtt311_3_3_1_9() {
     for qos in 0..=2 {
         let mut world = World::new();
         let here = subscriber(&mut world, "here", "t", 2);
-        let away = keeping_subscriber(&mut world, "away", "t", 2);
+        let away = persistent_subscriber(&mut world, "away", "t", 2);
         world.cut(away);
         retain(&mut world, "t", b"x", qos);
         let expected = Publish::new(V311, "t", b"x");
@@ -298,7 +298,7 @@ fn mqtt311_3_3_2_2() {
 fn mqtt311_3_3_2_3() {
     for topic in ["sport/tennis/player1", "sport/", "sport//x", "sport/ü€𝄞"] {
         let mut world = World::new();
-        let (here, away) = (client(&mut world, "here"), keeper(&mut world, "away"));
+        let (here, away) = (client(&mut world, "here"), persistent_client(&mut world, "away"));
         listen(&mut world, here, "sport/#", 1);
         listen(&mut world, away, "sport/#", 1);
         world.cut(away);

@@ -21,7 +21,7 @@ fn all(packets: &[Vec<u8>]) -> Vec<Received> {
 fn mqtt311_3_1_2_4() {
     for (what, end) in ENDS {
         let mut world = World::new();
-        let peer = keeper(&mut world, "peer");
+        let peer = persistent_client(&mut world, "peer");
         assert_eq!(world.ask(peer, subscribe(V311, 1, &[], &[("a", 1), ("b/+", 2)])), [0x90, 4, 0, 1, 1, 2]);
         world.ask(peer, Publish::new(V311, "x", b"").qos(2, 77).bytes());
         let mut last = peer;
@@ -43,7 +43,7 @@ fn mqtt311_3_1_2_4() {
 fn mqtt311_3_1_2_5() {
     for (what, end) in ENDS.into_iter().take(3) {
         let mut world = World::new();
-        let peer = keeper(&mut world, "peer");
+        let peer = persistent_client(&mut world, "peer");
         let filters = [("one", 1), ("two", 2), ("none", 0)];
         assert_eq!(world.ask(peer, subscribe(V311, 1, &[], &filters)), [0x90, 5, 0, 1, 1, 2, 0]);
         end(&mut world, peer);
@@ -70,7 +70,7 @@ fn mqtt311_3_1_2_5() {
 #[test]
 fn mqtt311_3_1_2_5_many() {
     let mut world = World::new();
-    let peer = keeping_subscriber(&mut world, "peer", "t", 1);
+    let peer = persistent_subscriber(&mut world, "peer", "t", 1);
     world.cut(peer);
     let publisher = client(&mut world, "publisher");
     let batch = |range: std::ops::Range<u32>| -> Vec<u8> {
@@ -101,7 +101,7 @@ fn mqtt311_3_1_2_6() {
     for (what, end) in ENDS {
         let mut world = World::new();
         let watcher = subscriber(&mut world, "watcher", "x", 0);
-        let peer = keeping_subscriber(&mut world, "peer", "a", 2);
+        let peer = persistent_subscriber(&mut world, "peer", "a", 2);
         publish(&mut world, "a", b"in flight", 1);
         let released = Publish::new(V311, "x", b"").qos(2, 77).bytes();
         assert_eq!(world.take(peer).len(), 1);
@@ -129,7 +129,7 @@ fn mqtt311_3_1_2_6() {
 }
 
 #[test]
-fn mqtt311_3_1_2_6_nothing_is_kept() {
+fn mqtt311_3_1_2_6_nothing_persists() {
     for (_, end) in ENDS.into_iter().take(3) {
         let mut world = World::new();
         let peer = subscriber(&mut world, "peer", "a", 2);
@@ -142,16 +142,20 @@ fn mqtt311_3_1_2_6_nothing_is_kept() {
 #[test]
 fn mqtt311_3_1_2_7() {
     let mut world = World::new();
-    for is_kept in [false, true] {
-        let peer = if is_kept { keeper(&mut world, "peer") } else { client(&mut world, "peer") };
-        world.send(peer, Publish::new(V311, "t", if is_kept { b"1" } else { b"0" }).retain().bytes());
+    for is_persistent in [false, true] {
+        let peer =
+            if is_persistent { persistent_client(&mut world, "peer") } else { client(&mut world, "peer") };
+        world.send(peer, Publish::new(V311, "t", if is_persistent { b"1" } else { b"0" }).retain().bytes());
         world.send(peer, DISCONNECT);
         let clean = client(&mut world, "peer");
         world.cut(clean);
         let late = client(&mut world, "late");
         world.send(late, subscribe(V311, 1, &[], &[("t", 0)]));
         let retained = received(V311, &world.take(late)[1]);
-        assert_eq!((&retained.payload[..], retained.retain), (if is_kept { &b"1"[..] } else { b"0" }, true));
+        assert_eq!(
+            (&retained.payload[..], retained.retain),
+            (if is_persistent { &b"1"[..] } else { b"0" }, true)
+        );
     }
 }
 
@@ -160,7 +164,7 @@ fn mqtt311_3_1_3_2() {
     let identifiers = ["peer", "Peer", "peer ", "pee", "\u{E9}", "e\u{301}", "a/b", "#"];
     let mut world = World::new();
     for (index, identifier) in identifiers.into_iter().enumerate() {
-        let peer = keeping_subscriber(&mut world, identifier, &format!("t/{index}"), 1);
+        let peer = persistent_subscriber(&mut world, identifier, &format!("t/{index}"), 1);
         world.send(peer, DISCONNECT);
     }
     for index in 0..identifiers.len() {
@@ -176,7 +180,7 @@ fn mqtt311_3_1_3_2() {
 
 #[test]
 fn mqtt311_3_1_4_3() {
-    for (first, second, is_kept) in [(0, 0, true), (0, 1, false), (1, 0, false), (1, 1, false)] {
+    for (first, second, is_persistent) in [(0, 0, true), (0, 1, false), (1, 0, false), (1, 1, false)] {
         let mut world = World::new();
         let connect = |clean: i32| {
             let connect = Connect::new(V311, "peer");
@@ -187,9 +191,9 @@ fn mqtt311_3_1_4_3() {
         world.cut(peer);
         let peer = world.open();
         world.send(peer, connect(second));
-        assert_eq!(world.take_one(peer), [0x20, 2, u8::from(is_kept), 0], "{first} {second}");
+        assert_eq!(world.take_one(peer), [0x20, 2, u8::from(is_persistent), 0], "{first} {second}");
         publish(&mut world, "a", b"", 1);
-        assert_eq!(messages(&mut world, peer).len(), usize::from(is_kept), "{first} {second}");
+        assert_eq!(messages(&mut world, peer).len(), usize::from(is_persistent), "{first} {second}");
     }
 }
 
@@ -198,7 +202,7 @@ fn mqtt311_3_1_4_3() {
 fn mqtt311_4_1_0_1() {
     let mut world = World::new();
     let watcher = subscriber(&mut world, "watcher", "x", 0);
-    let peer = keeping_subscriber(&mut world, "peer", "a", 2);
+    let peer = persistent_subscriber(&mut world, "peer", "a", 2);
     assert_eq!(world.ask(peer, Publish::new(V311, "x", b"").qos(2, 77).bytes()), acknowledge(0x50, 77));
     for qos in [1, 2, 2] {
         publish(&mut world, "a", b"", qos);
@@ -220,9 +224,10 @@ fn mqtt311_4_1_0_1() {
 /// A session lasts as long as its client is connected, even a clean one.
 #[test]
 fn mqtt311_4_1_0_2() {
-    for is_kept in [false, true] {
+    for is_persistent in [false, true] {
         let mut world = World::new();
-        let peer = if is_kept { keeper(&mut world, "peer") } else { client(&mut world, "peer") };
+        let peer =
+            if is_persistent { persistent_client(&mut world, "peer") } else { client(&mut world, "peer") };
         listen(&mut world, peer, "a", 1);
         world.pass_seconds(3 * 365 * 24 * 3600);
         publish(&mut world, "a", b"", 1);
@@ -236,7 +241,7 @@ fn mqtt311_4_1_0_2() {
 fn mqtt311_4_4_0_1() {
     for (what, end) in ENDS {
         let mut world = World::new();
-        let peer = keeping_subscriber(&mut world, "peer", "t", 2);
+        let peer = persistent_subscriber(&mut world, "peer", "t", 2);
         for (payload, qos) in [(b"1", 1), (b"2", 2), (b"3", 1), (b"4", 2), (b"5", 0), (b"6", 2), (b"7", 1)] {
             publish(&mut world, "t", payload, qos);
         }
@@ -276,7 +281,7 @@ fn mqtt311_4_4_0_1() {
 fn mqtt311_4_4_0_1_before_newer_ones() {
     for qos in [1, 2] {
         let mut world = World::new();
-        let peer = keeping_subscriber(&mut world, "peer", "t", 2);
+        let peer = persistent_subscriber(&mut world, "peer", "t", 2);
         publish(&mut world, "t", b"1", qos);
         publish(&mut world, "t", b"2", qos);
         world.cut(peer);
@@ -296,7 +301,7 @@ fn mqtt311_4_4_0_1_before_newer_ones() {
 fn mqtt311_4_4_0_1_retained() {
     let mut world = World::new();
     retain(&mut world, "t", b"x", 2);
-    let peer = keeper(&mut world, "peer");
+    let peer = persistent_client(&mut world, "peer");
     world.send(peer, subscribe(V311, 1, &[], &[("t", 1)]));
     assert_eq!(world.take(peer)[1], Publish::new(V311, "t", b"x").qos(1, 1).retain().bytes());
     retain(&mut world, "t", b"", 0);
@@ -309,7 +314,7 @@ fn mqtt311_4_4_0_1_retained() {
 #[test]
 fn mqtt311_4_4_0_1_unsubscribed() {
     let mut world = World::new();
-    let peer = keeping_subscriber(&mut world, "peer", "t", 2);
+    let peer = persistent_subscriber(&mut world, "peer", "t", 2);
     publish(&mut world, "t", b"1", 2);
     assert_eq!(world.take(peer).len(), 1);
     assert_eq!(world.ask(peer, unsubscribe(V311, 8, &["t"])), acknowledge(0xB0, 8));

@@ -12,7 +12,7 @@ use crate::world::World;
 #[track_caller]
 fn assert_refused(bytes: &[u8]) {
     let mut world = World::new();
-    let peer = keeping_subscriber(&mut world, "peer", "held", 1);
+    let peer = persistent_subscriber(&mut world, "peer", "held", 1);
     world.send(peer, bytes);
     assert_closed_silently(&mut world, peer, &format!("{bytes:02x?}"));
     assert_eq!(world.broker.census().subscriptions, 1, "{bytes:02x?}");
@@ -102,8 +102,11 @@ fn mqtt311_3_8_4_3() {
         world.send(peer, subscribe(V311, 1, &[], &[("t/+", qos)]));
         let packets = world.take(peer);
         assert_eq!((packets.len(), &packets[0][..]), (2, &[0x90, 3, 0, 1, qos][..]), "round {round}");
-        let kept = received(V311, &packets[1]);
-        assert_eq!((&kept.payload[..], kept.qos, kept.retain), (&b"kept"[..], qos, true));
+        let retained_message = received(V311, &packets[1]);
+        assert_eq!(
+            (&retained_message.payload[..], retained_message.qos, retained_message.retain),
+            (&b"kept"[..], qos, true)
+        );
         // There is one subscription, at the QoS of the last request.
         publish(&mut world, "t/2", b"x", 2);
         let passing = message(&mut world, peer);
@@ -305,7 +308,7 @@ fn mqtt311_3_10_4_1_of_others() {
 fn mqtt311_3_10_4_2() {
     for qos in 0..=2 {
         let mut world = World::new();
-        let peer = keeping_subscriber(&mut world, "peer", "a", 2);
+        let peer = persistent_subscriber(&mut world, "peer", "a", 2);
         publish(&mut world, "a", b"x", qos);
         assert_eq!(messages(&mut world, peer).len(), 1);
         assert_eq!(world.ask(peer, unsubscribe(V311, 1, &["a"])), acknowledge(0xB0, 1));

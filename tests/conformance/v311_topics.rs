@@ -10,7 +10,7 @@ use crate::world::World;
 fn is_match(filter: &str, topic: &str) -> bool {
     let mut world = World::new();
     let first = subscriber(&mut world, "first", filter, 1);
-    let away = keeping_subscriber(&mut world, "away", filter, 1);
+    let away = persistent_subscriber(&mut world, "away", filter, 1);
     world.cut(away);
     retain(&mut world, topic, b"x", 1);
     let late = client(&mut world, "late");
@@ -252,7 +252,7 @@ fn mqtt311_4_8_0_2() {
     ] {
         let mut world = World::new();
         let watcher = subscriber(&mut world, "watcher", "#", 0);
-        let peer = keeping_subscriber(&mut world, "peer", "held", 1);
+        let peer = persistent_subscriber(&mut world, "peer", "held", 1);
         assert_eq!(world.ask(peer, &good), acknowledge(0x40, 1), "{what}");
         assert_eq!(messages(&mut world, watcher).len(), 1, "{what}");
         world.send(peer, &bad);

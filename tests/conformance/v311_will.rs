@@ -49,11 +49,11 @@ fn mqtt311_3_1_2_8() {
         }),
     ];
     for (what, end) in ends {
-        for is_kept in [false, true] {
+        for is_persistent in [false, true] {
             let mut world = World::new();
             let watcher = subscriber(&mut world, "watcher", "will", 2);
             let connect = with_will(1, false).keep_alive(10);
-            let peer = world.connect(if is_kept { connect.resume().bytes() } else { connect.bytes() });
+            let peer = world.connect(if is_persistent { connect.resume().bytes() } else { connect.bytes() });
             assert_quiet(&mut world, watcher, "the client is there");
             end(&mut world, peer);
             assert!(world.is_closed(peer), "{what}");
@@ -73,7 +73,7 @@ fn mqtt311_3_1_2_8() {
 fn mqtt311_3_1_2_8_for_the_absent() {
     for qos in [1, 2] {
         let mut world = World::new();
-        let watcher = keeping_subscriber(&mut world, "watcher", "will", 2);
+        let watcher = persistent_subscriber(&mut world, "watcher", "will", 2);
         world.cut(watcher);
         let peer = world.connect(with_will(qos, false).bytes());
         world.cut(peer);
@@ -290,11 +290,11 @@ fn mqtt311_3_14_4_2() {
 #[test]
 fn mqtt311_3_14_4_3() {
     for (qos, retain) in [(0, false), (1, true), (2, true)] {
-        for is_kept in [false, true] {
+        for is_persistent in [false, true] {
             let mut world = World::new();
             let watcher = subscriber(&mut world, "watcher", "will", 2);
             let connect = with_will(qos, retain).keep_alive(10);
-            let peer = world.connect(if is_kept { connect.resume().bytes() } else { connect.bytes() });
+            let peer = world.connect(if is_persistent { connect.resume().bytes() } else { connect.bytes() });
             world.send(peer, DISCONNECT);
             world.pass_seconds(1000);
             assert_quiet(&mut world, watcher, "taken back");

@@ -126,7 +126,7 @@ fn messages_for_a_wildcard_are_checked_one_by_one() {
 }
 
 #[test]
-fn a_denied_publication_says_why() {
+fn a_denied_publication_gets_a_reason() {
     let mut world = world(RULES);
     let reader = user(&mut world, "r", "reader");
     let puback = world.ask(reader, Publish::new(V5, "a/secret/1", b"m").qos(1, 1).bytes());

@@ -107,7 +107,7 @@ fn mqtt5_3_14_0_1_no_room_for_connack() {
     let mut world = World::new();
     let b = subscriber(&mut world, "b", "w", 0);
     let a = world.open();
-    let connect = keeping("a").will("w", b"will", 0, false, &[]).property(&[0x27, 0, 0, 0, 4]);
+    let connect = persistent("a").will("w", b"will", 0, false, &[]).property(&[0x27, 0, 0, 0, 4]);
     world.send(a, connect.bytes());
     assert_silent(&mut world, a);
     assert!(world.is_closed(a));
@@ -163,7 +163,7 @@ fn mqtt5_3_14_2_1_of_the_server() {
 
 #[test]
 fn mqtt5_3_14_2_2() {
-    for packet in ends(&keeping("a")).into_iter().chain(ends(&Connect::new(V5, "a"))) {
+    for packet in ends(&persistent("a")).into_iter().chain(ends(&Connect::new(V5, "a"))) {
         lone_reason_string(&packet[3..]);
     }
 }
@@ -189,7 +189,7 @@ fn mqtt5_3_14_2_4() {
 fn mqtt5_3_14_4_1() {
     let mut world = World::new();
     let b = client(&mut world, "b");
-    let (a, ..) = arrive(&mut world, &keeping("a").will("t", b"will", 1, false, &[]));
+    let (a, ..) = arrive(&mut world, &persistent("a").will("t", b"will", 1, false, &[]));
     subscribe_to(&mut world, a, "t", 1);
     let bytes = [&[0xC1, 0][..], &PINGREQ, &Publish::new(V5, "t", b"late").qos(1, 1).bytes()].concat();
     assert_broken(&mut world, a, bytes, 0x81);
@@ -229,7 +229,7 @@ fn mqtt5_3_14_4_3() {
         for will_properties in [&[][..], &delayed] {
             let mut world = World::new();
             let b = subscriber(&mut world, "b", "w", 0);
-            let (a, ..) = arrive(&mut world, &keeping("a").will("w", b"will", 0, false, will_properties));
+            let (a, ..) = arrive(&mut world, &persistent("a").will("w", b"will", 0, false, will_properties));
             world.send(a, &bytes);
             assert_eq!(world.take(b).len(), usize::from(is_published && will_properties.is_empty()));
             world.pass_seconds(2000);
@@ -275,7 +275,7 @@ fn mqtt5_4_12_0_1() {
 #[test]
 fn mqtt5_4_12_0_4() {
     let mut world = World::new();
-    let a = keeper(&mut world, "a", "t", 1);
+    let a = persistent_subscriber(&mut world, "a", "t", 1);
     let other = world.open();
     let connect = Connect::new(V5, "a").property(&METHOD).user_name("u").password(b"p");
     world.send(other, connect.bytes());

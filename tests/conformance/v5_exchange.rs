@@ -11,13 +11,13 @@ use crate::wire::*;
 use crate::world::{Peer, World};
 
 /// The CONNECT of a client whose session outlives its connections by 1000 seconds.
-pub fn keeping(client_identifier: &str) -> Connect {
+pub fn persistent(client_identifier: &str) -> Connect {
     Connect::new(V5, client_identifier).resume().expiry(1000)
 }
 
 /// Such a client, with a new session and one subscription.
-pub fn keeper(world: &mut World, client_identifier: &str, filter: &str, options: u8) -> Peer {
-    let (peer, is_present, packets) = arrive(world, &keeping(client_identifier));
+pub fn persistent_subscriber(world: &mut World, client_identifier: &str, filter: &str, options: u8) -> Peer {
+    let (peer, is_present, packets) = arrive(world, &persistent(client_identifier));
     assert!(!is_present && packets.is_empty(), "{packets:02x?}");
     subscribe_to(world, peer, filter, options);
     peer
@@ -25,7 +25,7 @@ pub fn keeper(world: &mut World, client_identifier: &str, filter: &str, options:
 
 /// Such a client returns, and its session is present; returns what comes after the CONNACK.
 pub fn back(world: &mut World, client_identifier: &str) -> (Peer, Vec<Vec<u8>>) {
-    let (peer, is_present, packets) = arrive(world, &keeping(client_identifier));
+    let (peer, is_present, packets) = arrive(world, &persistent(client_identifier));
     assert!(is_present, "the session is present");
     (peer, packets)
 }

@@ -8,7 +8,7 @@ use crate::world::{Peer, World};
 fn two(qos: u8) -> (World, Peer, Peer) {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");
-    let b = keeper(&mut world, "b", "t", qos);
+    let b = persistent_subscriber(&mut world, "b", "t", qos);
     (world, publisher, b)
 }
 
@@ -36,7 +36,7 @@ fn mqtt5_4_1_0_1() {
 
 #[test]
 fn mqtt5_4_1_0_2() {
-    for (expiry, seconds, is_kept) in [
+    for (expiry, seconds, is_persistent) in [
         (0, 0, false),
         (5, 4, true),
         (5, 5, false),
@@ -52,16 +52,20 @@ fn mqtt5_4_1_0_2() {
         world.send(publisher, Publish::new(V5, "t", b"away").qos(1, 1).bytes());
         world.pass_seconds(seconds);
         let (b, is_present, packets) = arrive(&mut world, &connect);
-        assert_eq!((is_present, packets.len()), (is_kept, usize::from(is_kept)), "{expiry} {seconds}");
+        assert_eq!(
+            (is_present, packets.len()),
+            (is_persistent, usize::from(is_persistent)),
+            "{expiry} {seconds}"
+        );
         world.send(publisher, Publish::new(V5, "t", b"m").bytes());
-        assert_eq!(world.take(b).len(), usize::from(is_kept), "{expiry} {seconds}");
+        assert_eq!(world.take(b).len(), usize::from(is_persistent), "{expiry} {seconds}");
     }
 }
 
 /// A DISCONNECT may change the interval; that of the last connection counts.
 #[test]
 fn mqtt5_4_1_0_2_changed() {
-    for (at_connect, at_disconnect, seconds, is_kept) in
+    for (at_connect, at_disconnect, seconds, is_persistent) in
         [(5, 0, 0, false), (5, 50, 49, true), (5, 50, 50, false), (50, 5, 5, false)]
     {
         let mut world = World::new();
@@ -70,7 +74,7 @@ fn mqtt5_4_1_0_2_changed() {
         let interval = u8::try_from(at_disconnect).unwrap();
         world.send(b, disconnect(0, &[0x11, 0, 0, 0, interval]));
         world.pass_seconds(seconds);
-        assert_eq!(arrive(&mut world, &connect).1, is_kept, "{at_connect} {at_disconnect} {seconds}");
+        assert_eq!(arrive(&mut world, &connect).1, is_persistent, "{at_connect} {at_disconnect} {seconds}");
     }
 }
 
@@ -90,14 +94,14 @@ fn mqtt5_4_3_1_1() {
 /// is free.
 fn assert_identifiers_go_round(qos: u8) {
     // The store of the world with persistence is a naive one.
-    const BATCH: u16 = if crate::KEEPS { 2_000 } else { 16_000 };
+    const BATCH: u16 = if crate::IS_PERSISTENT { 2_000 } else { 16_000 };
     let mut world = World::with_limits(|limits| {
         limits.in_flight = BATCH + 1;
         limits.receive_maximum = BATCH;
         limits.queue_length = BATCH.into();
     });
     let publisher = client(&mut world, "publisher");
-    let b = keeper(&mut world, "b", "t", qos);
+    let b = persistent_subscriber(&mut world, "b", "t", qos);
     publish(&mut world, publisher, "t", b"held", qos);
     let held = identifier(&world.take_one(b));
     let batch: Vec<u8> =
@@ -320,7 +324,7 @@ fn mqtt5_4_3_3_9() {
 fn mqtt5_4_3_3_10() {
     let mut world = World::new();
     let b = subscriber(&mut world, "b", "t", 2);
-    let (mut a, ..) = arrive(&mut world, &keeping("a"));
+    let (mut a, ..) = arrive(&mut world, &persistent("a"));
     let message = Publish::new(V5, "t", b"m").qos(2, 7);
     let mut pubrecs = Vec::new();
     for is_cut in [false, true, true] {
@@ -348,7 +352,7 @@ fn mqtt5_4_3_3_10() {
 fn mqtt5_4_3_3_10_with_an_alias() {
     let mut world = World::new();
     let b = subscriber(&mut world, "b", "t", 2);
-    let (a, ..) = arrive(&mut world, &keeping("a"));
+    let (a, ..) = arrive(&mut world, &persistent("a"));
     let message = Publish::new(V5, "t", b"m").qos(2, 7).property(&[0x23, 0, 1]);
     assert_eq!(world.ask(a, message.bytes()), acknowledge(0x50, 7));
     world.cut(a);
@@ -363,7 +367,7 @@ fn mqtt5_4_3_3_10_with_an_alias() {
 #[test]
 fn mqtt5_4_3_3_11() {
     let mut world = World::new();
-    let (a, ..) = arrive(&mut world, &keeping("a"));
+    let (a, ..) = arrive(&mut world, &persistent("a"));
     for identifier in [1, 0x1234, u16::MAX] {
         world.ask(a, Publish::new(V5, "t", b"m").qos(2, identifier).bytes());
     }
@@ -415,7 +419,7 @@ fn mqtt5_4_3_3_13() {
 /// sent again.
 fn unfinished(world: &mut World) -> (Peer, Vec<Vec<u8>>) {
     let publisher = client(world, "publisher");
-    let b = keeper(world, "b", "t", 2);
+    let b = persistent_subscriber(world, "b", "t", 2);
     for (payload, qos) in [(b"a", 1), (b"b", 2), (b"c", 2), (b"d", 1)] {
         publish(world, publisher, "t", payload, qos);
     }
@@ -463,7 +467,7 @@ fn mqtt5_4_4_0_1_with_receive_maximum() {
     let mut world = World::new();
     let (b, expected) = unfinished(&mut world);
     world.cut(b);
-    let (b, _, packets) = arrive(&mut world, &keeping("b").property(&[0x21, 0, 1]));
+    let (b, _, packets) = arrive(&mut world, &persistent("b").property(&[0x21, 0, 1]));
     assert_eq!(packets, expected[..2]);
     world.send(b, acknowledge(0x40, identifier(&expected[0])));
     world.send(b, acknowledge(0x70, u16::from_be_bytes([expected[1][2], expected[1][3]])));
@@ -480,7 +484,7 @@ fn mqtt5_4_4_0_1_too_large_now() {
         world.take(b);
         world.cut(b);
         let limits = [0x21, 0, 1, 0x27, 0, 0, 0, 50];
-        let (b, _, packets) = arrive(&mut world, &keeping("b").property(&limits));
+        let (b, _, packets) = arrive(&mut world, &persistent("b").property(&limits));
         assert_eq!(payloads(&packets), [b"m"]);
         world.cut(b);
         assert_eq!(payloads(&back(&mut world, "b").1), [b"m"]);

@@ -10,11 +10,11 @@ fn mqtt5_4_5_0_1() {
         let mut world = World::new();
         let publisher = subscriber(&mut world, "publisher", "t", 0);
         let live = subscriber(&mut world, "live", "+", 2);
-        let away = keeper(&mut world, "away", "#", 2);
+        let away = persistent_subscriber(&mut world, "away", "#", 2);
         world.send(away, DISCONNECT);
-        let lost = keeper(&mut world, "lost", "t", 1);
+        let lost = persistent_subscriber(&mut world, "lost", "t", 1);
         world.cut(lost);
-        let modest = keeper(&mut world, "modest", "t", 0);
+        let modest = persistent_subscriber(&mut world, "modest", "t", 0);
         world.cut(modest);
         let elsewhere = subscriber(&mut world, "elsewhere", "u", 2);
         let message = Publish::new(V5, "t", b"m");
@@ -106,7 +106,7 @@ fn answer_all(world: &mut World, peer: Peer, packets: &[Vec<u8>]) -> Vec<Receive
 fn journey(qos: u8, topics: &[&str]) -> Vec<Received> {
     let mut world = World::new();
     let publisher = client(&mut world, "publisher");
-    let slow = keeping("slow").property(&[0x21, 0, 3]);
+    let slow = persistent("slow").property(&[0x21, 0, 3]);
     let (mut b, ..) = arrive(&mut world, &slow);
     subscribe_to(&mut world, b, "#", qos);
     subscribe_to(&mut world, b, "t/+", qos);
@@ -312,7 +312,7 @@ fn mqtt5_4_8_2_6() {
 /// A subscriber with this Receive Maximum and many queued messages, those that came first, and its publisher.
 fn flooded(receive_maximum: Option<u16>, qos: u8) -> (World, Peer, Vec<Vec<u8>>, Peer) {
     let mut world = World::new();
-    let connect = receive_maximum.iter().fold(keeping("b"), |connect, maximum| {
+    let connect = receive_maximum.iter().fold(persistent("b"), |connect, maximum| {
         connect.property(&[&[0x21][..], &maximum.to_be_bytes()].concat())
     });
     let (b, ..) = arrive(&mut world, &connect);
@@ -338,7 +338,7 @@ fn mqtt5_4_9_0_1() {
     // A new connection starts with its own.
     let (mut world, b, ..) = flooded(Some(5), 1);
     world.cut(b);
-    let (_, _, packets) = arrive(&mut world, &keeping("b").property(&[0x21, 0, 8]));
+    let (_, _, packets) = arrive(&mut world, &persistent("b").property(&[0x21, 0, 8]));
     assert_eq!(packets.len(), 8);
     let mut world = World::new();
     let a = world.open();

@@ -251,7 +251,7 @@ fn mqtt5_3_3_1_13() {
 /// The flag is kept in the queue and in a redelivery; a retained message for a new subscription has it whatever the
 /// subscription asks for.
 #[test]
-fn mqtt5_3_3_1_13_kept() {
+fn mqtt5_3_3_1_13_retain_as_published_persists() {
     for (options, flag) in [(0x08 | 1, true), (1, false)] {
         let mut world = World::new();
         let a = world.connect(stored().bytes());

@@ -19,7 +19,7 @@ fn with_retained(topics: &[&str]) -> World {
 
 /// A client that accepts this many messages at a time.
 fn taking(world: &mut World, most: u8) -> Peer {
-    arrive(world, &keeping("c").property(&[0x21, 0, most])).0
+    arrive(world, &persistent("c").property(&[0x21, 0, most])).0
 }
 
 fn subscribe_to_all(identifier: u16, filters: &[&str], qos: u8) -> Vec<u8> {
@@ -159,7 +159,7 @@ fn mqtt5_3_3_1_9_changed_while_away() {
         world.cut(c);
         let new = Publish::new(V5, "b", b"new").retain();
         world.send(publisher, if qos == 0 { new.bytes() } else { new.qos(1, 1).bytes() });
-        let (c, _, packets) = arrive(&mut world, &keeping("c"));
+        let (c, _, packets) = arrive(&mut world, &persistent("c"));
         let mut messages: Vec<Received> = packets.iter().map(|packet| received(V5, packet)).collect();
         for identifier in messages.clone().iter().filter_map(|message| message.packet_identifier) {
             world.send(c, acknowledge(0x40, identifier));

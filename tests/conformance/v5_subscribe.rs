@@ -90,7 +90,7 @@ fn mqtt5_3_8_3_3_one_of_two() {
 #[test]
 fn mqtt5_3_8_3_3_of_an_earlier_connection() {
     let mut world = World::new();
-    let (a, ..) = arrive(&mut world, &keeping("a").will("t", b"will", 1, false, &[]));
+    let (a, ..) = arrive(&mut world, &persistent("a").will("t", b"will", 1, false, &[]));
     subscribe_to(&mut world, a, "t", NO_LOCAL | 1);
     let b = subscriber(&mut world, "b", "t", 0);
     world.cut(a);
@@ -243,8 +243,11 @@ fn mqtt5_3_8_4_5() {
     );
     let packets = world.take(a);
     assert_eq!(packets[0], [0x90, 8, 0, 1, 0, 1, 2, 0, 2, 0]);
-    let kept = received(V5, &packets[1]);
-    assert_eq!((packets.len(), &*kept.payload, &*kept.properties), (2, &b"kept"[..], &[0x0B, 3][..]));
+    let retained_message = received(V5, &packets[1]);
+    assert_eq!(
+        (packets.len(), &*retained_message.payload, &*retained_message.properties),
+        (2, &b"kept"[..], &[0x0B, 3][..])
+    );
     for (topic, qos) in [("t/x", 0), ("u", 2), ("t/y", 2), ("t/z", 0)] {
         publish(&mut world, b, topic, b"m", 2);
         assert_eq!(take_publish(&mut world, a).qos, qos, "{topic}");
@@ -288,9 +291,10 @@ fn mqtt5_3_8_4_8() {
             assert_eq!(take_publish(&mut world, a).qos, published.min(granted));
         }
         for published in 0..3 {
-            let kept = Publish::new(V5, "kept", b"m").retain();
-            let kept = if published > 0 { kept.qos(published, 1) } else { kept };
-            world.send(b, kept.bytes());
+            let retained_message = Publish::new(V5, "kept", b"m").retain();
+            let retained_message =
+                if published > 0 { retained_message.qos(published, 1) } else { retained_message };
+            world.send(b, retained_message.bytes());
             world.send(b, acknowledge(0x62, 1));
             world.send(a, subscribe(V5, 1, &[], &[("kept", granted)]));
             assert_eq!(received(V5, &world.take(a)[1]).qos, published.min(granted));
@@ -416,7 +420,7 @@ fn mqtt5_3_10_4_1_of_another() {
 #[test]
 fn mqtt5_3_10_4_2() {
     let mut world = World::new();
-    let a = keeper(&mut world, "a", "t", 2);
+    let a = persistent_subscriber(&mut world, "a", "t", 2);
     subscribe_to(&mut world, a, "+", 1);
     let b = client(&mut world, "b");
     world.send(a, unsubscribe(V5, 1, &["t"]));
@@ -440,7 +444,7 @@ fn mqtt5_3_10_4_2() {
 fn mqtt5_3_10_4_3() {
     for qos in [1, 2] {
         let mut world = World::new();
-        let a = keeper(&mut world, "a", "t", qos);
+        let a = persistent_subscriber(&mut world, "a", "t", qos);
         let b = client(&mut world, "b");
         publish(&mut world, b, "t", b"m", qos);
         let first = take_publish(&mut world, a);

@@ -22,12 +22,12 @@ fn reached<'a>(filter: &str, topics: &[&'a str]) -> Vec<&'a str> {
     }
     let late = client(&mut world, "late");
     world.send(late, subscribe(V5, 1, &[], &[(filter, 0)]));
-    let mut kept: Vec<String> =
+    let mut topics: Vec<String> =
         world.take(late)[1..].iter().map(|packet| received(V5, packet).topic).collect();
     let mut expected = found.clone();
-    kept.sort();
+    topics.sort();
     expected.sort_unstable();
-    assert_eq!(kept, expected, "retained: {filter}");
+    assert_eq!(topics, expected, "retained: {filter}");
     found
 }
 

@@ -126,7 +126,7 @@ fn the_subprotocol_must_be_offered() {
     }
 }
 
-fn the_server_says_mqtt() {
+fn the_server_selects_mqtt() {
     for offer in ["mqtt", "stomp, mqtt", "mqttv3.1,mqtt"] {
         let mut client = Client::new();
         let (answer, _) = client.shake_hands(&format!("Sec-WebSocket-Protocol: {offer}\r\n"));
@@ -166,10 +166,10 @@ fn mqtt5_6_0_0_3() {
 
 #[test]
 fn mqtt311_6_0_0_4() {
-    the_server_says_mqtt();
+    the_server_selects_mqtt();
 }
 
 #[test]
 fn mqtt5_6_0_0_4() {
-    the_server_says_mqtt();
+    the_server_selects_mqtt();
 }

@@ -42,7 +42,7 @@ impl World {
 
     pub fn with(limits: Limits, access: impl AccessControl + 'static) -> Self {
         let mut broker = Broker::new(limits, Box::new(access), 1, Time::ZERO);
-        if crate::KEEPS {
+        if crate::IS_PERSISTENT {
             let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
             let pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
             broker.begin_journal(NextNumbers { session, message }, pace);
@@ -188,7 +188,7 @@ impl World {
     /// Makes data durable, if anything is persisted and the test does not do that itself. Returns whether there was
     /// any.
     fn commits(&mut self) -> bool {
-        if !crate::KEEPS || self.broker.batch_due().is_none() && !self.broker.wants_pages() {
+        if !crate::IS_PERSISTENT || self.broker.batch_due().is_none() && !self.broker.wants_pages() {
             return false;
         }
         if self.broker.batch_due().is_some()

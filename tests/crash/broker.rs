@@ -105,13 +105,13 @@ impl Place {
     }
 
     /// Saves the log of a broker that was killed or has ended, beside its file.
-    pub fn keep_log(&self, lines: &[String]) {
-        self.keep(&format!("log-{}", self.lives), lines);
+    pub fn save_log(&self, lines: &[String]) {
+        self.save(&format!("log-{}", self.lives), lines);
     }
 
     /// Saves some lines beside the broker's file.
     #[expect(clippy::disallowed_methods, reason = "it is for a reader")]
-    pub fn keep(&self, name: &str, lines: &[String]) {
+    pub fn save(&self, name: &str, lines: &[String]) {
         fs::write(self.directory.join(name), lines.join("\n")).expect("a file can be written");
     }
 }

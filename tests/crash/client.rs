@@ -23,7 +23,7 @@ pub struct Character {
     pub name: String,
     pub level: u8,
     /// Whether its session outlives its connections.
-    pub is_kept: bool,
+    pub is_persistent: bool,
     /// 5.0 only.
     pub receive_maximum: Option<u16>,
     /// The filters that it subscribes to from time to time.
@@ -37,7 +37,7 @@ pub struct Character {
 pub struct Memory {
     pub character: Character,
     index: usize,
-    kept: Kept,
+    known_session: KnownSession,
     next_identifier: u16,
     outgoing: Vec<Outgoing>,
     /// QoS 2 messages that were passed on and not released, by Packet Identifier.
@@ -46,7 +46,7 @@ pub struct Memory {
 
 /// What the client knows about its session at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
+enum KnownSession {
     /// The broker has reported that it exists.
     There,
     /// It has never existed, or the broker has reported that it is gone.
@@ -98,7 +98,7 @@ impl Memory {
         Self {
             character,
             index,
-            kept: Kept::Gone,
+            known_session: KnownSession::Gone,
             next_identifier: 1,
             outgoing: Vec::new(),
             incoming: BTreeMap::new(),
@@ -139,22 +139,23 @@ impl Client {
     /// Starts to connect; with Clean Start if the session is not persistent, or if it is to start anew.
     pub fn connect(&mut self, port: u16, begins_anew: bool) {
         let Memory { character, .. } = &self.memory;
-        let is_clean = !character.is_kept || begins_anew || self.memory.kept == Kept::BeginsAnew;
+        let is_clean =
+            !character.is_persistent || begins_anew || self.memory.known_session == KnownSession::BeginsAnew;
         let mut connect = Connect::new(character.level, &character.name);
         if !is_clean {
             connect = connect.resume();
         }
-        if character.level == V5 && character.is_kept {
+        if character.level == V5 && character.is_persistent {
             connect = connect.expiry(FOR_EVER);
         }
         if let Some(maximum) = character.receive_maximum.filter(|_| character.level == V5) {
             connect = connect.property(&[&[0x21][..], &maximum.to_be_bytes()].concat());
         }
-        (self.expected_presence, self.memory.kept) = match self.memory.kept {
-            _ if is_clean => (Some(false), Kept::BeginsAnew),
-            Kept::There => (Some(true), Kept::There),
-            Kept::Gone => (Some(false), Kept::InDoubt),
-            Kept::InDoubt | Kept::BeginsAnew => (None, Kept::InDoubt),
+        (self.expected_presence, self.memory.known_session) = match self.memory.known_session {
+            _ if is_clean => (Some(false), KnownSession::BeginsAnew),
+            KnownSession::There => (Some(true), KnownSession::There),
+            KnownSession::Gone => (Some(false), KnownSession::InDoubt),
+            KnownSession::InDoubt | KnownSession::BeginsAnew => (None, KnownSession::InDoubt),
         };
         let mut link = Link::open(port);
         link.send(&connect.bytes());
@@ -172,7 +173,7 @@ impl Client {
         self.is_accepted = false;
         self.requests.clear();
         self.answers.clear();
-        if !self.memory.character.is_kept {
+        if !self.memory.character.is_persistent {
             self.forget(ledger);
         }
     }
@@ -191,7 +192,7 @@ impl Client {
             return;
         }
         match chance.below(10) {
-            0 if self.memory.character.is_kept => self.change_subscription(chance, ledger),
+            0 if self.memory.character.is_persistent => self.change_subscription(chance, ledger),
             1 | 2 => {}
             _ => self.publish_something(chance, topics, ledger),
         }
@@ -352,13 +353,13 @@ impl Client {
         }
         // Clean Session of 3.1.1 makes a session that ends with its connection, which is no use to a client that keeps
         // its own.
-        let Character { is_kept, level, .. } = self.memory.character;
-        if is_kept && level != V5 && self.memory.kept == Kept::BeginsAnew {
-            self.memory.kept = Kept::Gone;
+        let Character { is_persistent, level, .. } = self.memory.character;
+        if is_persistent && level != V5 && self.memory.known_session == KnownSession::BeginsAnew {
+            self.memory.known_session = KnownSession::Gone;
             return self.leave(true, ledger);
         }
         self.is_accepted = true;
-        self.memory.kept = if is_kept { Kept::There } else { Kept::Gone };
+        self.memory.known_session = if is_persistent { KnownSession::There } else { KnownSession::Gone };
         self.send_again(ledger);
         let shared = self.memory.character.shared.clone();
         if let Some(filter) = shared.filter(|filter| !ledger.is_subscribed(self.memory.index, filter)) {

@@ -384,7 +384,7 @@ fn damaged_data_is_never_delivered_and_never_missing_without_a_report() {
         harmed.write(&directory);
         let outcome = match read(&directory) {
             Err(why) => {
-                assert!(says_what_to_do(&why), "seed {seed}, {kind:?}: {why}");
+                assert!(names_a_remedy(&why), "seed {seed}, {kind:?}: {why}");
                 interesting.push((harmed, true));
                 "refused"
             }
@@ -418,7 +418,7 @@ fn damaged_data_is_never_delivered_and_never_missing_without_a_report() {
     }
 }
 
-fn says_what_to_do(why: &str) -> bool {
+fn names_a_remedy(why: &str) -> bool {
     ["Put a copy from a backup in its place", "Choose another persistence_file"]
         .iter()
         .any(|what| why.contains(what))
@@ -429,7 +429,7 @@ fn start_on(place: &mut Place, harmed: &Files, is_refused: bool) {
     harmed.write(&place.data());
     if is_refused {
         let (code, said) = ends(place.command());
-        return assert!(code == Some(1) && says_what_to_do(&said), "{code:?}: {said}");
+        return assert!(code == Some(1) && names_a_remedy(&said), "{code:?}: {said}");
     }
     for is_first in [true, false] {
         let server = place.start();

@@ -131,7 +131,7 @@ impl SmallPlace {
     /// Ends the broker by a signal.
     fn end(&self, server: Server, signal: &str) {
         server.signal(signal);
-        self.place.keep_log(&server.wait_for_end().1);
+        self.place.save_log(&server.wait_for_end().1);
     }
 }
 
@@ -442,7 +442,7 @@ fn room_comes_back_when_a_queue_is_drained() {
 /// Another process takes each byte that the broker frees. Nothing more is acknowledged then, but clients that store
 /// nothing are still served, and nothing is lost.
 #[test]
-fn a_disk_that_stays_full_keeps_what_was_acknowledged() {
+fn acknowledged_messages_survive_a_disk_that_stays_full() {
     let Some(mut small) = SmallPlace::mount("stuck", "") else { return };
     let server = small.serve();
     leave_owner(&server, "full/#");

@@ -201,7 +201,7 @@ fn a_kill_at_any_write_leaves_the_old_layout_or_the_present_one() {
 }
 
 #[test]
-fn a_disk_that_is_full_refuses_the_migration_and_says_how_much_room_it_takes() {
+fn a_full_disk_refuses_the_migration_and_the_error_names_the_space_needed() {
     let Some((mut place, mut expected)) = traced("full") else { return };
     let mut refusals = 0;
     for count in 1.. {

@@ -136,7 +136,7 @@ impl Round {
             disk.write_after(cut, &mut Chance::new(seed), &future.place.data());
             let note =
                 format!("{cut:?}, not flushed: {in_journal} bytes of the journal, {in_file} of the file");
-            future.place.keep("cut", &[note]);
+            future.place.save("cut", &[note]);
             self.outcome.cuts += 1;
             self.outcome.cuts_in_file += usize::from(in_file > 0);
             self.outcome.false_alarms += future.finish().false_alarms;
@@ -165,7 +165,7 @@ impl Round {
         self.check_retained(&server);
         self.settle(&server);
         self.check_retained(&server);
-        self.place.keep_log(&server.lines_with(""));
+        self.place.save_log(&server.lines_with(""));
         self.outcome.messages = self.ledger.published();
         self.outcome.deliveries = self.ledger.deliveries();
         self.outcome
@@ -244,7 +244,7 @@ impl Round {
             server.signal("KILL");
             server.wait_for_end().1
         };
-        self.place.keep_log(&lines);
+        self.place.save_log(&lines);
         for client in &mut self.clients {
             client.mourn(&mut self.ledger);
         }
@@ -257,7 +257,7 @@ impl Round {
         let end = Instant::now() + PATIENCE;
         while !self.is_settled() {
             if Instant::now() > end {
-                self.place.keep_log(&server.lines_with(""));
+                self.place.save_log(&server.lines_with(""));
                 let clients: Vec<String> = self.clients.iter().map(Client::describe).collect();
                 let missing = self.ledger.missing();
                 panic!("never done:\n{}\n{}", clients.join("\n"), missing.join("\n"));
@@ -313,7 +313,7 @@ impl Drop for Round {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("the round {} has failed", self.name);
-            self.place.keep("story", self.ledger.story());
+            self.place.save("story", self.ledger.story());
         }
     }
 }
@@ -322,7 +322,7 @@ impl Drop for Round {
 /// session.
 fn characters(chance: &mut Chance) -> Vec<Character> {
     let mut characters = Vec::new();
-    for (level, is_kept, shared, count) in [
+    for (level, is_persistent, shared, count) in [
         (V311, true, None, 3),
         (V5, true, None, 3),
         (V311, false, None, 1),
@@ -341,7 +341,7 @@ fn characters(chance: &mut Chance) -> Vec<Character> {
             characters.push(Character {
                 name: format!("client-{index}"),
                 level,
-                is_kept,
+                is_persistent,
                 receive_maximum: (chance.percent(50)).then(|| chance.pick(&[1, 3, 10])),
                 filters: filters.chain([format!("retained/{}/+", (index + 1) % 3)]).collect(),
                 shared: shared.map(str::to_owned),

@@ -67,22 +67,22 @@ fn a_flood_of_retained_messages_ends_with_quota_exceeded() {
     let mut target = target();
     let mut flooder = Peer::connect(target.address(), "flooder");
     let mut bytes = Vec::new();
-    let (mut kept, mut code) = (0, 0);
+    let (mut hundreds, mut code) = (0, 0);
     // After each hundred messages of QoS 0, one of QoS 1 checks whether there is still room.
     while code != 0x97 {
         bytes.clear();
         for number in 0..100 {
-            let topic = format!("retained/{kept}/{number}");
+            let topic = format!("retained/{hundreds}/{number}");
             bytes.extend(Publish::new(V5, &topic, &[b'r'; 500]).retain().bytes());
         }
         flooder.send(&bytes);
-        code = flooder.publish(Publish::new(V5, &format!("retained/{kept}"), &[b'r'; 500]).retain());
-        kept += 1;
-        assert!(kept < 1_000, "there is an end to it");
+        code = flooder.publish(Publish::new(V5, &format!("retained/{hundreds}"), &[b'r'; 500]).retain());
+        hundreds += 1;
+        assert!(hundreds < 1_000, "there is an end to it");
     }
     let refused = flooder.publish(Publish::new(V5, "another", &[b'r'; 200_000]).retain());
     assert_eq!(refused, 0x97, "Quota exceeded");
-    eprintln!("{kept} hundreds are kept");
+    eprintln!("{hundreds} hundreds are retained");
     stays_within(&target, "retained messages");
     is_well_used(&target);
     target.serves();
@@ -90,7 +90,7 @@ fn a_flood_of_retained_messages_ends_with_quota_exceeded() {
     target.serves_at_most_once();
     stays_within(&target, "and packets in progress");
     drop(halves);
-    for chunk in 0..kept {
+    for chunk in 0..hundreds {
         bytes.clear();
         for number in 0..100 {
             let topic = format!("retained/{chunk}/{number}");
@@ -185,7 +185,7 @@ fn packets_in_progress_end_at_the_budget() {
 }
 
 #[test]
-fn newcomers_are_told_that_there_is_no_memory() {
+fn new_clients_are_refused_for_lack_of_memory() {
     let mut target = target();
     let mut fillers: Vec<Peer> =
         (0..60).map(|number| Peer::connect(target.address(), &format!("filler-{number}"))).collect();

@@ -58,7 +58,7 @@ fn a_giant_remaining_length_costs_what_was_sent() {
 }
 
 #[test]
-fn half_packets_are_kept_as_far_as_they_came() {
+fn incomplete_packets_are_buffered_as_far_as_they_arrived() {
     let mut target = Target::start(&[]);
     let halves = 20;
     let mut peers: Vec<Peer> =

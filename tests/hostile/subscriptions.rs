@@ -49,8 +49,8 @@ fn thousands_of_filters_in_one_packet_are_answered_one_by_one() {
 #[test]
 fn thousands_of_filters_with_retained_messages_do_not_stop_the_others() {
     let mut target = Target::start(&[]);
-    let mut keeper = Peer::connect(target.address(), "keeper");
-    keeper.publish(Publish::new(V5, "kept", b"message").retain());
+    let mut publisher = Peer::connect(target.address(), "keeper");
+    publisher.publish(Publish::new(V5, "kept", b"message").retain());
     let mut peer = Peer::connect(target.address(), "many");
     let filters: Vec<String> = (0..10_000).map(|number| format!("m/{number:05}")).collect();
     peer.send(&subscribe_all(&filters));
@@ -61,8 +61,8 @@ fn thousands_of_filters_with_retained_messages_do_not_stop_the_others() {
     target.serves();
     assert_eq!(peer.packet()[0], 0xB0);
     peer.disconnect();
-    keeper.publish(Publish::new(V5, "kept", b"").retain());
-    keeper.disconnect();
+    publisher.publish(Publish::new(V5, "kept", b"").retain());
+    publisher.disconnect();
     target.gives_back(SLACK);
 }
 

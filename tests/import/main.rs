@@ -127,27 +127,27 @@ impl World {
             user_name: Some("ann"),
             password: None,
         };
-        let said = self.tell(peer, version, &Packet::Connect(connect));
-        (peer, said)
+        let received = self.exchange(peer, version, &Packet::Connect(connect));
+        (peer, received)
     }
 
     /// Sends a packet of a client; returns the packets that it receives.
-    fn tell(&mut self, peer: ConnectionId, version: ProtocolVersion, packet: &Packet<'_>) -> Vec<String> {
+    fn exchange(&mut self, peer: ConnectionId, version: ProtocolVersion, packet: &Packet<'_>) -> Vec<String> {
         let mut bytes = Vec::new();
         packet.encode(version, &mut bytes);
         self.broker.received(peer, &bytes, Time::ZERO);
         let output = self.settle();
         let mut rest = output.as_slice();
-        let mut said = Vec::new();
+        let mut received = Vec::new();
         while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
             rest = rest.split_at(cut.length).1;
-            said.push(said_of(&decode(&cut, version).expect("the broker knows how to write")));
+            received.push(description(&decode(&cut, version).expect("the broker knows how to write")));
         }
-        said
+        received
     }
 }
 
-fn said_of(packet: &Packet<'_>) -> String {
+fn description(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(connack) => format!("CONNACK {} {}", connack.code, connack.session_present),
         Packet::Publish(publish) => {
@@ -181,7 +181,7 @@ fn of(identifier: u16) -> Acknowledgement<'static> {
 fn a_session_goes_on_where_it_was() {
     let mut world = World::of("queued.db");
     let version = ProtocolVersion::V5;
-    let (five, said) = world.resume("five", version);
+    let (five, received) = world.resume("five", version);
     let expected = [
         "CONNACK 0 true",
         "PUBREL 2",
@@ -194,28 +194,28 @@ fn a_session_goes_on_where_it_was() {
         r#"PUBLISH 9 q/long "long" q1 [9]"#,
         r#"PUBLISH 10 q/new "new" q2 [9]"#,
     ];
-    assert_eq!(said, expected);
-    assert!(world.tell(five, version, &Packet::PubComp(of(2))).is_empty());
-    assert_eq!(world.tell(five, version, &Packet::PubRec(of(5))), ["PUBREL 5"]);
-    let (_, said) = world.resume("late", ProtocolVersion::V311);
+    assert_eq!(received, expected);
+    assert!(world.exchange(five, version, &Packet::PubComp(of(2))).is_empty());
+    assert_eq!(world.exchange(five, version, &Packet::PubRec(of(5))), ["PUBREL 5"]);
+    let (_, received) = world.resume("late", ProtocolVersion::V311);
     let expected =
         ["CONNACK 0 true", r#"PUBLISH 1 q/new "new" q2d []"#, r#"PUBLISH 2 old "retained" q1rd []"#];
-    assert_eq!(said, expected);
+    assert_eq!(received, expected);
 }
 
 #[test]
 fn a_message_of_qos_0_waits_where_it_did() {
     let mut world = World::of("queued.db");
-    let (_, said) = world.resume("away", ProtocolVersion::V311);
-    assert_eq!(said.len(), 10, "{said:#?}");
-    assert_eq!(unnumbered(&said[1]), r#"PUBLISH q/0 "message 0" q1 []"#);
-    assert_eq!(said[6], r#"PUBLISH 0 z "of no account" q0 []"#);
-    assert_eq!(unnumbered(&said[9]), r#"PUBLISH q/new "new" q1 []"#);
+    let (_, received) = world.resume("away", ProtocolVersion::V311);
+    assert_eq!(received.len(), 10, "{received:#?}");
+    assert_eq!(unnumbered(&received[1]), r#"PUBLISH q/0 "message 0" q1 []"#);
+    assert_eq!(received[6], r#"PUBLISH 0 z "of no account" q0 []"#);
+    assert_eq!(unnumbered(&received[9]), r#"PUBLISH q/new "new" q1 []"#);
 }
 
 /// A packet without its Packet Identifier, which is arbitrary if nothing was in flight.
-fn unnumbered(said: &str) -> String {
-    let words: Vec<&str> = said.splitn(3, ' ').collect();
+fn unnumbered(received: &str) -> String {
+    let words: Vec<&str> = received.splitn(3, ' ').collect();
     [words[0], words[2]].join(" ")
 }
 
@@ -224,9 +224,9 @@ fn unnumbered(said: &str) -> String {
 fn a_client_that_has_not_released_a_message_can() {
     let mut world = World::of("unreleased.db");
     let version = ProtocolVersion::V5;
-    let (sender, said) = world.resume("sender", version);
-    assert_eq!(said, ["CONNACK 0 true"]);
-    assert_eq!(world.tell(sender, version, &Packet::PubRel(of(77))), ["PUBCOMP 77"]);
+    let (sender, received) = world.resume("sender", version);
+    assert_eq!(received, ["CONNACK 0 true"]);
+    assert_eq!(world.exchange(sender, version, &Packet::PubRel(of(77))), ["PUBCOMP 77"]);
     let again = Packet::Publish(Publish {
         dup: true,
         retain: true,
@@ -235,8 +235,8 @@ fn a_client_that_has_not_released_a_message_can() {
         properties: Properties::default(),
         payload: b"",
     });
-    assert_eq!(world.tell(sender, version, &again), ["PUBREC 79"]);
-    let (_, said) = world.resume("one", version);
+    assert_eq!(world.exchange(sender, version, &again), ["PUBREC 79"]);
+    let (_, received) = world.resume("one", version);
     let expected = [r#"PUBLISH in/a "kept" q2 [1, 2]"#, r#"PUBLISH in/b "" q1 [1]"#];
-    assert_eq!(said[1..].iter().map(|said| unnumbered(said)).collect::<Vec<_>>(), expected);
+    assert_eq!(received[1..].iter().map(|received| unnumbered(received)).collect::<Vec<_>>(), expected);
 }

@@ -21,7 +21,7 @@ use faults::{FAULTS, Fault};
 const SEEDS: u64 = 2_000;
 
 /// The test of the simulator that has to find them.
-const TEST: &str = "whatever_happens_the_promises_are_kept";
+const TEST: &str = "whatever_happens_every_promise_holds";
 
 /// What stands in the table for the question whether the fault is planted.
 const PLANTED: &str = "PLANTED";

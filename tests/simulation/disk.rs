@@ -303,7 +303,7 @@ impl World {
         let broker = &self.broker;
         self.oracle.pass(order, |client| broker.has_will(client));
         self.oracle.end_call();
-        self.tell_unfinished();
+        self.report_unfinished();
     }
 
     fn new_broker(&mut self, clock: Time) -> Broker {
@@ -329,12 +329,12 @@ fn payloads(store: &Store) -> BTreeMap<String, Vec<u8>> {
 /// The QoS 1 deliveries that have begun, by client: the Packet Identifier and the message.
 fn begun(store: &Store) -> BTreeMap<String, Vec<(u16, Portable)>> {
     let mut begun = BTreeMap::<String, Vec<(u16, Portable)>>::new();
-    for kept in store.messages.values() {
-        for recipient in &kept.open {
+    for unsettled in store.messages.values() {
+        for recipient in &unsettled.open {
             let session = store.sessions.get(&recipient.session);
             if let (Some(identifier), Some(session)) = (recipient.identifier, session) {
                 let of_client = begun.entry(session.client_identifier.clone()).or_default();
-                of_client.push((identifier.value(), kept.message.clone()));
+                of_client.push((identifier.value(), unsettled.message.clone()));
             }
         }
     }

@@ -45,7 +45,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 #[test]
-fn whatever_happens_the_promises_are_kept() {
+fn whatever_happens_every_promise_holds() {
     let _alone = alone();
     let first = number("SEED").unwrap_or(0);
     let count = number("SEEDS").unwrap_or(SEEDS);

@@ -37,7 +37,7 @@ impl Epoch {
 
 /// A message that some recipient still needs.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct UnsettledMessage {
     pub message: Portable,
     /// The recipients that have not settled it.
     pub open: Vec<Recipient>,
@@ -47,7 +47,7 @@ pub struct Kept {
 pub struct Store {
     pub sessions: BTreeMap<SessionNumber, StoredSession>,
     pub subscriptions: BTreeMap<(SessionNumber, String), StoredSubscription>,
-    pub messages: BTreeMap<MessageNumber, Kept>,
+    pub messages: BTreeMap<MessageNumber, UnsettledMessage>,
     pub received: BTreeSet<(SessionNumber, PacketIdentifier)>,
     pub deliveries: BTreeMap<(SessionNumber, PacketIdentifier), StoredDelivery>,
     pub retained: BTreeMap<String, Portable>,
@@ -90,11 +90,12 @@ impl Store {
             Record::Message(StoredMessage { number, message, recipients }) => {
                 assert!(!recipients.is_empty(), "{number:?} is stored without a recipient");
                 let message = expiring(message, |time| epoch.to_world(time));
-                self.messages.insert(*number, Kept { message, open: recipients.to_vec() });
+                self.messages.insert(*number, UnsettledMessage { message, open: recipients.to_vec() });
             }
             Record::Settled { message, session, is_last } => self.settle(*message, *session, *is_last),
             Record::Begun { message, session, identifier } => {
-                let open = self.messages.get_mut(message).into_iter().flat_map(|kept| &mut kept.open);
+                let open =
+                    self.messages.get_mut(message).into_iter().flat_map(|unsettled| &mut unsettled.open);
                 let its = open.filter(|recipient| recipient.session == *session);
                 its.for_each(|recipient| recipient.identifier = Some(*identifier));
             }
@@ -135,10 +136,10 @@ impl Store {
         self.deliveries.retain(|(owner, _), delivery| {
             *owner != session || delivery.message != number || delivery.is_released
         });
-        let Some(kept) = self.messages.get_mut(&number) else { return };
-        kept.open.retain(|recipient| recipient.session != session);
-        let is_done = kept.open.is_empty();
-        assert_eq!(is_done, is_last, "{number:?} is still for {:?}", kept.open);
+        let Some(unsettled) = self.messages.get_mut(&number) else { return };
+        unsettled.open.retain(|recipient| recipient.session != session);
+        let is_done = unsettled.open.is_empty();
+        assert_eq!(is_done, is_last, "{number:?} is still for {:?}", unsettled.open);
         if is_done {
             self.messages.remove(&number);
         }
@@ -154,7 +155,9 @@ impl Store {
             assert!(is_there, "{owner:?} has something and is not there");
         }
         for ((session, identifier), delivery) in &self.deliveries {
-            let needs = |kept: &Kept| kept.open.iter().any(|recipient| recipient.session == *session);
+            let needs = |unsettled: &UnsettledMessage| {
+                unsettled.open.iter().any(|recipient| recipient.session == *session)
+            };
             // Deliveries that a former session has begun are removed together with everything it has left.
             let is_there =
                 self.former.contains(session) || self.messages.get(&delivery.message).is_some_and(needs);
@@ -185,7 +188,7 @@ impl Store {
     }
 
     fn copy(&self, number: MessageNumber, session: SessionNumber, epoch: Epoch) -> Option<StoredCopy> {
-        let Kept { message, open } = self.messages.get(&number)?;
+        let UnsettledMessage { message, open } = self.messages.get(&number)?;
         let form = open.iter().find(|recipient| recipient.session == session)?.form.clone();
         let message = expiring(message, |time| epoch.to_broker(time));
         Some(StoredCopy { number, message, form })
@@ -204,9 +207,9 @@ impl Store {
         restored.extend(self.former.iter().map(|session| Restored::Former(*session)));
         shuffle(&mut restored, chance);
         let subscriptions = self.subscriptions.iter();
-        let subscriptions = subscriptions.map(|((session, _), kept)| (*session, kept.clone()));
+        let subscriptions = subscriptions.map(|((session, _), stored)| (*session, stored.clone()));
         let mut subscriptions: Vec<Restored> =
-            subscriptions.map(|(session, kept)| Restored::Subscription(session, kept)).collect();
+            subscriptions.map(|(session, stored)| Restored::Subscription(session, stored)).collect();
         shuffle(&mut subscriptions, chance);
         restored.extend(subscriptions);
         let mut unordered = self.unordered(epoch);
@@ -224,9 +227,9 @@ impl Store {
     /// began.
     fn forget_needless(&mut self, now: Time) {
         let Self { sessions, messages, deliveries, retained, former, .. } = self;
-        messages.retain(|number, kept| {
-            let is_expired = kept.message.publication().is_expired(now);
-            kept.open.retain(|recipient| {
+        messages.retain(|number, unsettled| {
+            let is_expired = unsettled.message.publication().is_expired(now);
+            unsettled.open.retain(|recipient| {
                 let has_begun = recipient.identifier.is_some()
                     || deliveries.iter().any(|((session, _), delivery)| {
                         *session == recipient.session && delivery.message == *number && !delivery.is_released
@@ -237,7 +240,7 @@ impl Store {
                     false => is_left && (recipient.identifier.is_some() || !has_begun) && !is_expired,
                 }
             });
-            !kept.open.is_empty()
+            !unsettled.open.is_empty()
         });
         retained.retain(|_, message| !message.publication().is_expired(now));
     }
@@ -261,27 +264,29 @@ impl Store {
             self.deliveries.iter().map(|(&(session, _), delivery)| (session, *delivery)).collect();
         deliveries.retain(|(session, _)| self.sessions.contains_key(session));
         deliveries.sort_by_key(|(session, delivery)| (delivery.message, *session));
-        let waiting = self.messages.iter().flat_map(|(&message, kept)| {
+        let waiting = self.messages.iter().flat_map(|(&message, unsettled)| {
             let is_there = |recipient: &&Recipient| self.sessions.contains_key(&recipient.session);
             let has_delivery = |recipient: &&Recipient| {
                 let mut of_session =
                     self.deliveries.iter().filter(|((owner, _), _)| *owner == recipient.session);
                 of_session.any(|(_, delivery)| delivery.message == message && !delivery.is_released)
             };
-            let (begun, others): (Vec<&Recipient>, Vec<&Recipient>) =
-                kept.open.iter().partition(|recipient| recipient.identifier.is_some() && is_there(recipient));
+            let (begun, others): (Vec<&Recipient>, Vec<&Recipient>) = unsettled
+                .open
+                .iter()
+                .partition(|recipient| recipient.identifier.is_some() && is_there(recipient));
             let (in_delivery, waiting): (Vec<&Recipient>, Vec<&Recipient>) =
                 others.into_iter().partition(has_delivery);
             let qos = waiting.iter().map(|recipient| recipient.form.qos);
             let lowest_qos = qos.min().unwrap_or(QoS::ExactlyOnce);
             let sessions = waiting.iter().map(|recipient| recipient.session).collect();
             let in_flight = begun.iter().chain(&in_delivery).map(|recipient| recipient.session).collect();
-            let content = expiring(&kept.message, |time| epoch.to_broker(time));
+            let content = expiring(&unsettled.message, |time| epoch.to_broker(time));
             let recipients: Vec<Recipient> = begun.into_iter().cloned().collect();
             let begun = Restored::Begun { message, content, recipients };
-            let publication = kept.message.publication();
+            let publication = unsettled.message.publication();
             let expires = epoch.to_broker(publication.expires);
-            let group = kept.open.iter().find_map(|recipient| recipient.form.group.clone());
+            let group = unsettled.open.iter().find_map(|recipient| recipient.form.group.clone());
             let length = publication.length();
             let has_begun = matches!(&begun, Restored::Begun { recipients, .. } if !recipients.is_empty());
             let waiting =
@@ -297,7 +302,7 @@ impl Store {
     }
 
     fn next_numbers(&self) -> NextNumbers {
-        let recipients = self.messages.values().flat_map(|kept| &kept.open);
+        let recipients = self.messages.values().flat_map(|unsettled| &unsettled.open);
         let session = recipients.map(|recipient| recipient.session);
         let session = session.chain(self.sessions.keys().copied()).max().map_or(0, |last| last.0.get());
         let sent = self.sessions.values().filter_map(|session| match session.presence {
@@ -403,8 +408,8 @@ mod tests {
     }
 
     fn is_open(store: &Store, message: MessageNumber, session: SessionNumber) -> bool {
-        let kept = store.messages.get(&message);
-        kept.is_some_and(|kept| kept.open.iter().any(|recipient| recipient.session == session))
+        let unsettled = store.messages.get(&message);
+        unsettled.is_some_and(|unsettled| unsettled.open.iter().any(|recipient| recipient.session == session))
     }
 
     /// A random record that may follow what the store holds.

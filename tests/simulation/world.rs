@@ -127,7 +127,7 @@ fn begin(plan: &Plan, access: Box<dyn AccessControl>, course: Course, seed: u64,
     broker
 }
 
-fn tell_unfinished(broker: &Broker, oracle: &mut Oracle) {
+fn report_unfinished(broker: &Broker, oracle: &mut Oracle) {
     let unfinished = broker.unfinished().map(|one| (one.client.to_owned(), one.is_looked_up));
     oracle.unfinished(&unfinished.collect::<Vec<_>>());
 }
@@ -219,14 +219,14 @@ impl World {
         }
         told(&mut self.oracle);
         self.oracle.end_call();
-        tell_unfinished(&self.broker, &mut self.oracle);
+        report_unfinished(&self.broker, &mut self.oracle);
         self.trace.note_number(self.now.milliseconds());
         outcome
     }
 
     /// Tells the oracle which messages have not reached all their recipients.
-    pub fn tell_unfinished(&mut self) {
-        tell_unfinished(&self.broker, &mut self.oracle);
+    pub fn report_unfinished(&mut self) {
+        report_unfinished(&self.broker, &mut self.oracle);
     }
 
     /// A device opens a connection and sends CONNECT; an older connection of it is abandoned.
@@ -461,7 +461,7 @@ impl World {
                 oracle.pass(&[], |client| broker.has_will(client));
             }
             oracle.end_call();
-            tell_unfinished(broker, oracle);
+            report_unfinished(broker, oracle);
         });
         effects
     }
@@ -479,7 +479,7 @@ impl World {
         self.oracle.begin_call(&before, &after, self.now);
         effects.iter().for_each(|&effect| self.oracle.ends(effect));
         self.oracle.end_call();
-        tell_unfinished(&self.broker, &mut self.oracle);
+        report_unfinished(&self.broker, &mut self.oracle);
         self.trace.note_number(self.now.milliseconds());
         effects.into_iter().for_each(|effect| self.apply(effect));
     }

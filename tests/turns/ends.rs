@@ -80,7 +80,7 @@ fn a_clean_start_over_very_many_stored_messages() {
         limits.queue_length = usize::MAX;
         limits.queue_bytes = usize::MAX;
     })
-    .keeping();
+    .persistent();
     let client = server.connect([lasting("c"), subscribe(V5, 1, &[], &[("t", 1)])].concat());
     server.cut(client);
     let publisher = publisher(&mut server);

@@ -119,8 +119,8 @@ fn the_end_of_a_session_with_very_many_subscriptions() {
     server.cut(client);
     server.settle_beside(&mut bystander);
     bystander.assert_answered(20);
-    let kept = server.broker.held().saturating_sub(held);
-    assert!(kept < 1024 * 1024, "{kept} bytes of what has ended are kept");
+    let held_after = server.broker.held().saturating_sub(held);
+    assert!(held_after < 1024 * 1024, "{held_after} bytes of what has ended are kept");
     assert_eq!((server.broker.census().subscriptions, server.broker.census().sessions), (1, 1));
     server.broker.check_invariants();
 }

@@ -8,8 +8,8 @@ use crate::server::Server;
 use crate::wire::{Publish, V5, subscribe};
 
 #[test]
-fn a_burst_for_very_many_kept_subscribers() {
-    let mut server = Server::new().keeping();
+fn a_burst_for_very_many_persistent_subscribers() {
+    let mut server = Server::new().persistent();
     let subscribers = lasting_subscribers(&mut server, 4_000, "t", 1);
     let mut bystander = Bystander::new(&mut server);
     let publisher = publisher(&mut server);
@@ -26,7 +26,7 @@ fn a_burst_for_very_many_kept_subscribers() {
 /// Disconnected clients return for their stored messages, all at once.
 #[test]
 fn very_many_return_for_stored_messages() {
-    let mut server = Server::new().keeping();
+    let mut server = Server::new().persistent();
     let subscribers = lasting_subscribers(&mut server, 1_000, "t", 1);
     for peer in subscribers {
         server.cut(peer);
@@ -60,7 +60,7 @@ fn very_many_return_for_stored_messages() {
 #[test]
 fn the_answer_waits_until_the_last_recipient_is_durable() {
     const CLIENTS: usize = 1_500;
-    let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).keeping();
+    let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).persistent();
     let subscribers = lasting_subscribers(&mut server, CLIENTS, "t", 1);
     for peer in subscribers {
         server.cut(peer);
@@ -83,10 +83,13 @@ fn the_answer_waits_until_the_last_recipient_is_durable() {
     }
     let store = server.store();
     assert_eq!(store.received.len(), 1, "it is noted before it is answered");
-    let rows: Vec<_> =
-        store.messages.values().filter(|kept| kept.message.publication().payload == b"large").collect();
+    let rows: Vec<_> = store
+        .messages
+        .values()
+        .filter(|held_after| held_after.message.publication().payload == b"large")
+        .collect();
     assert!((2..=50).contains(&rows.len()), "{} rows", rows.len());
-    let recipients: Vec<_> = rows.iter().flat_map(|kept| &kept.open).collect();
+    let recipients: Vec<_> = rows.iter().flat_map(|held_after| &held_after.open).collect();
     let sessions: BTreeSet<_> = recipients.iter().map(|recipient| recipient.session).collect();
     assert_eq!((recipients.len(), sessions.len()), (CLIENTS, CLIENTS));
     server.settle();
@@ -96,7 +99,7 @@ fn the_answer_waits_until_the_last_recipient_is_durable() {
 /// The recipients served last need nothing to be durable; the answer waits for the first ones all the same.
 #[test]
 fn the_answer_waits_for_the_first_recipients() {
-    let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).keeping();
+    let mut server = Server::with_limits(|limits| limits.steps_per_turn = 2_048).persistent();
     let first = lasting_subscribers(&mut server, 300, "t", 1);
     for peer in first {
         server.cut(peer);

@@ -85,12 +85,12 @@ pub struct Server {
     /// Peers that seem to be silent.
     suspects: VecDeque<Peer>,
     room: usize,
-    keeping: Option<Keeping>,
+    persistence: Option<Persistence>,
 }
 
 /// A store that makes a batch durable between two turns.
 #[derive(Default)]
-struct Keeping {
+struct Persistence {
     store: Store,
     batch: Option<Batch>,
     /// Whether nothing becomes durable.
@@ -128,16 +128,16 @@ impl Server {
             dead: VecDeque::new(),
             suspects: VecDeque::new(),
             room: READ_BYTES,
-            keeping: None,
+            persistence: None,
         }
     }
 
     /// The same server with a store for sessions that outlive their connections.
-    pub fn keeping(mut self) -> Self {
+    pub fn persistent(mut self) -> Self {
         let (session, message) = (SessionNumber(NonZeroU64::MIN), MessageNumber(NonZeroU64::MIN));
         let pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
         self.broker.begin_journal(NextNumbers { session, message }, pace);
-        self.keeping = Some(Keeping::default());
+        self.persistence = Some(Persistence::default());
         self
     }
 
@@ -201,7 +201,7 @@ impl Server {
     }
 
     /// The same, without a report of the poller.
-    pub fn send_untold(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
+    pub fn send_quietly(&mut self, peer: Peer, bytes: impl AsRef<[u8]>) {
         self.link(peer).input.extend_from_slice(bytes.as_ref());
     }
 
@@ -250,12 +250,12 @@ impl Server {
 
     /// Stops the store from making anything durable, or lets it do so again.
     pub fn stick_store(&mut self, is_stuck: bool) {
-        self.keeping.as_mut().expect("a server that keeps").is_stuck = is_stuck;
+        self.persistence.as_mut().expect("a server that keeps").is_stuck = is_stuck;
     }
 
     /// The durable state.
     pub fn store(&self) -> &Store {
-        &self.keeping.as_ref().expect("a server that keeps").store
+        &self.persistence.as_ref().expect("a server that keeps").store
     }
 
     /// The time of the last turn.
@@ -318,12 +318,12 @@ impl Server {
             && self.writing.is_empty()
             && self.suspects.is_empty()
             && self.dead.is_empty());
-        let is_keeping = self
-            .keeping
+        let is_persisting = self
+            .persistence
             .as_ref()
-            .is_some_and(|keeping| keeping.batch.is_some() || self.broker.batch_due().is_some());
+            .is_some_and(|persistence| persistence.batch.is_some() || self.broker.batch_due().is_some());
         let is_due = self.broker.next_deadline().is_some_and(|deadline| deadline <= self.now);
-        is_waiting || is_keeping || is_due || self.broker.has_work()
+        is_waiting || is_persisting || is_due || self.broker.has_work()
     }
 
     /// Takes one turn of the loop.
@@ -547,26 +547,26 @@ impl Server {
     }
 
     fn take_storage_answers(&mut self) {
-        let Some(keeping) = &mut self.keeping else { return };
-        if let Some(batch) = keeping.batch.take_if(|_| !keeping.is_stuck) {
-            keeping.store.write(&batch, self.now);
+        let Some(persistence) = &mut self.persistence else { return };
+        if let Some(batch) = persistence.batch.take_if(|_| !persistence.is_stuck) {
+            persistence.store.write(&batch, self.now);
             self.broker.durable(batch.number, self.now);
         }
     }
 
     fn take_pages(&mut self) {
-        let Some(keeping) = &mut self.keeping else { return };
+        let Some(persistence) = &mut self.persistence else { return };
         if self.broker.wants_pages() {
             let fetches = self.broker.take_fetches(self.now);
-            let pages = keeping.store.read(&fetches, Epoch::new(Time::ZERO, Time::ZERO));
+            let pages = persistence.store.read(&fetches, Epoch::new(Time::ZERO, Time::ZERO));
             self.broker.pages(&pages, self.now);
         }
     }
 
     fn hand_over(&mut self) {
-        let Some(keeping) = &mut self.keeping else { return };
-        if keeping.batch.is_none() && self.broker.batch_due().is_some() {
-            keeping.batch = self.broker.take_batch(self.now);
+        let Some(persistence) = &mut self.persistence else { return };
+        if persistence.batch.is_none() && self.broker.batch_due().is_some() {
+            persistence.batch = self.broker.take_batch(self.now);
         }
     }
 }

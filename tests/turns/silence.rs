@@ -58,7 +58,7 @@ fn input_that_the_poller_has_not_reported_counts() {
     let mut server = Server::new();
     let clients = connect_many(&mut server);
     for &client in &clients {
-        server.send_untold(client, PINGREQ);
+        server.send_quietly(client, PINGREQ);
     }
     server.skip(Duration::from_seconds(7));
     assert_heard(&mut server, &clients, &[]);
@@ -91,7 +91,7 @@ fn unread_input_counts_before_other_silence() {
     let greeting: Vec<Peer> = (0..MANY).map(|_| server.open_silently(V5)).collect();
     server.settle();
     for (number, &peer) in greeting.iter().enumerate().take(MANY / 2) {
-        server.send_untold(peer, clean(&format!("c{number}")));
+        server.send_quietly(peer, clean(&format!("c{number}")));
     }
     server.skip(limits.connect_timeout);
     take_turns(&mut server, TURNS);

@@ -100,7 +100,7 @@ pub struct Configuration {
 /// Whether a broker keeps its default limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnLimits {
-    Kept,
+    Default,
     Lifted,
 }
 
@@ -224,7 +224,7 @@ impl Broker {
     /// Starts it without a shell in between, so that the time until it accepts connections is its own.
     pub fn start_alone(&self) -> Result<Process, Fault> {
         let port = free_port()?;
-        let command = self.command_for(port, OwnLimits::Kept, Storage::Memory, "")?;
+        let command = self.command_for(port, OwnLimits::Default, Storage::Memory, "")?;
         let mut words = command.split_whitespace();
         let program = words.next().ok_or_else(|| format!("{} has no command", self.name))?;
         let mut command = Command::new(program);

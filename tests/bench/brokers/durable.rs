@@ -45,13 +45,13 @@ const fn relay(outstanding: usize) -> Flow {
         subscribers: 1,
         pattern: Pattern::OneTopic,
         window: Some(outstanding),
-        is_kept: true,
+        is_persistent: true,
     }
 }
 
 /// Pairs derive their topics from their clients' numbers, so that they do not receive the relay's messages.
 const fn lively() -> Flow {
-    Flow { qos: 0, payload: 64, pattern: Pattern::Pairs, window: None, is_kept: false, ..relay(0) }
+    Flow { qos: 0, payload: 64, pattern: Pattern::Pairs, window: None, is_persistent: false, ..relay(0) }
 }
 
 impl Durable {
@@ -164,7 +164,7 @@ fn run_queue(name: &str, process: &Process, network: &mut Network, effort: Effor
 /// A relay of the same size to a session that is not persistent shows which part is due to the disk.
 fn run_beside(network: &mut Network, effort: Effort) -> Result<Outcome, Fault> {
     let mut load = Load::prepare(lively(), network, 0)?;
-    let mut fleeting = Load::prepare(Flow { is_kept: false, ..relay(BESIDE) }, network, 2)?;
+    let mut fleeting = Load::prepare(Flow { is_persistent: false, ..relay(BESIDE) }, network, 2)?;
     let alone = measure_beside("alone", &mut load, None, network, effort)?;
     let beside = "beside a relay that is not kept";
     let beside_fleeting = measure_beside(beside, &mut load, Some(&mut fleeting), network, effort)?;

@@ -47,7 +47,7 @@ pub struct Flow {
     /// busy.
     pub window: Option<usize>,
     /// Whether the subscribers' sessions outlive their connections.
-    pub is_kept: bool,
+    pub is_persistent: bool,
 }
 
 impl Flow {
@@ -159,7 +159,7 @@ impl Load {
     /// Connects and subscribes all clients; their numbers begin with `first`, and so do those of pairs.
     pub fn prepare(flow: Flow, network: &mut Network, first: usize) -> Result<Self, Fault> {
         let mut agent = Agent::new(flow.version);
-        agent.connect(network, first, flow.subscribers, !flow.is_kept)?;
+        agent.connect(network, first, flow.subscribers, !flow.is_persistent)?;
         agent.connect(network, first + flow.subscribers, flow.publishers, true)?;
         for subscriber in 0..flow.subscribers {
             let filter = flow.filter(first + subscriber);

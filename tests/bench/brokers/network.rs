@@ -34,7 +34,7 @@ struct Client {
     /// Bytes of `out` that have been sent.
     written: usize,
     /// The beginning of a packet whose end has not come.
-    kept: Vec<u8>,
+    unread: Vec<u8>,
     is_dirty: bool,
     is_stalled: bool,
     is_closing: bool,
@@ -80,7 +80,7 @@ impl Network {
             stream,
             out: bytes.to_vec(),
             written: 0,
-            kept: Vec::new(),
+            unread: Vec::new(),
             is_dirty: true,
             is_stalled: false,
             is_closing: false,
@@ -199,24 +199,24 @@ impl Client {
         buffer: &mut [u8],
         receiver: &mut impl Receive,
     ) -> Result<bool, Fault> {
-        let kept = self.kept.len();
-        buffer[..kept].copy_from_slice(&self.kept);
-        let count = match self.stream.read(&mut buffer[kept..]) {
+        let unread = self.unread.len();
+        buffer[..unread].copy_from_slice(&self.unread);
+        let count = match self.stream.read(&mut buffer[unread..]) {
             Ok(0) => return Err("the broker closed a connection".to_owned()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
             Err(error) => return Err(format!("cannot read: {error}")),
         };
-        let mut rest = &buffer[..kept + count];
+        let mut rest = &buffer[..unread + count];
         while let Some((packet, length)) = Packet::first_of(rest) {
             if receiver.packet(number, packet, &mut self.out)? == Then::Close {
                 self.is_closing = true;
             }
             rest = &rest[length..];
         }
-        self.kept.clear();
-        self.kept.extend_from_slice(rest);
-        Ok(kept + count == buffer.len())
+        self.unread.clear();
+        self.unread.extend_from_slice(rest);
+        Ok(unread + count == buffer.len())
     }
 }

@@ -104,7 +104,7 @@ const fn plain(
     publishers: usize,
     subscribers: usize,
 ) -> Flow {
-    Flow { version, qos, payload, publishers, subscribers, pattern, window: None, is_kept: false }
+    Flow { version, qos, payload, publishers, subscribers, pattern, window: None, is_persistent: false }
 }
 
 const fn flow(
@@ -282,7 +282,7 @@ impl Scenario {
     /// Whether a broker's own limits are part of the measurement.
     pub const fn own_limits(&self) -> OwnLimits {
         match self.work {
-            Work::Held(Held::Stalled | Held::MixedSpeed) | Work::Bystander(_) => OwnLimits::Kept,
+            Work::Held(Held::Stalled | Held::MixedSpeed) | Work::Bystander(_) => OwnLimits::Default,
             _ => OwnLimits::Lifted,
         }
     }

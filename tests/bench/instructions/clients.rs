@@ -25,7 +25,7 @@ struct Client {
     /// The bytes to send.
     out: Vec<u8>,
     /// Received bytes that are not a whole packet.
-    kept: Vec<u8>,
+    unread: Vec<u8>,
 }
 
 impl Client {
@@ -43,7 +43,7 @@ impl Client {
         if let Some(tls) = &mut tls {
             tls.set_buffer_limit(None);
         }
-        Ok(Self { stream, tls, out: Vec::new(), kept: Vec::new() })
+        Ok(Self { stream, tls, out: Vec::new(), unread: Vec::new() })
     }
 
     fn has_output(&self) -> bool {
@@ -70,12 +70,12 @@ impl Client {
     /// Reads what is available.
     fn read(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else {
-            self.stream.read_to_end(&mut self.kept)?;
+            self.stream.read_to_end(&mut self.unread)?;
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
         while tls.read_tls(&mut self.stream)? > 0 {
             tls.process_new_packets().map_err(io::Error::other)?;
-            unless_blocked(tls.reader().read_to_end(&mut self.kept).map(|_| ()))?;
+            unless_blocked(tls.reader().read_to_end(&mut self.unread).map(|_| ()))?;
         }
         Err(io::ErrorKind::UnexpectedEof.into())
     }
@@ -144,11 +144,11 @@ impl<'a> Clients<'a> {
 
     fn connect(&mut self, setup: Setup) -> Result<(), Fault> {
         for (number, client) in self.clients.iter_mut().enumerate() {
-            let is_kept = setup == Setup::Persistence && number < self.scenario.subscribers;
+            let is_persistent = setup == Setup::Persistence && number < self.scenario.subscribers;
             let connect = Connect {
                 version: VERSION,
                 client_identifier: format!("bench-{number}"),
-                is_clean: !is_kept,
+                is_clean: !is_persistent,
                 user: (setup == Setup::Acl).then_some(USER),
             };
             client.out.extend_from_slice(&connect.encode());
@@ -199,11 +199,11 @@ impl<'a> Clients<'a> {
         for client in &mut self.clients {
             unless_blocked(client.read()).map_err(|error| format!("cannot read: {error}"))?;
             let mut taken = 0;
-            while let Some((packet, length)) = Packet::first_of(&client.kept[taken..]) {
+            while let Some((packet, length)) = Packet::first_of(&client.unread[taken..]) {
                 self.seen.take(packet, self.scenario.qos, &mut client.out)?;
                 taken += length;
             }
-            client.kept.drain(..taken);
+            client.unread.drain(..taken);
         }
         Ok(())
     }

@@ -182,7 +182,7 @@ impl Oracle {
     /// Ends the session; its Will is published now, if it has one.
     pub(super) fn end_session(&mut self, client: &str) {
         let session = self.session(client);
-        let is_kept = session.is_kept;
+        let is_persistent = session.is_persistent;
         if let Some(will) = session.will.as_ref().map(|will| will.publication.clone())
             && self.lacks_room_for_will(&will)
             && let Some(will) = &mut self.session(client).will
@@ -201,7 +201,7 @@ impl Oracle {
             self.leave(client, &key);
         }
         self.sessions.remove(client);
-        self.forward(client, is_kept);
+        self.forward(client, is_persistent);
     }
 
     /// Ends a membership; returns whether there was one.
@@ -218,9 +218,9 @@ impl Oracle {
 
     /// Handles the messages of groups after the end of a session that could have them: those that are queued, or not
     /// acknowledged at QoS 1, go to other members; a QoS 2 delivery that has begun goes to no one else [MQTT-4.8.2-5].
-    fn forward(&mut self, client: &str, is_kept: bool) {
+    fn forward(&mut self, client: &str, is_persistent: bool) {
         // It is in the memory of a session that is not persisted, and another member may have no room for it.
-        let is_droppable = !is_kept && !self.has_room();
+        let is_droppable = !is_persistent && !self.has_room();
         let Self { shared, groups, .. } = self;
         for shared in shared.iter_mut().filter(|shared| shared.candidates.contains_key(client)) {
             let has_others = groups.values().any(|group| group.number == shared.group);

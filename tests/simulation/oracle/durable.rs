@@ -170,7 +170,7 @@ impl Oracle {
         let session = &self.sessions[client];
         if durable.holds
             && sent.copy.qos == QoS::ExactlyOnce
-            && session.is_kept
+            && session.is_persistent
             && sent.copy.source == Source::Own
         {
             let is_durable = sent.copy.publication.number <= durable.last.numbers;
@@ -187,7 +187,7 @@ impl Oracle {
     /// Checks a PUBREL that is sent: the message must not be sent again.
     pub(super) fn check_released(&self, client: &str, identifier: u16) {
         let (Some(durable), Some(session)) = (&self.durable, self.sessions.get(client)) else { return };
-        if !durable.holds || !session.is_kept || !session.in_flight.contains_key(&identifier) {
+        if !durable.holds || !session.is_persistent || !session.in_flight.contains_key(&identifier) {
             return;
         }
         let known = durable.last.same(client, session).and_then(|known| known.in_flight.get(&identifier));
@@ -222,29 +222,33 @@ impl Oracle {
         let session = &self.sessions[client];
         let last = &durable.last;
         let known = last.same(client, session);
-        let is_kept = match &debt.answer {
+        let is_safe = match &debt.answer {
             Answer::ConnAck { is_refused: true, .. } => true,
             Answer::ConnAck { .. } if self.lines[&id].is_loose => true,
-            Answer::ConnAck { .. } if session.is_kept => known.is_some_and(|known| {
+            Answer::ConnAck { .. } if session.is_persistent => known.is_some_and(|known| {
                 let has_will = |session: &Session| session.will.is_some();
                 known.greeting == session.greeting
                     && known.expiry == session.expiry
                     && has_will(known) == has_will(session)
             }),
-            Answer::ConnAck { .. } => !last.sessions.get(client).is_some_and(|older| older.is_kept),
-            Answer::PubRec(identifier, _) if session.is_kept && session.incoming.contains(identifier) => {
+            Answer::ConnAck { .. } => !last.sessions.get(client).is_some_and(|older| older.is_persistent),
+            Answer::PubRec(identifier, _)
+                if session.is_persistent && session.incoming.contains(identifier) =>
+            {
                 known.is_some_and(|known| known.incoming.contains(identifier))
             }
-            Answer::PubComp(identifier, _) if session.is_kept && !session.incoming.contains(identifier) => {
+            Answer::PubComp(identifier, _)
+                if session.is_persistent && !session.incoming.contains(identifier) =>
+            {
                 known.is_none_or(|known| !known.incoming.contains(identifier))
             }
             _ => true,
         };
-        assert!(is_kept, "a crash would take back what {client} is told: {debt:?}");
+        assert!(is_safe, "a crash would take back what {client} is told: {debt:?}");
         match &debt.subject {
             Subject::Nothing => {}
             Subject::Publication(number) => self.check_publication(last, *number, client),
-            Subject::Subscriptions(changes) if session.is_kept && !self.is_durable(debt.batch) => {
+            Subject::Subscriptions(changes) if session.is_persistent && !self.is_durable(debt.batch) => {
                 for (key, terms) in changes {
                     let is_so_still = self.terms(client, key) == terms.as_ref();
                     let is_durable = known.and_then(|_| last.terms(client, key)) == terms.as_ref();
@@ -270,7 +274,7 @@ impl Oracle {
         let is_owed = |copy: &Copy| {
             copy.publication.number == number && !copy.is_optional && copy.publication.expires > self.now
         };
-        for (client, session) in self.sessions.iter().filter(|(_, session)| session.is_kept) {
+        for (client, session) in self.sessions.iter().filter(|(_, session)| session.is_persistent) {
             let flights = session.in_flight.values().filter(|flight| flight.released_at.is_none());
             let copies = session.pending.iter().chain(flights.map(|flight| &flight.copy));
             let mut owed = copies.filter(|copy| is_owed(copy) && session.fits(copy));
@@ -282,12 +286,12 @@ impl Oracle {
             let members = shared.candidates.keys();
             let mut sessions = members.filter_map(|client| self.sessions.get(client));
             let has_begun = shared.holder.is_some();
-            !shared.is_optional && !has_begun && sessions.all(|session| session.is_kept)
+            !shared.is_optional && !has_begun && sessions.all(|session| session.is_persistent)
         });
         let is_missing = lost.is_some_and(|shared| shared.publication.expires > self.now);
         assert!(!is_missing, "{publisher} is told that a group will get {lost:?}");
         // A message is retained before it is delivered.
-        let is_news = |kept: &&Rc<Publication>| kept.number == number && number > last.numbers;
+        let is_news = |publication: &&Rc<Publication>| publication.number == number && number > last.numbers;
         let retained = self.retained.values().find(is_news);
         assert!(retained.is_none(), "{publisher} is told that {retained:?} is retained");
     }

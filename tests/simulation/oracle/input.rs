@@ -136,7 +136,7 @@ impl Oracle {
         session.ends = Time::NEVER;
         session.will = will;
         session.expiry = expiry;
-        session.is_kept |= session.expiry > 0;
+        session.is_persistent |= session.expiry > 0;
         let size = properties.maximum_packet_size().unwrap_or(u32::MAX);
         session.maximum_packet_size = usize::try_from(size).expect("it fits");
         self.renew_replays(&client);

@@ -168,7 +168,7 @@ impl Oracle {
         if census.retained < self.retained.len() {
             // Expired ones are removed at some point.
             let now = self.now;
-            self.retained.retain(|_, kept| kept.expires > now);
+            self.retained.retain(|_, publication| publication.expires > now);
         }
         assert_eq!(census.retained, self.retained.len(), "retained messages");
         assert_eq!(census.sessions, self.sessions.len(), "sessions");
@@ -235,7 +235,7 @@ impl Oracle {
             panic!("a message waits for {client} though it could go: {waiting:?}");
         }
         session.pending.clear();
-        if !has_room && session.is_kept && session.replays.iter().any(Replay::has_weighty) {
+        if !has_room && session.is_persistent && session.replays.iter().any(Replay::has_weighty) {
             return;
         }
         check_replayed(session, client, is_excused);

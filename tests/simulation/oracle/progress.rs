@@ -259,7 +259,7 @@ impl Oracle {
         };
         let memberships = self.groups.values().filter(|group| group.members.contains_key(client)).count();
         let held = memberships + self.sessions[client].subscriptions.len();
-        let is_full = (!self.has_room() && self.sessions[client].is_kept)
+        let is_full = (!self.has_room() && self.sessions[client].is_persistent)
             || held >= self.limits.subscriptions_per_session
             || self.subscription_count() >= self.limits.subscriptions;
         if is_new && is_full {

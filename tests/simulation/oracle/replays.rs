@@ -18,11 +18,11 @@ impl Oracle {
         let owed = self
             .retained
             .values()
-            .filter(|kept| super::routing::is_match(filter, kept))
-            .filter(|kept| !(terms.no_local && kept.publisher == client))
-            .map(|kept| {
-                let is_due = kept.expires > self.now;
-                (kept.topic.clone(), Owed { acceptable: vec![kept.clone()], is_due })
+            .filter(|publication| super::routing::is_match(filter, publication))
+            .filter(|publication| !(terms.no_local && publication.publisher == client))
+            .map(|publication| {
+                let is_due = publication.expires > self.now;
+                (publication.topic.clone(), Owed { acceptable: vec![publication.clone()], is_due })
             })
             .collect();
         let number = self.number();
@@ -54,15 +54,17 @@ impl Oracle {
     pub(super) fn renew_replays(&mut self, client: &str) {
         let Some(session) = self.sessions.get_mut(client) else { return };
         for replay in &mut session.replays {
-            let is_lost = |kept: &&Rc<Publication>| kept.qos.min(replay.terms.qos) == QoS::AtMostOnce;
-            let matching = |kept: &&Rc<Publication>| super::routing::is_match(&replay.filter, kept);
-            for kept in self.retained.values().filter(matching).filter(is_lost) {
-                if replay.terms.no_local && kept.publisher == client {
+            let is_lost =
+                |publication: &&Rc<Publication>| publication.qos.min(replay.terms.qos) == QoS::AtMostOnce;
+            let matching =
+                |publication: &&Rc<Publication>| super::routing::is_match(&replay.filter, publication);
+            for publication in self.retained.values().filter(matching).filter(is_lost) {
+                if replay.terms.no_local && publication.publisher == client {
                     continue;
                 }
-                let owed = replay.owed.entry(kept.topic.clone());
+                let owed = replay.owed.entry(publication.topic.clone());
                 let owed = owed.or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
-                owed.acceptable.push(kept.clone());
+                owed.acceptable.push(publication.clone());
             }
         }
     }

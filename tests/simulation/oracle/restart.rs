@@ -81,11 +81,11 @@ impl Oracle {
             let Some(found) = found else {
                 panic!("the store has {:?} retained for {topic}, not one of {history:?}", retained.get(topic))
             };
-            let kept = history[found].clone().filter(|kept| kept.expires > self.now);
-            if let Some(kept) = &kept {
-                self.retained.insert(topic.clone(), kept.clone());
+            let last = history[found].clone().filter(|publication| publication.expires > self.now);
+            if let Some(publication) = &last {
+                self.retained.insert(topic.clone(), publication.clone());
             }
-            *history = vec![kept];
+            *history = vec![last];
         }
     }
 
@@ -94,7 +94,7 @@ impl Oracle {
         let passing: BTreeSet<String> = self
             .sessions
             .iter()
-            .filter(|(_, session)| !session.is_kept)
+            .filter(|(_, session)| !session.is_persistent)
             .map(|(client, _)| client.clone())
             .collect();
         for shared in &mut self.shared {
@@ -195,16 +195,16 @@ impl Session {
             second.number = *numbers;
             second.take_terms(self.subscriptions.get(&replay.filter));
             for (topic, owed) in &mut second.owed {
-                let is_there = retained.get(topic).is_some_and(|kept| {
-                    owed.acceptable.iter().any(|known| known.number == kept.number)
-                        && !(second.terms.no_local && kept.publisher == client)
+                let is_there = retained.get(topic).is_some_and(|publication| {
+                    owed.acceptable.iter().any(|known| known.number == publication.number)
+                        && !(second.terms.no_local && publication.publisher == client)
                 });
                 owed.is_due &= is_there && !served.contains(&(replay.number, topic.clone()));
             }
-            for kept in retained.values().filter(|kept| is_match(&replay.filter, kept)) {
-                let owed = second.owed.entry(kept.topic.clone());
+            for publication in retained.values().filter(|publication| is_match(&replay.filter, publication)) {
+                let owed = second.owed.entry(publication.topic.clone());
                 let owed = owed.or_insert_with(|| Owed { acceptable: Vec::new(), is_due: false });
-                owed.acceptable.push(kept.clone());
+                owed.acceptable.push(publication.clone());
             }
             again.push(second);
         }

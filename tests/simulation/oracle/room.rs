@@ -47,7 +47,7 @@ impl Oracle {
         expiry: u32,
         will: Option<&Will>,
     ) -> bool {
-        let known = self.sessions.get(client).filter(|session| session.is_kept);
+        let known = self.sessions.get(client).filter(|session| session.is_persistent);
         let bytes = will.map_or(0, Will::bytes);
         let is_written = expiry > 0 || known.is_some() && !connect.clean_start;
         let need = match known {
@@ -67,7 +67,7 @@ impl Oracle {
 
     /// Whether what a client is told at its CONNECT stays true whatever happens to the disk.
     pub(super) fn needs_no_room(&self, client: &str, connect: &Connect<'_>, expiry: u32) -> bool {
-        let known = self.sessions.get(client).filter(|session| session.is_kept && !connect.clean_start);
+        let known = self.sessions.get(client).filter(|session| session.is_persistent && !connect.clean_start);
         let is_same =
             |known: &Session| connect.will.is_none() && known.will.is_none() && known.expiry == expiry;
         expiry == 0 || known.is_some_and(is_same)
@@ -108,7 +108,7 @@ impl Oracle {
 
     fn lacks_room(&self, publication: &Publication) -> bool {
         let is_remembered =
-            publication.qos == QoS::ExactlyOnce && self.sessions[&publication.publisher].is_kept;
+            publication.qos == QoS::ExactlyOnce && self.sessions[&publication.publisher].is_persistent;
         !self.has_room() && !self.clears(publication) && (is_remembered || self.is_to_last(publication))
     }
 
@@ -120,7 +120,7 @@ impl Oracle {
     /// Whether a message is retained, or stored for a persisted session.
     fn is_to_last(&self, publication: &Publication) -> bool {
         let wants = |session: &Session| {
-            session.is_kept && session.subscriptions.keys().any(|filter| is_match(filter, publication))
+            session.is_persistent && session.subscriptions.keys().any(|filter| is_match(filter, publication))
         };
         publication.retain
             || self.sessions.values().any(wants)

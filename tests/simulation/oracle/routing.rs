@@ -182,9 +182,9 @@ impl Oracle {
                 self.note_retained(&publication.topic, None);
             }
         } else {
-            let others = self.retained.values().filter(|kept| kept.topic != publication.topic);
+            let others = self.retained.values().filter(|other| other.topic != publication.topic);
             let (count, bytes) =
-                others.fold((0, 0), |(count, bytes), kept| (count + 1, bytes + memory(kept)));
+                others.fold((0, 0), |(count, bytes), other| (count + 1, bytes + memory(other)));
             if count + 1 > self.limits.retained_count
                 || bytes + memory(publication) > self.limits.retained_bytes
             {

@@ -222,7 +222,7 @@ pub struct Session {
     /// A session that was gone and returns has another number.
     pub number: u64,
     /// Whether it was to outlive one of its connections.
-    pub is_kept: bool,
+    pub is_persistent: bool,
     pub connection: Option<ConnectionId>,
     /// Rises with each CONNECT.
     pub greeting: u64,
@@ -256,7 +256,7 @@ impl Session {
     pub fn new(number: u64) -> Self {
         Self {
             number,
-            is_kept: false,
+            is_persistent: false,
             connection: None,
             greeting: 0,
             places: BTreeMap::new(),

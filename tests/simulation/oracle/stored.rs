@@ -13,8 +13,8 @@ use crate::store::Store;
 impl Oracle {
     /// Compares the store with what is owed, once everything is durable.
     pub fn check_store(&self, store: &Store) {
-        let kept = self.sessions.iter().filter(|(_, session)| session.is_kept);
-        let owed: BTreeSet<&str> = kept.map(|(client, _)| client.as_str()).collect();
+        let persistent = self.sessions.iter().filter(|(_, session)| session.is_persistent);
+        let owed: BTreeSet<&str> = persistent.map(|(client, _)| client.as_str()).collect();
         let sessions = store.sessions.values();
         let stored: BTreeSet<&str> = sessions.map(|session| session.client_identifier.as_str()).collect();
         assert_eq!(stored, owed, "sessions in the store");
@@ -28,9 +28,9 @@ impl Oracle {
             check_begun(store, number, session);
             self.check_messages(store, number, client);
         }
-        for (message, kept) in &store.messages {
+        for (message, unsettled) in &store.messages {
             let is_there = |session| store.sessions.contains_key(session) || store.former.contains(session);
-            let lost = kept.open.iter().find(|open| !is_there(&open.session));
+            let lost = unsettled.open.iter().find(|open| !is_there(&open.session));
             assert!(lost.is_none(), "{message:?} is stored without a recipient: {lost:?}");
         }
         if self.has_room() {
@@ -69,9 +69,11 @@ impl Oracle {
             |copy: &Copy| !copy.is_optional && copy.publication.expires > self.now && session.fits(copy);
         let mut copies: Vec<&Copy> =
             session.pending.iter().chain(flights.map(|flight| &flight.copy)).collect();
-        let waits = |kept: &&crate::store::Kept| kept.open.iter().any(|open| open.session == number);
+        let waits = |unsettled: &&crate::store::UnsettledMessage| {
+            unsettled.open.iter().any(|open| open.session == number)
+        };
         let mut stored: Vec<&Portable> =
-            store.messages.values().filter(waits).map(|kept| &kept.message).collect();
+            store.messages.values().filter(waits).map(|unsettled| &unsettled.message).collect();
         // Copies that may be missing come last: they may look like those that may not.
         copies.sort_by_key(|copy| !is_owed(copy));
         for copy in copies {
@@ -99,8 +101,8 @@ impl Oracle {
         let owed: BTreeMap<&str, &[u8]> = self
             .retained
             .iter()
-            .filter(|(_, kept)| is_fresh(kept.expires))
-            .map(|(topic, kept)| (topic.as_str(), kept.payload.as_slice()))
+            .filter(|(_, publication)| is_fresh(publication.expires))
+            .map(|(topic, publication)| (topic.as_str(), publication.payload.as_slice()))
             .collect();
         let found: BTreeMap<&str, &[u8]> = stored
             .iter()
@@ -166,8 +168,9 @@ fn check_begun(store: &Store, number: SessionNumber, session: &Session) {
         {
             continue;
         }
-        let same = store.messages.values().filter(|kept| is_same(&kept.message, &flight.copy.publication));
-        let of_session = same.flat_map(|kept| &kept.open).filter(|open| open.session == number);
+        let same =
+            store.messages.values().filter(|unsettled| is_same(&unsettled.message, &flight.copy.publication));
+        let of_session = same.flat_map(|unsettled| &unsettled.open).filter(|open| open.session == number);
         let stored: Vec<Option<u16>> =
             of_session.map(|open| open.identifier.map(|identifier| identifier.value())).collect();
         let is_there = stored.is_empty() || stored.contains(&Some(*identifier));

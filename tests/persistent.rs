@@ -84,4 +84,4 @@ mod chance;
 mod store;
 
 /// Whether everything is persisted that can be.
-const KEEPS: bool = true;
+const IS_PERSISTENT: bool = true;
