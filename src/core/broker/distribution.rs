@@ -29,7 +29,7 @@ use super::budget::Pressure;
 use super::deliver::Routed;
 use super::lookup::{Lookup, Matched, Selection};
 use super::match_cache::MatchCache;
-use super::turn::{Turn, steps};
+use super::turn::steps;
 use crate::base::escape::Escaped;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::journal::{Record, Urgency};
@@ -195,13 +195,29 @@ impl Broker {
     /// Returns the subscribers of a topic, or an unfinished look-up if the share in progress was too small for it.
     pub(super) fn look_up(&mut self, topic: TopicName<'_>) -> Result<Rc<Matched>, Box<Lookup>> {
         self.forget_matches_under_pressure();
-        self.with_selection(|matches, trie, turn, selection| matches.look_up(trie, topic, turn, selection))
+        if let Some(known) = self.routing.match_cache.find(&self.routing.trie, topic.as_str().as_bytes()) {
+            return Ok(known);
+        }
+        let mut share = self.turn.share();
+        let found = self
+            .with_selection(|matches, trie, selection| matches.look_up(trie, topic, &mut share, selection));
+        self.turn.take(share.taken());
+        found
+    }
+
+    /// Continues a look-up; returns it while it is not finished.
+    fn go_on_looking_up(&mut self, lookup: Box<Lookup>) -> Result<Rc<Matched>, Box<Lookup>> {
+        let mut share = self.turn.share();
+        let found = self
+            .with_selection(|matches, trie, selection| matches.go_on(lookup, trie, &mut share, selection));
+        self.turn.take(share.taken());
+        found
     }
 
     /// Calls a look-up with what it needs to judge subscribers.
     fn with_selection<R>(
         &mut self,
-        search: impl FnOnce(&mut MatchCache, &Trie<Subscriber>, &mut Turn, Selection<'_>) -> R,
+        search: impl FnOnce(&mut MatchCache, &Trie<Subscriber>, Selection<'_>) -> R,
     ) -> R {
         let judge = Judge {
             access: &mut *self.permission.access,
@@ -213,9 +229,9 @@ impl Broker {
         let selection = Selection {
             select: &mut select,
             matches_per_session: self.options.limits.matches_per_session,
-            surplus: &mut self.output.statistics.surplus_matches,
+            surplus: &mut self.routing.surplus_matches,
         };
-        search(&mut self.routing.match_cache, &self.routing.trie, &mut self.turn, selection)
+        search(&mut self.routing.match_cache, &self.routing.trie, selection)
     }
 
     /// Serves more of the recipients, as many as the share in progress allows. Returns whether all have been served. No
@@ -226,10 +242,7 @@ impl Broker {
         if let Stage::Lookup(lookup) = &mut distribution.stage
             && let Some(search) = lookup.take()
         {
-            let outcome = self.with_selection(|matches, trie, turn, selection| {
-                matches.go_on(search, trie, turn, selection)
-            });
-            match outcome {
+            match self.go_on_looking_up(search) {
                 Ok(matched) => distribution.stage = Stage::Recipients { matched, next: 0 },
                 Err(search) => *lookup = Some(search),
             }
@@ -343,11 +356,21 @@ impl Broker {
             }
             return true;
         }
+        self.queue_unlinked(outbound, publisher, is_retained);
+        true
+    }
+
+    /// Puts a message after those of its publisher that are still being distributed.
+    fn queue_unlinked(
+        &mut self,
+        outbound: &mut Outbound<'_>,
+        publisher: Option<SessionId>,
+        is_retained: bool,
+    ) {
         let message = outbound.message(&mut self.output.sender.spares).clone();
         let stage = Stage::Lookup(Some(Box::new(Lookup::new(outbound.publication.topic))));
         let distribution = self.distribution(message, publisher, stage, is_retained);
         self.push_unlinked(distribution);
-        true
     }
 
     fn push_unlinked(&mut self, distribution: Distribution) {

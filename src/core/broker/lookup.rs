@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::turn::{Turn, steps};
+use super::turn::{Share, steps};
 use super::verdicts::TopicNumber;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::subscription::{Subscriber, Target, Terms};
@@ -161,12 +161,12 @@ impl Lookup {
         trie: &Trie<Subscriber>,
         filters: &[FilterId],
         rest: Option<Search>,
-        turn: &mut Turn,
+        share: &mut Share,
     ) {
         for &filter in filters {
             let values = trie.values(filter);
             self.found.extend_from_slice(values);
-            turn.take(values.len() / steps::COPIED_PER_STEP);
+            share.take(values.len() / steps::COPIED_PER_STEP);
         }
         self.filters += filters.len();
         self.stage = match rest {
@@ -201,49 +201,49 @@ impl Lookup {
         &mut self,
         trie: &Trie<Subscriber>,
         filters: &mut Vec<FilterId>,
-        turn: &mut Turn,
+        share: &mut Share,
         selection: &mut Selection<'_>,
     ) -> bool {
         loop {
             match &mut self.stage {
                 Stage::Search(rest) => {
                     let rest = rest.take();
-                    let before = turn.left().max(1);
+                    let before = share.left().max(1);
                     let mut left = before;
                     filters.clear();
                     let rest = trie.search(TopicName::trusted(&self.topic), rest, &mut left, filters);
-                    turn.take(before - left + 1);
-                    self.gather(trie, filters, rest, turn);
+                    share.take(before - left + 1);
+                    self.gather(trie, filters, rest, share);
                 }
                 Stage::Sort(map) => {
-                    while !turn.is_over()
+                    while !share.is_over()
                         && let Some(Subscriber { target, terms }) = self.found.pop()
                     {
                         map.insert((target, self.found.len()), terms);
-                        turn.take(1);
+                        share.take(1);
                     }
                     if self.found.is_empty() {
                         self.stage = Stage::Collect(std::mem::take(map));
                     }
                 }
                 Stage::Collect(map) => {
-                    while !turn.is_over()
+                    while !share.is_over()
                         && let Some(((target, _), terms)) = map.pop_first()
                     {
                         self.found.push(Subscriber { target, terms });
-                        turn.take(1);
+                        share.take(1);
                     }
                     if map.is_empty() {
                         self.stage = Stage::Select { judged: 0, admitted: 0, run: 0 };
                     }
                 }
                 Stage::Select { .. } => {
-                    let is_done = self.select(turn, selection);
+                    let is_done = self.select(share, selection);
                     self.count();
                     return is_done;
                 }
             }
-            if turn.is_over() {
+            if share.is_over() {
                 self.count();
                 return false;
             }
@@ -263,17 +263,17 @@ impl Lookup {
     }
 
     /// Judges those who are left.
-    fn select(&mut self, turn: &mut Turn, selection: &mut Selection<'_>) -> bool {
+    fn select(&mut self, share: &mut Share, selection: &mut Selection<'_>) -> bool {
         let Stage::Select { judged, admitted, run } = &mut self.stage else { return false };
         let topic = TopicName::trusted(&self.topic);
         while let Some(&subscriber) = self.found.get(*judged) {
-            if turn.is_over() {
+            if share.is_over() {
                 return false;
             }
             let mut one = subscriber;
             *judged += 1;
             let steps = selection.select.steps();
-            turn.take(steps + usize::from(*judged % steps::COPIED_PER_STEP == 0));
+            share.take(steps + usize::from(*judged % steps::COPIED_PER_STEP == 0));
             if steps > 0 && !selection.select.admits(topic, &mut one) {
                 continue;
             }

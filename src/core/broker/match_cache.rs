@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::lookup::{Lookup, Matched, Select, Selection};
-use super::turn::Turn;
+use super::turn::Share;
 use super::verdicts::{TopicNumber, Verdicts};
 use crate::base::memory;
 use crate::core::limits::MATCHES_MEMORY_MAXIMUM;
@@ -70,32 +70,30 @@ impl MatchCache {
         None
     }
 
-    /// Returns the subscribers of `topic`, or an unfinished look-up if the share in progress was too small for it.
+    /// Returns the subscribers of `topic`, which are not cached, or an unfinished look-up if the share was too small for
+    /// it.
     pub(super) fn look_up(
         &mut self,
         trie: &Trie<Subscriber>,
         topic: TopicName<'_>,
-        turn: &mut Turn,
+        share: &mut Share,
         mut selection: Selection<'_>,
     ) -> Result<Rc<Matched>, Box<Lookup>> {
-        if let Some(known) = self.find(trie, topic.as_str().as_bytes()) {
-            return Ok(known);
-        }
-        let before = turn.left().max(1);
+        let before = share.left().max(1);
         let mut left = before;
         self.filters.clear();
         let rest = trie.search(topic, None, &mut left, &mut self.filters);
-        turn.take(before - left + 1);
+        share.take(before - left + 1);
         let count: usize = self.filters.iter().map(|&filter| trie.values(filter).len()).sum();
         let taken = count * (1 + selection.select.steps());
         let most = SORTED_AT_ONCE.min(selection.matches_per_session);
-        if rest.is_none() && count <= most && taken <= turn.left() {
-            turn.take(taken);
+        if rest.is_none() && count <= most && taken <= share.left() {
+            share.take(taken);
             return Ok(self.remember_few(trie, topic, selection.select));
         }
         let mut lookup = Box::new(Lookup::new(topic));
-        lookup.gather(trie, &self.filters, rest, turn);
-        if !lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
+        lookup.gather(trie, &self.filters, rest, share);
+        if !lookup.go_on(trie, &mut self.filters, share, &mut selection) {
             return Err(lookup);
         }
         let number = self.next_number();
@@ -111,11 +109,11 @@ impl MatchCache {
         &mut self,
         mut lookup: Box<Lookup>,
         trie: &Trie<Subscriber>,
-        turn: &mut Turn,
+        share: &mut Share,
         mut selection: Selection<'_>,
     ) -> Result<Rc<Matched>, Box<Lookup>> {
         // The result is not cached, because the trie may have changed since the look-up began.
-        match lookup.go_on(trie, &mut self.filters, turn, &mut selection) {
+        match lookup.go_on(trie, &mut self.filters, share, &mut selection) {
             true => Ok(lookup.finish(trie.generation(), None)),
             false => Err(lookup),
         }
@@ -252,6 +250,7 @@ fn hash(topic: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::broker::turn::Turn;
     use crate::core::slots::{SessionMark, Slots};
     use crate::core::subscription::{Target, Terms};
     use crate::protocol::codec::QoS;
@@ -281,20 +280,22 @@ mod tests {
         topic: &str,
         (budget, most): (usize, usize),
     ) -> (Rc<Matched>, usize, u64) {
-        let (mut turn, mut surplus, mut shares) = (Turn::new(budget), 0, 1);
+        let (turn, mut surplus, mut shares) = (Turn::new(budget), 0, 1);
         let topic = TopicName::new(topic).unwrap();
         let mut next = {
             let select = &mut All;
             let selection = Selection { select, matches_per_session: most, surplus: &mut surplus };
-            matches.look_up(trie, topic, &mut turn, selection)
+            match matches.find(trie, topic.as_str().as_bytes()) {
+                Some(known) => Ok(known),
+                None => matches.look_up(trie, topic, &mut turn.share(), selection),
+            }
         };
         while let Err(lookup) = next {
             assert!(shares < 1_000_000, "it ends");
-            turn.end();
             shares += 1;
             let select = &mut All;
             let selection = Selection { select, matches_per_session: most, surplus: &mut surplus };
-            next = matches.go_on(lookup, trie, &mut turn, selection);
+            next = matches.go_on(lookup, trie, &mut turn.share(), selection);
         }
         (next.unwrap(), shares, surplus)
     }

@@ -117,6 +117,12 @@ impl Turn {
         self.limit.saturating_sub(self.taken)
     }
 
+    /// What is left of the share in progress, for work that does not know the turn.
+    #[inline]
+    pub(super) const fn share(&self) -> Share {
+        Share { size: self.left(), taken: 0 }
+    }
+
     /// The number of steps up to which work is not worth dividing, or what is left of the share in progress if that is
     /// more.
     #[inline]
@@ -232,6 +238,40 @@ impl Turn {
     /// The most steps that a turn has taken, including this one.
     pub(super) fn heaviest(&self) -> usize {
         self.heaviest.max(self.taken)
+    }
+}
+
+/// The steps that a piece of work may take now, for work that does not know the turn. The turn [counts](Turn::take) them
+/// afterwards.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    size: usize,
+    taken: usize,
+}
+
+impl Share {
+    /// Counts this many steps, which may be more than are left.
+    #[inline]
+    pub(super) const fn take(&mut self, steps: usize) {
+        self.taken += steps;
+    }
+
+    /// Whether it is used up.
+    #[inline]
+    pub(super) const fn is_over(&self) -> bool {
+        self.taken >= self.size
+    }
+
+    /// The steps that are left.
+    #[inline]
+    pub(super) const fn left(&self) -> usize {
+        self.size.saturating_sub(self.taken)
+    }
+
+    /// The steps that were taken.
+    #[inline]
+    pub(super) const fn taken(&self) -> usize {
+        self.taken
     }
 }
 
