@@ -45,9 +45,9 @@ pub(super) struct Moving {
     /// The session's number in the store.
     number: Option<SessionNumber>,
     messages: VecDeque<Queued>,
-    /// How far the search for a member has come that can have the first message.
+    /// How far the search for a member that can have the first message has come.
     search: Search,
-    /// The group in which no other member had room for the last message. The other messages of this group stay, too.
+    /// The group in which no other member had room for the last message. The other messages of this group stay as well.
     full: Option<GroupId>,
     /// Whether they were read from the store in order to go to other members.
     was_read: bool,
@@ -55,21 +55,21 @@ pub(super) struct Moving {
     counted: Counted,
 }
 
-/// What became of a message that is to go from one member of a group to another.
+/// The outcome of an attempt to give a message of one member of a group to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Redirected {
-    /// Another member has it, or it is no longer needed.
+    /// Another member has the message, or it is no longer needed.
     Gone,
-    /// No other member has room for it.
+    /// No other member has room for the message.
     Stays,
-    /// The search for a member goes on in a later turn.
+    /// The search for a member continues in a later turn.
     Later,
 }
 
 /// The number of groups that are notified between two checks whether the share in progress is used up.
 const GROUPS_AT_ONCE: usize = 16;
 
-/// A session whose groups are to be notified whether its client is connected, and the last group that was notified.
+/// A session whose groups are being notified whether its client is connected, and the last group that was notified.
 #[derive(Debug)]
 pub(super) struct Notifying {
     session: SessionId,
@@ -84,8 +84,8 @@ impl Moving {
         moving
     }
 
-    /// Messages that were read from the store, for which [`Legacies::begin`](super::legacies::Legacies::begin) was
-    /// called.
+    /// Makes a list of messages that were read from the store, for which
+    /// [`Legacies::begin`](super::legacies::Legacies::begin) was called.
     pub(super) fn of_page(
         leaving: Option<SessionId>,
         number: SessionNumber,
@@ -109,7 +109,7 @@ impl Moving {
 }
 
 impl Broker {
-    /// Ends a session. Its Will, if it is still to be published, is due now [MQTT-4.1.0-2].
+    /// Ends a session. If its Will has not been published yet, it is due now [MQTT-4.1.0-2].
     pub(super) fn end_session(&mut self, id: SessionId) {
         self.disarm_session(id);
         let session = &mut self.clients.sessions[id];
@@ -136,6 +136,7 @@ impl Broker {
         self.go_on_with_ending(Ending { session: id, number, leaves_shared });
     }
 
+    /// Publishes the Will of a session that is over, and then frees the session. What cannot be done now waits.
     fn go_on_with_ending(&mut self, ending: Ending) {
         if !self.publish_will(ending.session) {
             if self.waiting.endings_waiting.is_empty() {
@@ -147,7 +148,7 @@ impl Broker {
         }
     }
 
-    /// Tries Wills again that had to wait.
+    /// Tries again to publish the Wills that had to wait.
     pub(super) fn endings_are_due(&mut self) {
         self.waiting.endings.append(&mut self.waiting.endings_waiting);
     }
@@ -180,6 +181,8 @@ impl Broker {
         true
     }
 
+    /// Frees the messages of a session that is over, as far as the share in progress allows; those that may go to other
+    /// members of groups go there. Returns whether none is left.
     fn free_messages(&mut self, id: SessionId, number: Option<SessionNumber>) -> bool {
         let mut numbers: VecDeque<MessageNumber> = VecDeque::new();
         let mut is_done = true;
@@ -233,14 +236,14 @@ impl Broker {
         self.begin_legacy(id, number, messages, average);
     }
 
-    /// Sends the messages that are queued for a disconnected client as a member of Shared Subscriptions to members that
-    /// are connected. They stay while memory is short, and while the client's queue is over its limit because some have
-    /// come back to it: otherwise the queue could grow with each connection.
+    /// Sends the messages that are queued for a disconnected client as a member of Shared Subscriptions to connected
+    /// members. The messages stay while memory is short. They also stay while the client's queue is over its limit
+    /// because messages have come back to it: otherwise the queue could grow with each connection.
     pub(super) fn move_shared(&mut self, id: SessionId) {
         let Some(messages) = self.take_shared(id) else { return };
         let number = self.persistence.number_of(id);
         if let Some(number) = number {
-            // Before any of the other messages come back to this session's queue.
+            // Before any of the messages in memory come back to this session's queue.
             self.leave_stored(id, number, Group::has_other_connected);
         }
         if !messages.is_empty() {
@@ -259,7 +262,7 @@ impl Broker {
         self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {
-            // Messages of the same group often follow each other.
+            // Messages of the same group are often next to each other.
             Some((known, has_other)) if known == id => has_other,
             _ => {
                 let position = subscriptions.position(Held::Group(id));
@@ -272,7 +275,7 @@ impl Broker {
         Some(outgoing.take_shared(has_other))
     }
 
-    /// Sends messages from one member to others.
+    /// Sends messages from one member to others, as far as the share in progress allows.
     pub(super) fn begin_moving(&mut self, mut moving: Moving) {
         match self.move_more(&mut moving) {
             true => self.finish_moving(&moving),
@@ -297,6 +300,7 @@ impl Broker {
         self.begin_moving(moving);
     }
 
+    /// Sends more of the messages to other members. Returns whether none is left.
     fn move_more(&mut self, moving: &mut Moving) -> bool {
         while let Some(queued) = moving.messages.pop_front() {
             let redirected = match queued.group {
@@ -321,8 +325,8 @@ impl Broker {
         true
     }
 
-    /// Gives a message of a session that is over to another member of its group. If very many members have to be
-    /// considered, this happens in a later turn.
+    /// Gives a message of a session that is over to another member of its group, in a later turn if very many members
+    /// have to be considered.
     fn redirect_or_list(
         &mut self,
         (leaving, number): (SessionId, Option<SessionNumber>),
@@ -351,7 +355,7 @@ impl Broker {
         }
     }
 
-    /// Applies the outcome to a message of a member that leaves, whose session may be over.
+    /// Does what follows from the outcome for a message and the member that it was to leave, whose session may be over.
     fn conclude_redirect(
         &mut self,
         (leaving, number): (Option<SessionId>, Option<SessionNumber>),
@@ -361,7 +365,7 @@ impl Broker {
         let stored = number.zip(queued.number);
         if redirected == Redirected::Gone {
             if let Some((session, message)) = stored {
-                // In the same batch as the copy of the other member, or a crash would lose the message.
+                // In the same batch as the other member's copy: otherwise a crash could lose the message.
                 self.settle_copy(session, message);
             }
         } else if let Some(session) = leaving.filter(|&session| self.clients.is_there(session)) {
@@ -389,7 +393,7 @@ impl Broker {
         }
     }
 
-    /// Gives a message to another member of its group.
+    /// Gives a message to another member of its group, if one has room.
     fn redirect(
         &mut self,
         leaving: Option<SessionId>,
@@ -445,8 +449,8 @@ impl Broker {
         Redirected::Stays
     }
 
-    /// Ends one subscription, which is at this position in the trie or in its group. The cost does not depend on how
-    /// many others have the same filter: a client may end many subscriptions at once.
+    /// Ends one subscription, which is at this position in the trie or in its group. The cost does not depend on the
+    /// number of other subscriptions with the same filter, because a client may end many subscriptions at once.
     pub(super) fn release_subscription(&mut self, held: Held, position: u32) {
         match held {
             Held::Filter(filter) => self.release_entry(filter, position),
@@ -464,8 +468,8 @@ impl Broker {
         }
     }
 
-    /// Tells the groups of a session that its client has connected or disconnected: they prefer connected members. If
-    /// the session has very many groups, some of them are notified in later turns.
+    /// Notifies the groups of a session that its client has connected or disconnected, because they prefer connected
+    /// members. If the session has very many groups, some of them are notified in later turns.
     pub(super) fn notify_groups(&mut self, session: SessionId) {
         let mut waiting = self.waiting.notifying.iter_mut();
         if let Some(notifying) = waiting.find(|notifying| notifying.session == session) {
@@ -478,7 +482,7 @@ impl Broker {
         }
     }
 
-    /// Whether some groups of a session are still to be notified whether its client is connected.
+    /// Whether some groups of a session have not been notified yet whether its client is connected.
     pub(super) fn is_notified_later(&self, session: SessionId) -> bool {
         self.waiting.notifying.iter().any(|notifying| notifying.session == session)
     }
@@ -517,7 +521,7 @@ impl Broker {
         true
     }
 
-    /// Removes an entry from the trie, and tells the owner of the entry that took its place its new position.
+    /// Removes an entry from the trie, and notes the new position of the entry that took its place.
     fn release_entry(&mut self, filter: FilterId, position: u32) {
         let removed = self.routing.trie.remove(filter, position as usize);
         assert!(removed.is_some(), "a subscription that is held exists");
@@ -535,7 +539,7 @@ impl Broker {
     }
 }
 
-/// Tells members of a group their new positions.
+/// Notes the new positions of members of a group in their sessions.
 pub(super) fn set_places(
     sessions: &mut Slots<SessionMark, Session>,
     members: &[Member],

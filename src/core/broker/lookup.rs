@@ -1,4 +1,4 @@
-//! Who gets a message: what was found in the trie, and a search for it that may take more than one turn.
+//! The subscribers of a topic: the result of a look-up in the trie, and a look-up that may take more than one turn.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,18 +10,18 @@ use crate::core::subscription::{Subscriber, Target, Terms};
 use crate::core::trie::{FilterId, Search, Trie};
 use crate::protocol::topic::TopicName;
 
-/// The subscribers of one topic, those of one session next to each other.
+/// The subscribers of one topic. Those of one session are next to each other.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
     pub(super) topic: String,
-    /// That of the trie when it was asked.
+    /// The generation of the trie in which they were found.
     pub(super) generation: u64,
     pub(super) subscribers: Vec<Subscriber>,
-    /// Its name while it is remembered, which no other topic has.
+    /// The number of the topic in the cache, which no other topic has; `None` if it is not cached.
     number: Option<TopicNumber>,
-    /// Some session is there more than once.
+    /// Whether a session may be among them more than once.
     has_runs: bool,
-    /// Some of them are Shared Subscriptions.
+    /// Whether some of them are Shared Subscriptions.
     has_groups: bool,
     counted: Counted,
 }
@@ -52,17 +52,17 @@ impl Matched {
         self.has_groups
     }
 
-    /// What it takes. It counts itself, because it may be used longer than it is remembered.
+    /// The bytes that it takes. It counts itself, because it may be used longer than it is cached.
     pub(super) const fn memory(&self) -> usize {
         self.counted.bytes()
     }
 
-    /// Adds what it takes to an audit.
+    /// Adds the memory that it takes to an audit.
     pub(super) fn audit(self: &Rc<Self>, audit: &mut Audit) {
         audit.add_shared(Rc::as_ptr(self).addr(), self.counted.bytes());
     }
 
-    /// Is the subscribers of this topic from now on, to which these filters match.
+    /// Replaces the content by the subscribers of this topic, which are those of the filters that match it.
     pub(super) fn fill(
         &mut self,
         trie: &Trie<Subscriber>,
@@ -78,7 +78,7 @@ impl Matched {
             self.subscribers.extend_from_slice(trie.values(filter));
         }
         if filters.len() > 1 {
-            // A session is at most once in a filter; only several filters can bring it up twice.
+            // A session subscribes to a filter at most once, so only several filters can name it twice.
             self.subscribers.sort_by_key(|subscriber| subscriber.target);
         }
         let pairs = self.subscribers.windows(2);
@@ -95,55 +95,56 @@ impl Matched {
     }
 }
 
-/// What decides about those who are found.
+/// Decides which of the subscribers that were found get messages of a topic.
 pub(super) trait Select {
-    /// Steps that each of them takes; none, if all are admitted.
+    /// The steps that a decision about one subscriber takes; 0 if all are admitted.
     fn steps(&self) -> usize;
 
-    /// Whether this one gets messages of the topic; it may lower the QoS.
+    /// Whether this subscriber gets messages of the topic. May lower the QoS of its subscription.
     fn admits(&mut self, topic: TopicName<'_>, subscriber: &mut Subscriber) -> bool;
 }
 
-/// Who is admitted, and how many subscriptions of one session count.
+/// Which subscribers are admitted, and how many subscriptions of one session count.
 pub(super) struct Selection<'a> {
     pub(super) select: &'a mut dyn Select,
-    /// Subscriptions of one session that count for a message. Beyond: the session gets the message at the highest QoS
-    /// among them all, without the identifiers of the others.
+    /// The most subscriptions of one session that count for a message. If more match, the session gets the message at
+    /// the highest QoS among all of them, but without the Subscription Identifiers of those beyond this number.
     pub(super) matches_per_session: usize,
-    /// How many were beyond.
+    /// The number of subscriptions beyond it.
     pub(super) surplus: &'a mut u64,
 }
 
-/// A search for subscribers that takes more than one turn, because there are very many.
+/// A look-up of subscribers that may take more than one turn, because there are very many.
 #[derive(Debug)]
 pub(super) struct Lookup {
     topic: String,
     stage: Stage,
-    /// Those who were found; in the end those who are admitted, in order.
+    /// The subscribers that were found; in the end those that are admitted, in order.
     found: Vec<Subscriber>,
-    /// How many filters matched.
+    /// The number of filters that matched.
     filters: usize,
     counted: Counted,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The trie is searched.
+    /// The trie is searched. `None` if the search has not begun.
     Search(Option<Search>),
-    /// All were found and are put in order. More than a few are sorted by this map, since that can be interrupted; the
-    /// number tells the subscriptions of one session apart.
+    /// All subscribers were found and go from the list to this map, which sorts them. Unlike a sort of the list, this
+    /// can be interrupted. The number distinguishes the subscriptions of one session.
     Sort(BTreeMap<(Target, usize), Terms>),
-    /// They are in this order again.
+    /// The subscribers go from the map back to the list, in order.
     Collect(BTreeMap<(Target, usize), Terms>),
-    /// So many have been judged, and so many of them were admitted.
+    /// This many subscribers have been judged and this many of them admitted, the last `run` of them for the same
+    /// session.
     Select { judged: usize, admitted: usize, run: usize },
 }
 
-/// What an entry of the sorting map takes, in nodes two thirds full.
+/// The bytes of an entry of the sorting map, in nodes two thirds full.
 const SORT_ENTRY_BYTES: usize = (size_of::<(Target, usize)>() + size_of::<Terms>()) * 3 / 2;
 
 impl Lookup {
-    /// One that has not begun.
+    /// Makes a look-up that has not begun.
     pub(super) fn new(topic: TopicName<'_>) -> Self {
         Self {
             topic: topic.as_str().to_owned(),
@@ -154,8 +155,8 @@ impl Lookup {
         }
     }
 
-    /// These filters match; `rest` is still to be searched. Their values are taken at once, because their numbers are
-    /// good only until the trie changes.
+    /// Takes the subscribers of filters that match; `rest` is the rest of the search. The subscribers are copied at
+    /// once, because a filter's number is valid only until the trie changes.
     pub(super) fn gather(
         &mut self,
         trie: &Trie<Subscriber>,
@@ -172,12 +173,12 @@ impl Lookup {
         self.stage = match rest {
             Some(rest) => Stage::Search(Some(rest)),
             None if self.filters > 1 => Stage::Sort(BTreeMap::new()),
-            // A session is at most once in a filter; only several filters can bring it up twice.
+            // A session subscribes to a filter at most once, so only several filters can name it twice.
             None => Stage::Select { judged: 0, admitted: 0, run: 0 },
         };
     }
 
-    /// Bytes that it takes.
+    /// The bytes that it takes.
     pub(super) const fn memory(&self) -> usize {
         self.counted.bytes()
     }
@@ -196,7 +197,8 @@ impl Lookup {
         );
     }
 
-    /// Takes the next steps; tells whether they were the last.
+    /// Continues as far as the share allows. Returns whether the look-up is finished. `filters` is a buffer to be
+    /// reused.
     pub(super) fn go_on(
         &mut self,
         trie: &Trie<Subscriber>,
@@ -250,7 +252,7 @@ impl Lookup {
         }
     }
 
-    /// What was found.
+    /// Returns the subscribers when the look-up is finished. `number` is the topic's number if the result is cached.
     pub(super) fn finish(self, generation: u64, number: Option<TopicNumber>) -> Rc<Matched> {
         let Self { topic, found, filters, .. } = self;
         let has_runs = filters > 1;
@@ -262,7 +264,7 @@ impl Lookup {
         Rc::new(matched)
     }
 
-    /// Judges those who are left.
+    /// Judges more of the subscribers. Returns whether all have been judged.
     fn select(&mut self, share: &mut Share, selection: &mut Selection<'_>) -> bool {
         let Stage::Select { judged, admitted, run } = &mut self.stage else { return false };
         let topic = TopicName::trusted(&self.topic);
@@ -295,7 +297,7 @@ impl Lookup {
     }
 }
 
-/// Whether some of these are Shared Subscriptions.
+/// Whether some of these subscribers are Shared Subscriptions.
 fn has_groups(subscribers: &[Subscriber]) -> bool {
     subscribers.iter().any(|subscriber| matches!(subscriber.target, Target::Group(_)))
 }

@@ -70,8 +70,8 @@ impl MatchCache {
         None
     }
 
-    /// Returns the subscribers of `topic`, which are not cached, or an unfinished look-up if the share was too small for
-    /// it.
+    /// Returns the subscribers of `topic`, which are not cached, or an unfinished look-up if the share was too small
+    /// for it.
     pub(super) fn look_up(
         &mut self,
         trie: &Trie<Subscriber>,

@@ -1,4 +1,4 @@
-//! PUBLISH from a client, and the second half of a QoS 2 exchange that it began.
+//! PUBLISH from a client, and PUBREL, the second half of a QoS 2 exchange that the client began.
 
 use log::info;
 
@@ -19,7 +19,7 @@ use crate::protocol::codec::{
 };
 use crate::protocol::topic::TopicName;
 
-/// How many QoS 2 messages a client may have begun and not released while the memory budget is used up.
+/// The most QoS 2 messages that a client may have sent and not released while the memory budget is used up.
 const INCOMING_UNDER_PRESSURE: usize = 32;
 
 impl Broker {
@@ -34,7 +34,7 @@ impl Broker {
         // Before anything can refuse the message: the answer to a refusal waits for nothing.
         self.persistence.begin_message(Some(id));
         let mut buffers = std::mem::take(&mut self.output.buffers);
-        // First of all, because a repeated message may bind an alias, too.
+        // Before a repeat is recognized, because a repeated message may bind an alias as well.
         let outcome = self.resolve_topic(id, publish, &mut buffers.aliased_topic).and_then(|topic| {
             let split = self.split_properties(publish.properties, &mut buffers.forwarded)?;
             self.accept_publish((id, session), publish, topic, split, decisions)
@@ -44,7 +44,8 @@ impl Broker {
         outcome
     }
 
-    /// Whether a message is not a repeat of one that was received and not released, and fits into the Receive Maximum.
+    /// Whether a message can be accepted as a new one: it does not repeat a QoS 2 message that was received and not
+    /// released, it fits into the Receive Maximum, and there is memory for its Packet Identifier.
     #[inline(always)]
     pub(super) fn is_new(&self, id: ConnectionId, session: SessionId, delivery: Delivery) -> bool {
         let incoming = &self.clients.sessions[session].incoming;
@@ -58,15 +59,19 @@ impl Broker {
         has_place && !is_repeat && !self.lacks_memory_for(delivery, incoming.len())
     }
 
-    /// Whether there is no memory to remember one more Packet Identifier, where the client already has many.
+    /// Whether there is no memory for one more Packet Identifier of a client that already has this many.
     fn lacks_memory_for(&self, delivery: Delivery, incoming: usize) -> bool {
         matches!(delivery, Delivery::ExactlyOnce(_))
             && incoming >= INCOMING_UNDER_PRESSURE
             && self.is_used_up()
     }
 
-    /// Whether a QoS 2 message was received before and not released. A repeat is answered and not delivered again
-    /// [MQTT-4.3.3-10]. Fails if the message is new and the unreleased ones fill the Receive Maximum or the memory.
+    /// Whether a QoS 2 message was received before and not released. If so, the repeat is answered here and not
+    /// delivered again [MQTT-4.3.3-10].
+    ///
+    /// # Errors
+    ///
+    /// Returns a fault if the message is new and the unreleased ones fill the Receive Maximum or the memory.
     #[inline]
     pub(super) fn is_repeated(
         &mut self,
@@ -93,7 +98,8 @@ impl Broker {
         ))
     }
 
-    /// Returns the topic of a PUBLISH, given by name or by alias. An alias that comes with a name is bound to it.
+    /// Returns the topic of a PUBLISH, which is given by its name or by a Topic Alias. An alias that comes with a name
+    /// is bound to the name. `aliased` is the buffer for a topic that is given by an alias.
     fn resolve_topic<'a>(
         &mut self,
         id: ConnectionId,
@@ -128,7 +134,8 @@ impl Broker {
         Ok(TopicName::trusted(aliased))
     }
 
-    /// Accepts a message under the name that its topic has in the broker, below the mount point if there is one.
+    /// Accepts a message under the name that its topic has in the broker: below the mount point of the listener if
+    /// there is one.
     #[inline]
     fn accept_publish(
         &mut self,
@@ -175,7 +182,7 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Accepts a message from a client: retains it if it asks for that, and delivers it to every subscriber
+    /// Publishes a message of a client: retains it if RETAIN is set, and delivers it to every subscriber
     /// [MQTT-4.5.0-1].
     fn publish(
         &mut self,
@@ -187,8 +194,8 @@ impl Broker {
         self.distribute(outbound, Some(session), is_retained)
     }
 
-    /// Checks a message, publishes it and answers it. A repeat has already bound its Topic Alias by now. `properties`
-    /// are the ones to forward; `expires` is when the message expires.
+    /// Checks a message, publishes it and answers it. A repeat has already bound its Topic Alias. `properties` are
+    /// forwarded to the receivers, and the message expires at `expires`.
     fn accept_named(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -235,8 +242,8 @@ impl Broker {
         Ok(Step::Done)
     }
 
-    /// Publishes a message that its client may publish, unless there is no room for it. Returns `None` if the message
-    /// is not answered now.
+    /// Publishes a message for which the client has the right, unless there is no room for it. Returns the Reason Code
+    /// of the answer, or `None` if the message is not answered now.
     #[inline]
     fn publish_if_possible(
         &mut self,
@@ -266,6 +273,7 @@ impl Broker {
         }
     }
 
+    /// Asks the access control whether a client may publish a message. Returns `None` if it decides later.
     fn ask_to_publish(
         &mut self,
         (id, session): (ConnectionId, SessionId),
@@ -280,7 +288,8 @@ impl Broker {
         self.ask_once(decisions, (id, session), question)
     }
 
-    /// Parts the properties that receivers get unchanged from those that are meant for the broker.
+    /// Divides the properties: returns those that receivers get unchanged, and when the message expires. The other
+    /// properties are meant for the broker.
     fn split_properties<'a>(
         &self,
         properties: Properties<'a>,
@@ -304,8 +313,8 @@ impl Broker {
         Ok((forwarded.properties(), expires))
     }
 
-    /// Answers a message as its QoS requires [MQTT-3.3.4-1]. Before 5.0 the answer cannot carry a refusal, so it is the
-    /// usual one [MQTT-3.3.5-2]. `before` is where the outbox ended when the message came.
+    /// Answers a message as its QoS requires [MQTT-3.3.4-1]. Before 5.0 an answer cannot carry a refusal, so a refused
+    /// message gets the usual answer [MQTT-3.3.5-2]. `before` is where the outbox ended when the message came.
     #[inline]
     pub(super) fn conclude(
         &mut self,
@@ -319,7 +328,7 @@ impl Broker {
         self.conclude_with(id, session, delivery, (reason, awaited), before)
     }
 
-    /// Like [`Broker::conclude`], where it is known what the answer waits for.
+    /// Like [`Broker::conclude`], for an answer that waits for `awaited`.
     #[inline]
     pub(super) fn conclude_with(
         &mut self,
@@ -334,14 +343,14 @@ impl Broker {
         self.answer_publish(id, delivery, reason, awaited)?;
         let outbox = &mut self.connections[id].outbox;
         if delivery.qos() == QoS::ExactlyOnce && before < after && after < outbox.end() {
-            // Ahead of the client's own copy: clients know that order from brokers that forward a message when it is
-            // released.
+            // The answer goes ahead of the client's own copy. Clients expect this order from brokers that forward a
+            // message when it is released.
             outbox.bring_forward(after, before);
         }
         Ok(())
     }
 
-    /// Answers a message that its client may not publish, with the reason in words if there is one.
+    /// Answers a message that its client may not publish. `why` is the Reason String, if there is one.
     fn refuse_publish(
         &mut self,
         id: ConnectionId,
@@ -360,7 +369,8 @@ impl Broker {
         self.acknowledge_in_full(id, awaited, kind, Acknowledgement::new(identifier, reason), why)
     }
 
-    /// Records that a QoS 2 message has come, unless it is refused. Returns what the answer to the message waits for.
+    /// Records that a QoS 2 message was received, unless it is refused. Returns what the answer to the message waits
+    /// for.
     #[inline]
     pub(super) fn note_incoming(
         &mut self,
@@ -384,11 +394,12 @@ impl Broker {
         awaited
     }
 
-    /// Whether the publisher can learn from the answer what became of its message.
+    /// Whether the answer to a message can tell the publisher the outcome.
     fn can_carry_a_reason(&self, id: ConnectionId, delivery: Delivery) -> bool {
         delivery != Delivery::AtMostOnce && self.connections[id].version == ProtocolVersion::V5
     }
 
+    /// Sends the acknowledgement of a message as soon as `awaited` is durable.
     #[inline]
     fn answer_publish(
         &mut self,
@@ -408,8 +419,8 @@ impl Broker {
         }
     }
 
-    /// Handles PUBREL: the message is done and its identifier free [MQTT-4.3.3-11]. An unknown identifier is answered,
-    /// too, because the PUBCOMP may have been lost.
+    /// Handles PUBREL: the exchange ends, and its Packet Identifier is free again [MQTT-4.3.3-11]. An unknown
+    /// identifier is answered as well, because an earlier PUBCOMP may have been lost.
     pub(super) fn handle_pubrel(
         &mut self,
         id: ConnectionId,

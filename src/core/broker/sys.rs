@@ -1,9 +1,10 @@
-//! `$SYS`: what the broker publishes about itself, under the names that mosquitto uses. All of it is retained and published
-//! only when it has changed, at moments that a wall clock shows as whole intervals; nothing is put into words for
-//! what has not. Who may read it is asked about like any other topic, and no client may publish there, but for bridges
-//! of mosquitto, which say there whether they are connected.
+//! `$SYS`: the figures that the broker publishes about itself, under the names that mosquitto uses. They are retained.
+//! A figure is published only when it has changed, at the times that a wall clock shows as whole intervals.
 //!
-//! What it takes in memory is bounded by the number of names, so limits of retained messages do not count it.
+//! The access control is asked about subscriptions to `$SYS` as about any other topic. No client may publish there,
+//! except bridges of mosquitto, which publish there whether they are connected.
+//!
+//! The number of names bounds the memory of these messages, so the limits of retained messages do not count them.
 
 use super::Broker;
 use super::clock::Timer;
@@ -15,32 +16,32 @@ use crate::core::wheel::TimerId;
 use crate::protocol::codec::{Properties, QoS};
 use crate::protocol::topic::TopicName;
 
-/// What all names stand below.
+/// The topic levels above all names.
 const ABOVE: &str = "$SYS/broker/";
 
-/// How long a line of the log waits for those who want it.
+/// The Message Expiry Interval of a line of the log.
 const LINE_LIFETIME: Duration = Duration::from_seconds(20);
 
-/// The minutes over which rates are averaged.
+/// The periods over which rates are averaged: the last level of the topic, and the minutes.
 const SPANS: [(&str, f64); 3] = [("1min", 1.0), ("5min", 5.0), ("15min", 15.0)];
 
-/// What is remembered from one moment to the next.
+/// The state from one publication of the figures to the next.
 #[derive(Debug)]
 pub(super) struct System {
     interval: Duration,
-    /// What a wall clock showed at the origin of time.
+    /// The time since 1970 that a wall clock showed at the origin of [`Time`].
     origin: Duration,
     timer: Option<TimerId>,
-    /// When numbers were last taken.
+    /// When the figures were last read.
     taken: Time,
-    /// The numbers that were last published.
+    /// The values that were last published.
     published: [Option<u64>; figures::COUNT],
     rates: [Rate; figures::RATE_COUNT],
     pub(super) highest: Highest,
 }
 
 impl System {
-    /// Has everything published again, whether it has changed or not.
+    /// Makes all figures due for publication, whether they have changed or not.
     fn forget_published(&mut self) {
         self.published = [None; figures::COUNT];
         for rate in &mut self.rates {
@@ -49,19 +50,19 @@ impl System {
     }
 }
 
-/// How fast one number grows, in a minute.
+/// The growth of one figure per minute.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rate {
-    /// The number when it was last taken.
+    /// The value when it was last read.
     count: u64,
-    /// Exponential averages over each of [`SPANS`].
+    /// Exponential moving averages over each of [`SPANS`].
     averages: [f64; SPANS.len()],
-    /// What was last published of them, in hundredths.
+    /// The averages that were last published, in hundredths.
     published: [Option<u64>; SPANS.len()],
 }
 
 impl Rate {
-    /// Takes the number again, `minutes` after the last time.
+    /// Updates the averages with the value that was read `minutes` after the last one.
     fn take(&mut self, count: u64, minutes: f64) {
         if minutes <= 0.0 {
             self.count = count;
@@ -76,16 +77,16 @@ impl Rate {
     }
 }
 
-/// What is left of an average after so many of its spans: e to the power of their negative. The limit that defines
-/// it, cut short, is right to one part in a thousand where it matters; the library that knows better takes more
-/// memory than everything that the broker has to hold at its start.
+/// The share of an average that is left after this many of its spans: e to the power of `-spans`. It is computed by the
+/// limit that defines the exponential function, cut short, which is accurate to one part in a thousand where it
+/// matters. The function of the standard library takes more memory than everything that the broker holds at its start.
 fn decay(spans: f64) -> f64 {
     const SQUARINGS: u8 = 10;
     let steps = f64::from(1_u16 << SQUARINGS);
     (0..SQUARINGS).fold(steps / (steps + spans), |left, _| left * left)
 }
 
-/// An average in hundredths, as it is published.
+/// Returns an average in hundredths, as it is published.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -96,8 +97,8 @@ fn hundredths(average: f64) -> u64 {
 }
 
 impl Broker {
-    /// Tells of the broker under `$SYS` at once and then every `interval`, or never again. `wall` is the time since
-    /// 1970 that a clock shows at the moment `now`: whole intervals of it are when it is published.
+    /// Publishes `$SYS` at once and then at every `interval`; with `None` or zero, no longer. `wall` is the time since
+    /// 1970 that a clock shows at the moment `now`: `$SYS` is published at whole intervals of that time.
     pub fn publish_sys(&mut self, interval: Option<Duration>, wall: Duration, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -131,8 +132,8 @@ impl Broker {
         self.announce("$SYS/broker/version", concat!("brooklet version ", env!("CARGO_PKG_VERSION")), None);
     }
 
-    /// Publishes everything again, in new memory. What was published in the midst of a peak may be all that is left
-    /// above what has been freed since.
+    /// Publishes everything again, in new memory. After a peak, these messages may be all that still lies above the
+    /// memory that has been freed since.
     pub(super) fn publish_all_again(&mut self) {
         let Some(system) = &mut self.system else { return };
         self.retention.retained.clear_own();
@@ -144,7 +145,7 @@ impl Broker {
         self.system_is_due();
     }
 
-    /// Publishes what has changed, and waits for the next moment.
+    /// Publishes the figures that have changed, and arms the timer for the next publication.
     pub(super) fn system_is_due(&mut self) {
         let Some(mut system) = self.system.take() else { return };
         system.highest = self.highest(system.highest);
@@ -159,6 +160,7 @@ impl Broker {
         self.system = Some(system);
     }
 
+    /// Publishes the values that differ from the `published` ones.
     fn publish_figures(
         &mut self,
         values: &[u64; figures::COUNT],
@@ -175,12 +177,13 @@ impl Broker {
         }
     }
 
-    /// What the store has written meanwhile.
+    /// Sets the current figures of the store.
     pub fn set_storage_figures(&mut self, figures: StorageFigures) {
         let _entered = self.account.enter();
         self.persistence.figures = figures;
     }
 
+    /// Updates the averages of all rates, and publishes those that have changed.
     fn publish_rates(&mut self, values: &[u64; figures::COUNT], system: &mut System) {
         #[expect(clippy::cast_precision_loss, reason = "a broker does not wait for 2^52 milliseconds")]
         let minutes = self.clock.now.since(system.taken).milliseconds() as f64 / 60_000.0;
@@ -199,14 +202,14 @@ impl Broker {
         }
     }
 
-    /// Publishes a line of the log. It is of interest for a short while only.
+    /// Publishes a line of the log, which expires soon.
     pub fn publish_line(&mut self, topic: &str, line: &str, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
         self.announce(topic, line, Some(LINE_LIFETIME));
     }
 
-    /// Publishes what the broker itself has to say, at QoS 2 to whom wants that: retained, unless it has a lifetime.
+    /// Publishes a message of the broker itself, at QoS 2. It is retained unless it has a lifetime.
     fn announce(&mut self, topic: &str, text: &str, lifetime: Option<Duration>) {
         let Ok(topic) = TopicName::new(topic) else { return };
         let publication = Publication {
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn averages_near_what_goes_on_and_forget_what_went_before() {
+    fn averages_approach_the_current_rate_and_forget_earlier_ones() {
         let mut rate = Rate::default();
         let mut count = 0;
         for _ in 0..360 {

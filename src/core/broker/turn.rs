@@ -241,8 +241,8 @@ impl Turn {
     }
 }
 
-/// The steps that a piece of work may take now, for work that does not know the turn. The turn [counts](Turn::take) them
-/// afterwards.
+/// The steps that a piece of work may take now, for work that does not know the turn. The turn [counts](Turn::take)
+/// them afterwards.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     size: usize,
