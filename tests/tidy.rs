@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use calls::{check_calls, check_statics};
+use parts::{check_parts, parts_of};
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
 use shape::too_large;
 use text::{
@@ -19,6 +20,8 @@ use text::{
 
 #[path = "tidy/calls.rs"]
 mod calls;
+#[path = "tidy/parts.rs"]
+mod parts;
 #[path = "tidy/rooms.rs"]
 mod rooms;
 #[path = "tidy/shape.rs"]
@@ -65,6 +68,17 @@ fn is_rust(path: &Path) -> bool {
 fn is_all_tests(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
+
+/// Files of the broker of which some functions name more of its parts.
+const NAMING_MORE_PARTS: [&str; 7] = [
+    "answers.rs",
+    "begin.rs",
+    "copies.rs",
+    "deliver.rs",
+    "fast_path.rs",
+    "fast_path/persisted.rs",
+    "redeliver.rs",
+];
 
 /// Fails with everything that was found, not only with the first.
 fn assert_nothing_wrong(wrong: &[String]) {
@@ -147,6 +161,25 @@ fn brokers_of_one_thread_share_nothing() {
     for (path, text) in sources.iter().filter(|(path, _)| below(path) && !is_all_tests(path)) {
         let of_file = check_calls(text).into_iter().chain(check_statics(text));
         wrong.extend(of_file.map(|what| format!("src/{}: {what}", path.display())));
+    }
+    assert_nothing_wrong(&wrong);
+}
+
+#[test]
+fn functions_of_the_broker_name_no_more_than_three_of_its_parts() {
+    let (_, sources) = house();
+    let within = |path: &PathBuf| path.strip_prefix("core/broker").ok().map(Path::to_owned);
+    let of_broker = sources.iter().filter_map(|(path, text)| Some((within(path)?, text)));
+    let of_broker: BTreeMap<PathBuf, &String> = of_broker.collect();
+    let parts = parts_of(of_broker[Path::new("mod.rs")]);
+    assert!(parts.len() > 10, "the parts are read: {parts:?}");
+    let is_of_fuzzing = |path: &Path| path.iter().any(|part| part.to_string_lossy().starts_with("fuzzing"));
+    let mut wrong = Vec::new();
+    for (path, text) in of_broker.iter().filter(|(path, _)| !is_all_tests(path) && !is_of_fuzzing(path)) {
+        let found = check_parts(&parts, text);
+        if !NAMING_MORE_PARTS.contains(&&*path.to_string_lossy()) {
+            wrong.extend(found.iter().map(|what| format!("src/core/broker/{}: {what}", path.display())));
+        }
     }
     assert_nothing_wrong(&wrong);
 }

@@ -44,7 +44,7 @@ pub fn too_large(path: &Path, text: &str) -> BTreeMap<String, String> {
 }
 
 /// The name that follows a keyword, if the line begins with that and what may precede it.
-fn name_after<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
+pub fn name_after<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
     let mut words = line.split_whitespace();
     let may_precede = |word: &&str| {
         word.starts_with("pub")
@@ -58,7 +58,7 @@ fn name_after<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
 
 /// The lines of the item that begins with the first line: up to the closing brace with the same indentation, or to a
 /// semicolon if it has no body.
-fn block<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
+pub fn block<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let first = indent(lines[0]);
     let is_whole = |line: &str| line.trim_end().ends_with([';', '}']);

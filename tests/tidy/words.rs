@@ -44,7 +44,7 @@ pub fn names_after(code: &str, head: &str) -> BTreeSet<String> {
 }
 
 /// The leading names of a group's members; `group` is the text after its opening brace.
-fn names_of_group(group: &str) -> Vec<String> {
+pub fn names_of_group(group: &str) -> Vec<String> {
     let mut depth = 0;
     let mut members = vec![String::new()];
     for character in group.chars() {
@@ -60,7 +60,7 @@ fn names_of_group(group: &str) -> Vec<String> {
     members.iter().map(|member| leading_name(member.trim())).filter(|name| !name.is_empty()).collect()
 }
 
-fn leading_name(path: &str) -> String {
+pub fn leading_name(path: &str) -> String {
     let end = path.find(|character| !is_of_a_word(character)).unwrap_or(path.len());
     if path.starts_with('*') { "*".to_owned() } else { path[..end].to_owned() }
 }
