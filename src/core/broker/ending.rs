@@ -401,7 +401,7 @@ impl Broker {
         queued: &Queued,
         search: &mut Search,
     ) -> Redirected {
-        if self.drops_expired(queued) {
+        if self.drop_if_expired(queued) {
             return Redirected::Gone;
         }
         let mut outbound = Outbound::stored(&queued.message);
@@ -422,7 +422,7 @@ impl Broker {
     }
 
     /// Drops a message that has expired before it could go to another member [MQTT-3.3.2-5]. Returns whether it has.
-    fn drops_expired(&mut self, queued: &Queued) -> bool {
+    fn drop_if_expired(&mut self, queued: &Queued) -> bool {
         let has_expired = queued.message.expires() <= self.clock.now;
         if has_expired {
             self.turn.take(steps::PACKET);
