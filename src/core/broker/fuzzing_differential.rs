@@ -1,6 +1,7 @@
 //! The body of the fuzz target for the short ways: one sequence of calls, made to several brokers that differ only in
 //! how they process it, must be answered the same. It panics if it is not.
 
+mod alike;
 mod bench;
 
 use super::fast_path;
@@ -12,20 +13,34 @@ use crate::base::time::Duration;
 use crate::core::limits::Limits;
 use crate::protocol::codec::{ProtocolVersion, Status, decode, frame};
 
+use alike::{assert_alike_from_store, assert_alike_in_turns, assert_same_but_late_bytes};
 use bench::{Bench, Call, Heard, Outcome, Way};
 
 /// The most connections at one time, and in all.
 const LINKS_AT_ONCE: usize = 6;
 const LINKS_MAXIMUM: usize = 24;
 
+/// Steps of a turn of which a share is enough to ask about all recipients of a message.
+const QUESTIONS_FIT: usize = 2_000;
+
 /// The upper half of the first byte of PUBLISH.
 const PUBLISH: u8 = 3;
+
+/// How much a broker does in a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turns {
+    /// All that there is to do.
+    Large,
+    /// Little. Nothing new happens before the broker is at rest, but several packets may come at once.
+    Small,
+    /// Little, and packets come one by one, each when the broker is at rest.
+    Calm,
+}
 
 /// Draws the calls while they are made to the first broker.
 struct Draw<'a, 'b> {
     input: &'a mut Input<'b>,
-    /// Whether nothing new happens before the broker is at rest.
-    always_rests: bool,
+    turns: Turns,
     bench: Bench,
     calls: Vec<Call>,
     /// The version that each client intends to use, and how many of the received bytes it has answered.
@@ -34,8 +49,28 @@ struct Draw<'a, 'b> {
 
 impl Draw<'_, '_> {
     fn make(&mut self, call: Call) {
+        match call {
+            Call::Receive(link, bytes) if self.turns == Turns::Calm => self.receive_calmly(link, &bytes),
+            call => self.make_at_once(call),
+        }
+    }
+
+    fn make_at_once(&mut self, call: Call) {
         self.bench.call(&call);
         self.calls.push(call);
+    }
+
+    /// Sends the packets of a client one by one, each when the broker is at rest. The rest is no whole packet.
+    fn receive_calmly(&mut self, link: usize, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
+            self.make_at_once(Call::Receive(link, cut.packet.to_vec()));
+            self.make_at_once(Call::Rest);
+            rest = rest.split_at(cut.length).1;
+        }
+        if !rest.is_empty() {
+            self.make_at_once(Call::Receive(link, rest.to_vec()));
+        }
     }
 
     fn all(mut self) -> (Outcome, Vec<Call>) {
@@ -45,7 +80,7 @@ impl Draw<'_, '_> {
         while !self.input.is_empty() {
             self.some();
             // Now and then more happens before anything is written.
-            if self.always_rests || !self.input.once_in(4) {
+            if self.turns != Turns::Large || !self.input.once_in(4) {
                 self.make(Call::Rest);
             }
         }
@@ -175,58 +210,70 @@ impl Draw<'_, '_> {
     }
 }
 
-/// Returns the limits, and whether turns are small.
-fn bounds(input: &mut Input<'_>) -> (Limits, bool) {
+/// Returns the limits, and how much is done in a turn.
+fn bounds(input: &mut Input<'_>) -> (Limits, Turns) {
     if input.once_in(6) {
         // Where a turn ends differs between the ways. What is left over is written after the end, which makes room. So
         // there must be room for everything, or different messages would be dropped.
-        let steps_per_turn = input.pick(&[40, 300, 2_000]);
-        return (Limits { steps_per_turn, ..Limits::default() }, true);
+        let small = [40, 300, QUESTIONS_FIT].map(|steps| (steps, Turns::Small));
+        let (steps_per_turn, turns) =
+            input.pick(&[small, small.map(|(steps, _)| (steps, Turns::Calm))].concat());
+        return (Limits { steps_per_turn, ..Limits::default() }, turns);
     }
     // The memory that is held differs between the ways, so different messages might be dropped under pressure.
     let mut limits = Limits { memory: None, ..limits(input) };
     if input.once_in(3) {
         limits.session_expiry_maximum = 0;
     }
-    (limits, false)
+    (limits, Turns::Large)
 }
 
 /// Makes the same calls to a broker of each way, one after another, and compares the outcomes.
 pub fn compare(data: &[u8]) {
     let mut input = Input::new(data);
-    let (limits, are_turns_small) = bounds(&mut input);
+    let (limits, turns) = bounds(&mut input);
     let draw = || {
         let bench = Bench::new(Way::Short, &limits);
-        let clients = Vec::new();
-        Draw { input: &mut input, always_rests: are_turns_small, bench, calls: Vec::new(), clients }.all()
+        Draw { input: &mut input, turns, bench, calls: Vec::new(), clients: Vec::new() }.all()
     };
     let ((mut short, calls), lines) = listening(Way::Short.level(), draw);
     short.lines = lines;
     for way in Way::OTHERS {
         let other = repeat(way, &limits, &calls);
-        match way {
-            _ if are_turns_small && way.is_long() => assert_alike_in_turns(way, &short, &other),
-            // Questions take steps, and bytes that come one by one each have a share of the turn. So of two pieces of
-            // work that wait for a later turn, another one may come first.
-            _ if are_turns_small => {}
-            Way::Stored if other.has_persisted && !is_wide(&limits) => {}
-            Way::Stored if other.has_persisted => assert_alike_from_store(&short, &other),
-            _ => assert_same(way, &short, &other),
+        match (turns, way) {
+            (Turns::Large, Way::Stored) if other.has_persisted && !is_wide(&limits) => {}
+            (Turns::Large, Way::Stored) if other.has_persisted => assert_alike_from_store(&short, &other),
+            (Turns::Large, _) => assert_same(way, &short, &other),
+            // A message whose recipients are looked up in several turns is answered after the publisher's own copy.
+            (_, Way::Asked | Way::Remembered) if limits.steps_per_turn < QUESTIONS_FIT => {}
+            // A session is read from the store in turns of its own. There, it is compared with others that have a store.
+            (_, Way::Stored) => {}
+            (Turns::Calm, Way::ByteByByte) => assert_same_but_late_bytes(way, &short, other),
+            (Turns::Calm, _) => assert_same(way, &short, &other),
+            // Each byte has a share of the turn, so of two pieces of work that wait for a later turn, another one may
+            // come first.
+            (Turns::Small, Way::ByteByByte) => {}
+            (Turns::Small, _) => assert_alike_in_turns(way, &short, &other),
         }
     }
-    if !are_turns_small {
-        compare_stores(&limits, &calls);
+    compare_stores(&limits, turns, &calls);
+    if turns != Turns::Small {
         compare_refusals(&limits, &calls);
     }
 }
 
 /// Makes the same calls to brokers with a store, with and without the fast path, and compares what the store is given as
 /// well: nothing is written with another batch, nor in another order where the order counts.
-fn compare_stores(limits: &Limits, calls: &[Call]) {
+fn compare_stores(limits: &Limits, turns: Turns, calls: &[Call]) {
     // One of the two is enough for each list of calls, and so are the calls with or without those that are added.
     let [short, full] = Way::STORED[calls.len() % 2];
     let calls = if calls.len() % 4 < 2 { echoed(calls) } else { calls.to_vec() };
     let (one, other) = (repeat(short, limits, &calls), repeat(full, limits, &calls));
+    if turns == Turns::Small {
+        // Where a turn ends, a batch does.
+        assert_alike_in_turns(short, &one, &other);
+        return;
+    }
     assert_same(short, &one, &other);
     for (number, (one, other)) in one.batches.iter().zip(&other.batches).enumerate() {
         let differs = one.iter().zip(other).find(|(one, other)| one != other);
@@ -235,29 +282,89 @@ fn compare_stores(limits: &Limits, calls: &[Call]) {
     assert_eq!(one.batches.len(), other.batches.len(), "{short:?}");
 }
 
-/// The same for two brokers whose access controls refuse the same messages; only one of them stands by its answers.
+/// The same for two brokers whose access controls refuse the same messages; only one of them stands by its answers, so
+/// that questions take fewer steps.
 fn compare_refusals(limits: &Limits, calls: &[Call]) {
     let calls = echoed(calls);
     let asked = repeat(Way::Refusing, limits, &calls);
     assert_same(Way::Standing, &asked, &repeat(Way::Standing, limits, &calls));
 }
 
-/// The calls, but that messages are sent again by all clients, and the access control is replaced now and then. What it
-/// has said about one client is not true of another one, nor afterwards.
+/// The calls, but that messages are sent again by all clients, the access control is replaced now and then, and a client
+/// connects again while it is connected, and sends its message again. What the access control has said about one
+/// connection is not true of another one, nor afterwards.
 fn echoed(calls: &[Call]) -> Vec<Call> {
-    let (mut all, mut links) = (Vec::new(), 0);
+    let mut echo = Echo::default();
     for (number, call) in calls.iter().enumerate() {
-        all.push(call.clone());
-        links += usize::from(matches!(call, Call::Accept));
-        let Call::Receive(_, bytes) = call else { continue };
+        echo.repeat(call);
+        let Call::Receive(link, bytes) = call else { continue };
         if bytes.first().is_some_and(|first| first >> 4 == PUBLISH) {
-            let again = |link| [Call::Receive(link, bytes.clone()), Call::Rest];
-            all.extend((0..links.min(3)).flat_map(again));
-            all.extend((number % 3 == 0).then_some(Call::Replace));
-            all.extend((0..links.min(3)).flat_map(again));
+            echo.send_from_all(bytes);
+            echo.calls.extend((number % 3 == 0).then_some(Call::Replace));
+            echo.send_from_all(bytes);
+            if number % 4 == 1 {
+                echo.take_over(*link, bytes);
+            }
         }
     }
-    all
+    echo.calls
+}
+
+/// Calls that are added to others.
+#[derive(Default)]
+struct Echo {
+    calls: Vec<Call>,
+    /// The number that each link has among all, and the CONNECT that it has sent.
+    links: Vec<(usize, Vec<u8>)>,
+    accepted: usize,
+}
+
+impl Echo {
+    /// Adds one of the original calls.
+    fn repeat(&mut self, call: &Call) {
+        let call = match *call {
+            Call::Accept => {
+                let place = self.accept();
+                self.links.push((place, Vec::new()));
+                return;
+            }
+            Call::Receive(link, ref bytes) => {
+                let (place, connect) = &mut self.links[link];
+                if let Ok(Status::Complete(first)) = frame(bytes, usize::MAX)
+                    && connect.is_empty()
+                {
+                    *connect = first.packet.to_vec();
+                }
+                Call::Receive(*place, bytes.clone())
+            }
+            Call::Close(link) => Call::Close(self.links[link].0),
+            Call::Allow(link, count) => Call::Allow(self.links[link].0, count),
+            Call::Pass(_) | Call::Replace | Call::Rest => call.clone(),
+        };
+        self.calls.push(call);
+    }
+
+    fn accept(&mut self) -> usize {
+        self.calls.push(Call::Accept);
+        self.accepted += 1;
+        self.accepted - 1
+    }
+
+    /// Sends a message from some of the clients.
+    fn send_from_all(&mut self, bytes: &[u8]) {
+        for (place, _) in self.links.iter().take(3) {
+            self.calls.extend([Call::Receive(*place, bytes.to_vec()), Call::Rest]);
+        }
+    }
+
+    /// Lets the client of a link connect again and send a message. The new link stands for the former one from now on.
+    fn take_over(&mut self, link: usize, bytes: &[u8]) {
+        let place = self.accept();
+        let (former, connect) = &mut self.links[link];
+        *former = place;
+        let sent = [connect.clone(), bytes.to_vec()];
+        self.calls.extend(sent.into_iter().flat_map(|bytes| [Call::Receive(place, bytes), Call::Rest]));
+    }
 }
 
 fn repeat(way: Way, limits: &Limits, calls: &[Call]) -> Outcome {
@@ -299,55 +406,6 @@ fn is_wide(limits: &Limits) -> bool {
         && limits.in_flight == usual.in_flight
 }
 
-/// Compares what can be compared if sessions are stored. Messages that were queued in the store are sent when they have
-/// been read; until then answers and retained messages go ahead of them. Each of the three kinds keeps its own order.
-/// Different messages may be dropped as well, so the limits must allow that none is.
-fn assert_alike_from_store(short: &Outcome, other: &Outcome) {
-    for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
-        assert_alike_by_kind((Way::Stored, link), one, other);
-        assert_eq!(one.end, other.end, "a store, connection {link}");
-    }
-    assert_eq!(short.lines, other.lines, "a store");
-    assert_eq!(short.statistics, other.statistics, "a store");
-    assert_eq!(short.census, other.census, "a store");
-}
-
-/// Compares what can be compared if turns are small. Steps differ between the ways, so turns end elsewhere. A message
-/// that continues in the next turn is answered after the publisher's own copy, which is written at the end of this
-/// turn; and clients whose connections end in the meantime may or may not get it.
-fn assert_alike_in_turns(way: Way, short: &Outcome, other: &Outcome) {
-    for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
-        if one.end.is_none() && other.end.is_none() {
-            assert_alike_by_kind((way, link), one, other);
-        }
-    }
-}
-
-fn assert_alike_by_kind(whose: (Way, usize), one: &Heard, other: &Heard) {
-    for (one, other) in by_kind(&one.bytes).iter().zip(&by_kind(&other.bytes)) {
-        let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
-        let next = |packets: &[&[u8]]| -> Option<Vec<u8>> {
-            packets.get(same).map(|packet| packet.iter().take(32).copied().collect())
-        };
-        let (one, other) = (next(one), next(other));
-        assert!(
-            one.is_none() && other.is_none(),
-            "{whose:?}: alike up to packet {same}, then {one:02x?} and {other:02x?}"
-        );
-    }
-}
-
-/// Returns the messages without RETAIN, those with it, and all other packets.
-fn by_kind(bytes: &[u8]) -> [Vec<&[u8]>; 3] {
-    let (mut kinds, mut rest) = ([const { Vec::new() }; 3], bytes);
-    while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
-        let kind = if cut.first_byte >> 4 == PUBLISH { usize::from(cut.first_byte & 1) } else { 2 };
-        kinds[kind].push(cut.packet);
-        rest = rest.split_at(cut.length).1;
-    }
-    kinds
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -359,7 +417,8 @@ mod tests {
     #[test]
     fn every_way_leads_to_the_same_bytes() {
         let config = ProptestConfig { cases: 120, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() };
-        let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..config });
+        let mut runner =
+            TestRunner::new(ProptestConfig { failure_persistence: None, max_shrink_iters: 16, ..config });
         let bytes = proptest::collection::vec(any::<u8>(), 0..2_000);
         let compare = |data: Vec<u8>| {
             super::compare(&data);

@@ -32,8 +32,19 @@ const SIZES: [usize; 8] = [0, 1, 7, 20, 200, 2_048, 2_049, 5_000];
 /// About the most messages and bytes of a burst.
 const BURST_LENGTH: u8 = 48;
 const BURST_BYTES: usize = 2_048;
-/// Each payload is a part of this one.
-const PAYLOAD: [u8; 5_000] = [b'p'; 5_000];
+/// Each payload is a part of this one, which repeats itself after 94 bytes: those of a burst begin at different places,
+/// so that no message can be taken for the next one.
+const PAYLOAD: [u8; 5_000 + BURST_LENGTH as usize] = payloads();
+
+#[expect(clippy::cast_possible_truncation, reason = "it is less than 94")]
+const fn payloads() -> [u8; 5_000 + BURST_LENGTH as usize] {
+    let (mut all, mut at) = ([0; 5_000 + BURST_LENGTH as usize], 0);
+    while at < all.len() {
+        all[at] = b'!' + (at % 94) as u8;
+        at += 1;
+    }
+    all
+}
 
 fn topic(input: &mut Input<'_>) -> TopicName<'static> {
     TopicName::trusted(input.pick(&TOPICS))
@@ -44,7 +55,11 @@ fn filter(input: &mut Input<'_>) -> TopicFilter<'static> {
 }
 
 fn payload(input: &mut Input<'_>) -> &'static [u8] {
-    &PAYLOAD[..input.pick(&SIZES)]
+    payload_at(0, input.pick(&SIZES))
+}
+
+fn payload_at(place: usize, size: usize) -> &'static [u8] {
+    &PAYLOAD[place..place + size]
 }
 
 /// Mostly from 1 to 4.
@@ -232,7 +247,7 @@ fn publish(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) 
 /// Encodes messages of one topic, QoS and size, one right after another, as busy devices send them. One of them may be
 /// a little different.
 pub(super) fn burst(input: &mut Input<'_>, version: ProtocolVersion, into: &mut Vec<u8>) {
-    let (topic, qos, payload) = (topic(input), input.pick(&QUALITIES), payload(input));
+    let (topic, qos, size) = (topic(input), input.pick(&QUALITIES), input.pick(&SIZES));
     let (first, end) = (u16::from(input.byte()), into.len() + BURST_BYTES);
     let (odd, choice) = (u16::from(input.byte() % (BURST_LENGTH / 2)), input.below(3));
     for number in 0..=u16::from(input.byte() % BURST_LENGTH) {
@@ -257,7 +272,7 @@ pub(super) fn burst(input: &mut Input<'_>, version: ProtocolVersion, into: &mut 
             delivery,
             topic: Some(topic),
             properties: properties.properties(),
-            payload,
+            payload: payload_at(number.into(), size),
         };
         Packet::Publish(publish).encode(version, into);
     }

@@ -17,7 +17,7 @@ use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::message::Portable;
 use crate::core::slots::ConnectionId;
-use crate::protocol::codec::{QoS, ReasonCode};
+use crate::protocol::codec::{ProtocolVersion, QoS, ReasonCode, Status, connect_version, frame};
 use crate::protocol::topic::TopicName;
 
 /// The turns after which a broker must have come to rest.
@@ -148,8 +148,12 @@ pub(super) enum End {
 /// What one connection has received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
+    /// The version in which the client asked to be served.
+    pub(super) version: Option<ProtocolVersion>,
     pub(super) bytes: Vec<u8>,
     pub(super) end: Option<End>,
+    /// Whether the peer has closed.
+    pub(super) is_closed: bool,
 }
 
 /// The outer end of a connection.
@@ -162,6 +166,17 @@ pub(super) struct Link {
     is_paused: bool,
     allowance: usize,
     pub(super) heard: Heard,
+}
+
+impl Link {
+    /// Learns from the first packet in which version the connection is served.
+    fn note_version(&mut self, bytes: &[u8]) {
+        if let Ok(Status::Complete(first)) = frame(bytes, usize::MAX)
+            && self.heard.version.is_none()
+        {
+            self.heard.version = connect_version(first.body);
+        }
+    }
 }
 
 /// Takes as many bytes as the network takes.
@@ -285,11 +300,13 @@ impl Bench {
                 });
             }
             Call::Receive(link, ref bytes) => {
+                self.links[link].note_version(bytes);
                 self.links[link].unread.extend_from_slice(bytes);
                 self.hand_over(link);
             }
             Call::Close(link) => {
                 if let Some(id) = self.links[link].id.take() {
+                    self.links[link].heard.is_closed = true;
                     self.broker.closed(id, "closed by client", self.now);
                 }
             }
