@@ -263,7 +263,8 @@ pub fn compare(data: &[u8]) {
 }
 
 /// Makes the same calls to brokers with a store, with and without the fast path, and compares what the store is given as
-/// well: nothing is written with another batch, nor in another order where the order counts.
+/// well: nothing is written with another batch, nor in another order where the order counts. No answer leaves before the
+/// batch that it waits for.
 fn compare_stores(limits: &Limits, turns: Turns, calls: &[Call]) {
     // One of the two is enough for each list of calls, and so are the calls with or without those that are added.
     let [short, full] = Way::STORED[calls.len() % 2];
@@ -280,6 +281,9 @@ fn compare_stores(limits: &Limits, turns: Turns, calls: &[Call]) {
         assert!(one == other, "{short:?}, batch {number}: {differs:#?}, {} and {}", one.len(), other.len());
     }
     assert_eq!(one.batches.len(), other.batches.len(), "{short:?}");
+    let mut numbered = one.heard_before.iter().zip(&other.heard_before).enumerate();
+    let differs = numbered.find(|(_, (one, other))| one != other);
+    assert!(differs.is_none(), "{short:?}, bytes sent before a batch was durable: {differs:?}");
 }
 
 /// The same for two brokers whose access controls refuse the same messages; only one of them stands by its answers, so

@@ -44,7 +44,8 @@ pub(super) enum Way {
     Stored,
     /// The same without short ways.
     StoredInFull,
-    /// There is such a store, and answers wait until it has written what they promise.
+    /// There is a store that is still writing when the outboxes are written; answers wait until it has written what
+    /// they promise.
     Promised,
     /// The same without short ways.
     PromisedInFull,
@@ -266,6 +267,10 @@ pub(super) struct Bench {
     pub(super) now: Time,
     pub(super) links: Vec<Link>,
     shelf: Shelf,
+    /// The number of the batch that the store is writing.
+    writing: Option<u64>,
+    /// The bytes that each connection had received when each batch became durable.
+    heard_before: Vec<Vec<usize>>,
     /// How often the access control was replaced.
     replaced: u8,
 }
@@ -284,7 +289,16 @@ impl Bench {
             };
             broker.begin_journal(first, Pace { holds, urgent: Duration::ZERO, lazy: Duration::ZERO });
         }
-        Self { way, broker, now: Time::ZERO, links: Vec::new(), shelf: Shelf::default(), replaced: 0 }
+        Self {
+            way,
+            broker,
+            now: Time::ZERO,
+            links: Vec::new(),
+            shelf: Shelf::default(),
+            writing: None,
+            heard_before: Vec::new(),
+            replaced: 0,
+        }
     }
 
     pub(super) fn call(&mut self, call: &Call) {
@@ -344,7 +358,7 @@ impl Bench {
     fn rest(&mut self) {
         for _ in 0..TURNS_MAXIMUM {
             let is_writing = self.serve_store();
-            if !is_writing && !self.broker.has_work() {
+            if !is_writing && self.writing.is_none() && !self.broker.has_work() {
                 return;
             }
             while let Some(effect) = self.broker.next_effect() {
@@ -355,6 +369,7 @@ impl Bench {
                     self.broker.write_to(id, link, self.now).expect("a vector takes all");
                 }
             }
+            self.finish_writing();
             self.broker.tick(self.now, 1000);
         }
         panic!("the broker does not come to rest");
@@ -363,7 +378,10 @@ impl Bench {
     /// Does all writes and reads of the store that are due. Returns false if there are none.
     fn serve_store(&mut self) -> bool {
         self.broker.persist(self.now);
-        let batch = self.broker.take_batch(self.now);
+        let batch = match self.writing {
+            None => self.broker.take_batch(self.now),
+            Some(_) => None,
+        };
         let wants_pages = self.broker.wants_pages();
         if wants_pages {
             let fetches = self.broker.take_fetches(self.now);
@@ -372,8 +390,19 @@ impl Bench {
         let Some(batch) = batch else { return wants_pages };
         let number = batch.number;
         self.shelf.keep(batch);
-        self.broker.durable(number, self.now);
+        self.writing = Some(number);
+        if self.way.holds_answers() != Some(true) {
+            self.finish_writing();
+        }
         true
+    }
+
+    /// Makes the batch durable that the store is writing, if there is one.
+    fn finish_writing(&mut self) {
+        if let Some(number) = self.writing.take() {
+            self.heard_before.push(self.links.iter().map(|link| link.heard.bytes.len()).collect());
+            self.broker.durable(number, self.now);
+        }
     }
 
     fn obey(&mut self, effect: Effect) {
@@ -402,6 +431,7 @@ impl Bench {
             heard: self.links.into_iter().map(|link| link.heard).collect(),
             has_persisted: self.shelf.has_persisted,
             batches: self.shelf.batches,
+            heard_before: self.heard_before,
             lines: Vec::new(),
         }
     }
@@ -417,6 +447,8 @@ pub(super) struct Outcome {
     pub(super) has_persisted: bool,
     /// What the store was given, batch by batch.
     pub(super) batches: Vec<Vec<String>>,
+    /// The bytes that each connection had received when each batch became durable.
+    pub(super) heard_before: Vec<Vec<usize>>,
     /// The lines of the default log, which say why connections ended, too.
     pub(super) lines: Vec<String>,
 }
