@@ -2,7 +2,7 @@
 
 use super::publish::{Delivery, UncheckedPublish, unchecked_publish};
 use super::reader::Reader;
-use super::{Frame, ProtocolVersion, QoS, Status, frame, kind, writer};
+use super::{Frame, PacketIdentifier, ProtocolVersion, QoS, Status, frame, kind, writer};
 
 /// A PUBLISH without DUP, RETAIN and properties, in its shortest form. Subscribers that use the same version receive
 /// the same bytes, except for the Packet Identifier.
@@ -104,26 +104,51 @@ impl<'a> PlainRun<'a> {
     #[inline(never)]
     pub fn new(input: &'a [u8], version: ProtocolVersion, maximum_packet_size: usize, enough: usize) -> Self {
         let mut run = Self { topic: &[], bytes: &[], count: 0, longest: 0, payload_bytes: 0 };
+        let mut last = None;
         while run.bytes.len() < enough {
             let (_, rest) = input.split_at(run.bytes.len());
-            let Ok(Status::Complete(cut)) = frame(rest, maximum_packet_size) else { break };
-            let Ok(Some(unchecked)) = unchecked_publish(&cut, version) else { break };
-            if run.count > 0 && run.topic != unchecked.topic {
-                break;
-            }
-            match unchecked.plain(version) {
-                Some(plain) if plain.delivery == Delivery::AtMostOnce => {
-                    run.payload_bytes += plain.payload.len()
+            let next = match last {
+                Some(last) if differs_in_payload(&last, rest) => last,
+                _ => {
+                    let Some((topic, plain)) = cut_at_most_once(rest, version, maximum_packet_size) else {
+                        break;
+                    };
+                    if run.count > 0 && run.topic != topic {
+                        break;
+                    }
+                    run.topic = topic;
+                    run.longest = run.longest.max(plain.packet.len());
+                    plain
                 }
-                _ => break,
-            }
-            run.topic = unchecked.topic;
-            run.bytes = input.split_at(run.bytes.len() + cut.length).0;
+            };
+            run.bytes = input.split_at(run.bytes.len() + next.packet.len()).0;
+            run.payload_bytes += next.payload.len();
             run.count += 1;
-            run.longest = run.longest.max(cut.length);
+            last = Some(next);
         }
         run
     }
+}
+
+/// Returns the packet at the start of `input` and the bytes of its Topic Name, if it is plain and of QoS 0.
+#[inline]
+fn cut_at_most_once(
+    input: &[u8],
+    version: ProtocolVersion,
+    maximum_packet_size: usize,
+) -> Option<(&[u8], PlainPublish<'_>)> {
+    let Ok(Status::Complete(cut)) = frame(input, maximum_packet_size) else { return None };
+    let unchecked = unchecked_publish(&cut, version).ok()??;
+    let plain = unchecked.plain(version)?;
+    (plain.delivery == Delivery::AtMostOnce).then_some((unchecked.topic, plain))
+}
+
+/// Whether `input` starts with a packet that differs from a plain one of QoS 0 in nothing but its payload. The lengths
+/// are the same then, and it needs no decoding.
+#[inline]
+fn differs_in_payload(last: &PlainPublish<'_>, input: &[u8]) -> bool {
+    let head = &last.packet[..last.packet.len() - last.payload.len()];
+    input.len() >= last.packet.len() && input.starts_with(head)
 }
 
 /// An iterator over consecutive plain PUBLISH packets with the same Topic Name and the same QoS.
@@ -137,6 +162,9 @@ pub struct PlainPublishes<'a> {
     next: Option<PlainPublish<'a>>,
     /// The bytes that follow it.
     rest: &'a [u8],
+    /// The bytes of the first packet before its Packet Identifier, and the length of that packet.
+    head: &'a [u8],
+    length: usize,
 }
 
 impl<'a> PlainPublishes<'a> {
@@ -149,9 +177,17 @@ impl<'a> PlainPublishes<'a> {
         input: &'a [u8],
         maximum_packet_size: usize,
     ) -> Self {
-        let qos = first.delivery.qos();
-        let rest = input.get(first.packet.len()..).unwrap_or_default();
-        Self { qos, topic, version: first.version, maximum_packet_size, next: Some(first), rest }
+        let (head, _) = first.packet.split_at(first.packet_identifier_at());
+        Self {
+            qos: first.delivery.qos(),
+            topic,
+            version: first.version,
+            maximum_packet_size,
+            next: Some(first),
+            rest: input.get(first.packet.len()..).unwrap_or_default(),
+            head,
+            length: first.packet.len(),
+        }
     }
 
     /// The QoS of all packets.
@@ -160,8 +196,37 @@ impl<'a> PlainPublishes<'a> {
         self.qos
     }
 
-    #[inline]
+    /// Cuts off the next packet. One that begins like the first packet has the same length.
+    #[inline(always)]
     fn cut(&mut self) -> Option<PlainPublish<'a>> {
+        match self.rest.split_at_checked(self.length) {
+            Some((packet, rest)) if packet.starts_with(self.head) => {
+                self.rest = rest;
+                self.after_head(packet)
+            }
+            _ => self.cut_other(),
+        }
+    }
+
+    /// Decodes a packet that begins like the first one.
+    #[inline(always)]
+    fn after_head(&self, packet: &'a [u8]) -> Option<PlainPublish<'a>> {
+        let (identifier, rest) = packet.get(self.head.len()..)?.split_first_chunk()?;
+        let identifier = PacketIdentifier::new(u16::from_be_bytes(*identifier))?;
+        let delivery = match self.qos {
+            QoS::AtMostOnce => return None,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce(identifier),
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(identifier),
+        };
+        let payload = match self.version {
+            ProtocolVersion::V5 => rest.strip_prefix(&[0])?,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => rest,
+        };
+        Some(PlainPublish { delivery, payload, packet, version: self.version })
+    }
+
+    #[inline(never)]
+    fn cut_other(&mut self) -> Option<PlainPublish<'a>> {
         let Ok(Status::Complete(cut)) = frame(self.rest, self.maximum_packet_size) else { return None };
         if cut.first_byte != kind::PUBLISH << 4 | self.qos.level() << 1 {
             return None;
@@ -176,7 +241,7 @@ impl<'a> PlainPublishes<'a> {
 impl<'a> Iterator for PlainPublishes<'a> {
     type Item = PlainPublish<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.next.take();
         next.or_else(|| self.cut())
@@ -209,7 +274,7 @@ impl<'a> UncheckedPublish<'a> {
 mod tests {
     use super::*;
     use crate::protocol::codec::testing::*;
-    use crate::protocol::codec::{PacketIdentifier, Properties, Publish};
+    use crate::protocol::codec::{Properties, Publish};
     use crate::protocol::topic::TopicName;
 
     #[test]
@@ -300,6 +365,39 @@ mod tests {
     }
 
     #[test]
+    fn packets_that_begin_like_the_first_one_are_decoded_alike() {
+        for (version, properties) in [(V311, &b""[..]), (V5, b"\0")] {
+            let packet = |identifier: u8, payload: &[u8]| {
+                let length = u8::try_from(5 + properties.len() + payload.len()).unwrap();
+                [&[0x32, length, 0, 1, b't', 0, identifier], properties, payload].concat()
+            };
+            let first = packet(1, b"xx");
+            let second = packet(2, b"yy");
+            let property = b"\x32\x08\0\x01t\0\x03\x02\x01\0";
+            let zero = packet(0, b"zz");
+            for (last, is_part) in [
+                (&packet(3, b"zz")[..], true),
+                (&second[..second.len() - 1], false),
+                (property, version == V311),
+                (&zero, false),
+            ] {
+                let input = [&*first, &second, last].concat();
+                let Ok(Status::Complete(cut)) = frame(&input, 20) else { panic!("no frame") };
+                let unchecked = unchecked_publish(&cut, version).unwrap().unwrap();
+                let plain = unchecked.plain(version).unwrap();
+                let alike: Vec<_> = PlainPublishes::new(plain, unchecked.topic, &input, 20).collect();
+                assert_eq!(alike.len(), 2 + usize::from(is_part), "{version:?} {last:02x?}");
+                assert_eq!(
+                    (alike[1].payload, alike[1].packet, alike[1].version),
+                    (&b"yy"[..], &*second, version)
+                );
+                let identifier = PacketIdentifier::new(2).unwrap();
+                assert_eq!(alike[1].delivery, Delivery::AtLeastOnce(identifier));
+            }
+        }
+    }
+
+    #[test]
     fn a_run_ends_before_a_packet_of_another_topic_or_kind() {
         let one = b"\x30\x07\x00\x03a/bhi";
         let other = b"\x30\x08\x00\x03a/bhey";
@@ -313,6 +411,8 @@ mod tests {
             (b"\xC0\x00", false),
             (b"", false),
             (b"\x30\x05\x00\x03a/b", true),
+            (b"\x30\x08\x00\x03a/byou", true),
+            (b"\x30\x08\x00\x03a/byo", false),
         ] {
             let input = [one, &other[..], next].concat();
             let run = PlainRun::new(&input, V311, 20, 1000);
