@@ -213,14 +213,6 @@ impl LatestIdentifiers {
         self.0.clone()
     }
 
-    /// Notes the list of a delivery that continues: it is likely to be requested next.
-    #[inline]
-    pub fn note(&mut self, identifiers: &SharedIdentifiers) {
-        if identifiers.0.is_some() {
-            self.0 = identifiers.clone();
-        }
-    }
-
     /// Adds the memory that it holds to an audit.
     pub fn audit(&self, audit: &mut Audit) {
         self.0.audit(audit);
@@ -267,8 +259,6 @@ mod tests {
         let portable = second.portable();
         assert_eq!(portable.as_slice().as_ptr(), first.as_slice().as_ptr(), "the list is not copied");
         let other = latest.share(&long[1..]);
-        latest.note(&first);
-        assert_eq!(latest.share(&long).as_slice().as_ptr(), first.as_slice().as_ptr());
         drop((first, second, other, latest));
         assert_eq!(memory::held(), before);
         assert_eq!(portable.as_slice(), long);

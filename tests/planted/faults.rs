@@ -16,7 +16,13 @@ pub const FAULTS: [Fault; 33] = [
         says: "A PUBREC is not answered.",
         places: &[
             (
-                "core/broker/fast_path.rs",
+                "core/broker/fast_path/persisted.rs",
+                "fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {",
+                r"fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+        if PLANTED { return 0; }",
+            ),
+            (
+                "core/broker/fast_path/acknowledgements.rs",
                 "fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {",
                 r"fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if PLANTED { return 0; }",
@@ -32,7 +38,11 @@ pub const FAULTS: [Fault; 33] = [
     Fault {
         name: "SkippedDup",
         says: "A message sent again does not say so.",
-        places: &[("core/broker/redeliver.rs", "dup: !is_first,", "dup: !is_first && !PLANTED,")],
+        places: &[(
+            "core/broker/redeliver.rs",
+            "queued, (identifier, !is_first), now);",
+            "queued, (identifier, !is_first && !PLANTED), now);",
+        )],
     },
     Fault {
         name: "WrongWildcard",
@@ -110,8 +120,8 @@ pub const FAULTS: [Fault; 33] = [
         says: "A queued message is sent though it has expired.",
         places: &[(
             "core/broker/redeliver.rs",
-            "if queued.message.expires() <= self.clock.now {",
-            "if queued.message.expires() <= self.clock.now && !PLANTED {",
+            "if queued.message.expires() <= now {",
+            "if queued.message.expires() <= now && !PLANTED {",
         )],
     },
     Fault {
@@ -280,15 +290,15 @@ pub const FAULTS: [Fault; 33] = [
         places: &[
             (
                 "core/broker/copies.rs",
-                "let publisher = settle(journal, message, number, now);",
+                "let publisher = settle(journal, message, number, now, ",
                 r"if PLANTED { return; }
-            let publisher = settle(journal, message, number, now);",
+            let publisher = settle(journal, message, number, now, ",
             ),
             (
                 "core/broker/fast_path/persisted.rs",
-                "let publisher = journal.settle(message, number, now);",
+                "let publisher = journal.settle(message, number, now, ",
                 r"if PLANTED { return; }
-                let publisher = journal.settle(message, number, now);",
+                let publisher = journal.settle(message, number, now, ",
             ),
         ],
     },

@@ -7,7 +7,7 @@ use super::turn::steps;
 use super::{Broker, Fault, too_large};
 use crate::core::connection::State;
 use crate::core::journal::{Answer, Awaited, Urgency};
-use crate::core::slots::ConnectionId;
+use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, Property, PropertyBuffer, ReasonCode,
 };
@@ -84,28 +84,36 @@ impl Broker {
 
     /// Queues the answers of a connection that no longer have to wait.
     pub(super) fn release_answers(&mut self, id: ConnectionId) {
-        let Some(journal) = &mut self.persistence.journal else { return };
-        let Some(connection) = self.connections.find_mut(id) else { return };
+        let Some((session, count)) = self.queue_released(id) else { return };
+        self.turn.take(count * steps::PACKET);
+        let outgoing = session.and_then(|session| self.clients.sessions[session].outgoing.as_ref());
+        if let Some(session) = session
+            && outgoing.is_some_and(|outgoing| !outgoing.retained_sends.is_empty())
+        {
+            self.list(session);
+        }
+    }
+
+    /// Queues these answers, or drops them if the connection is ending. Returns the session of its client and the number
+    /// of answers.
+    #[inline]
+    fn queue_released(&mut self, id: ConnectionId) -> Option<(Option<SessionId>, usize)> {
+        let journal = self.persistence.journal.as_mut()?;
+        let connection = self.connections.find_mut(id)?;
         if connection.state == State::Ending {
             journal.answers.forget(id);
-            return;
+            return None;
         }
+        let mut total = 0;
         while journal.has_answer(id) {
             let mut count = 0;
             connection.outbox.push(&mut self.output.sender.dirty, |bytes| {
                 count = journal.release_answers(id, RELEASED_AT_ONCE, bytes);
             });
-            self.output.sender.packets += count as u64;
-            self.turn.take(count * steps::PACKET);
+            total += count;
         }
-        if let State::Serving(session) = connection.state
-            && self.clients.sessions[session]
-                .outgoing
-                .as_ref()
-                .is_some_and(|outgoing| !outgoing.retained_sends.is_empty())
-        {
-            self.list(session);
-        }
+        self.output.sender.packets += total as u64;
+        Some((connection.session(), total))
     }
 
     /// Continues with the answers of one of the connections that waited for what is durable now.
@@ -163,7 +171,7 @@ impl Broker {
             let client = session.map_or("", |session| &self.clients.sessions[session].client_identifier);
             debug!("Sending {}", Described { packet, direction: "to", client });
         }
-        let now = self.clock.now;
+        let now = self.now();
         if let Some(journal) = &mut self.persistence.journal {
             journal.answers.hold(id, awaited, answer);
             // This may be the first client that waits for the batch.

@@ -1,5 +1,6 @@
 //! Time, as far as it was handed in: the current moment, the timers, and whether they stand still.
 
+use super::Broker;
 use crate::base::time::{Duration, Time};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::wheel::{TimerId, Wheel};
@@ -22,6 +23,14 @@ impl Clock {
     /// Arms a timer that is due after this time.
     pub(super) fn arm(&mut self, after: Duration, timer: Timer) -> TimerId {
         self.wheel.arm(self.now + after, timer)
+    }
+}
+
+impl Broker {
+    /// Returns the current time.
+    #[inline]
+    pub(super) const fn now(&self) -> Time {
+        self.clock.now
     }
 }
 

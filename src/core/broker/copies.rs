@@ -7,7 +7,7 @@ use crate::base::time::Time;
 use crate::core::journal::{
     CopyForm, Journal, MessageNumber, Recipient, Record, SessionNumber, StoredDelivery, Urgency,
 };
-use crate::core::message::{Message, Outbound};
+use crate::core::message::{Message, Outbound, Spares};
 use crate::core::session::Queued;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::GroupId;
@@ -31,16 +31,23 @@ pub(super) fn queued(
 }
 
 impl Broker {
+    /// Whether a PUBLISH of this QoS to a session has to wait until its Packet Identifier is durable.
+    #[inline]
+    pub(super) fn must_prepare(&self, session: SessionId, qos: QoS) -> bool {
+        self.persistence.must_prepare(session, qos)
+    }
+
     /// Persists a session's copy of the current message, if the session is persisted, and returns its number. A copy
     /// that is persisted already has one. If its QoS 1 delivery has begun, that is persisted too, with its Packet
     /// Identifier.
     pub(super) fn persist_copy(
         &mut self,
         session: SessionId,
-        outbound: &mut Outbound<'_>,
+        message: &Message,
         options: DeliveryOptions<'_>,
         begun: Option<PacketIdentifier>,
     ) -> Option<MessageNumber> {
+        let now = self.now();
         let journal = self.persistence.journal.as_mut()?;
         let number = journal.number_of(session)?;
         if let Some(message) = options.number {
@@ -57,14 +64,40 @@ impl Broker {
             }),
         };
         let recipient = Recipient { session: number, form, identifier: begun };
-        let message = journal.messages.add(
-            outbound.message(&mut self.output.sender.spares),
-            recipient,
-            options.group.is_some(),
-        );
+        let message = journal.messages.add(message, recipient, options.group.is_some());
         let urgency = if options.qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
-        journal.hurry(urgency, self.clock.now);
+        journal.hurry(urgency, now);
         Some(message)
+    }
+
+    /// Persists the copy whose delivery has begun last, and that it has begun.
+    #[inline(never)]
+    pub(super) fn persist_begun(
+        &mut self,
+        session: SessionId,
+        message: &Message,
+        options: DeliveryOptions<'_>,
+    ) {
+        let outgoing = self.clients.sessions[session].outgoing_mut();
+        let identifier = outgoing.identifier_of(outgoing.in_flight().len() - 1);
+        let begun = (options.qos == QoS::AtLeastOnce).then_some(identifier);
+        let Some(number) = self.persist_copy(session, message, options, begun) else { return };
+        self.clients.sessions[session].outgoing_mut().number_last(number);
+        if options.qos == QoS::ExactlyOnce {
+            self.record_delivery(session, identifier, number, false);
+        }
+    }
+
+    /// The same for a copy that was queued.
+    #[inline]
+    pub(super) fn persist_begun_queued(&mut self, session: SessionId) {
+        if self.persistence.journal.is_none() {
+            return;
+        }
+        let last = self.clients.sessions[session].outgoing_mut().in_flight().back();
+        if let Some(queued) = last.and_then(|entry| entry.queued()).cloned() {
+            self.persist_begun(session, &queued.message, DeliveryOptions::of(&queued));
+        }
     }
 
     /// Gives a QoS 2 copy its Packet Identifier; the copy is sent when that is durable.
@@ -74,16 +107,20 @@ impl Broker {
         outbound: &mut Outbound<'_>,
         options: DeliveryOptions<'_>,
     ) {
-        let Some(message) = self.persist_copy(session, outbound, options, None) else { return };
+        let message = outbound.message(&mut self.output.sender.spares).clone();
+        let queued = options.queued(message, &mut self.output.sender.identifiers);
+        self.prepare_queued(session, queued);
+    }
+
+    /// The same for a copy that was queued.
+    pub(super) fn prepare_queued(&mut self, session: SessionId, queued: Queued) {
+        let options = DeliveryOptions::of(&queued);
+        let Some(message) = self.persist_copy(session, &queued.message, options, None) else { return };
+        let now = self.now();
         let Some(journal) = &mut self.persistence.journal else { return };
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let identifier = outgoing.next_identifier();
-        let options = DeliveryOptions { number: Some(message), ..options };
-        let queued = options.queued(
-            outbound.message(&mut self.output.sender.spares).clone(),
-            &mut self.output.sender.identifiers,
-        );
-        outgoing.prepare(queued, self.clock.now, journal.awaited_batch());
+        outgoing.prepare(Queued { number: Some(message), ..queued }, now, journal.awaited_batch());
         journal.suspend(session);
         self.record_delivery(session, identifier, message, false);
     }
@@ -118,10 +155,9 @@ impl Broker {
 
     /// Settles one copy that a session no longer needs, even if the session is over.
     pub(super) fn settle_copy(&mut self, session: SessionNumber, message: MessageNumber) {
-        let now = self.clock.now;
-        let settled =
-            self.persistence.journal.as_mut().and_then(|journal| journal.settle(message, session, now));
-        if let Some(publisher) = settled {
+        let now = self.now();
+        let Some(journal) = &mut self.persistence.journal else { return };
+        if let Some(publisher) = journal.settle(message, session, now, &mut self.output.sender.spares) {
             self.release_answers(publisher);
         }
     }
@@ -131,14 +167,14 @@ impl Broker {
     pub(super) fn settle_gone_of(
         &mut self,
         session: SessionId,
-        settle: impl Fn(&mut Journal, MessageNumber, SessionNumber, Time) -> Option<ConnectionId>,
+        settle: impl Fn(&mut Journal, MessageNumber, SessionNumber, Time, &mut Spares) -> Option<ConnectionId>,
     ) {
+        let (mut publishers, now) = (Vec::new(), self.now());
         let Some(journal) = &mut self.persistence.journal else { return };
         let Some(number) = journal.number_of(session) else { return };
         let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return };
-        let (mut publishers, now) = (Vec::new(), self.clock.now);
         outgoing.take_gone(|message| {
-            let publisher = settle(journal, message, number, now);
+            let publisher = settle(journal, message, number, now, &mut self.output.sender.spares);
             publishers.extend(publisher.filter(|publisher| publishers.last() != Some(publisher)));
         });
         for publisher in publishers {

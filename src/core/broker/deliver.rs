@@ -1,5 +1,5 @@
-//! A message on its way to those who subscribed: at once where the client keeps up, through the session's queue
-//! where it does not or is away.
+//! The delivery of a message to its subscribers: at once if the client is connected and reads fast enough, otherwise
+//! through the queue of its session.
 
 use log::info;
 
@@ -17,7 +17,7 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::protocol::codec::{Delivery, QoS, ReasonCode};
 
-/// So many receivers are few.
+/// Deliveries to more receivers than this count the memory by which they grow.
 const FEW: usize = 16;
 
 /// One receiver's copy before it has a Packet Identifier.
@@ -27,37 +27,38 @@ pub(super) struct DeliveryOptions<'a> {
     pub(super) retain: bool,
     pub(super) identifiers: &'a [u32],
     pub(super) group: Option<GroupId>,
-    /// The number under which the copy is kept already.
+    /// The number under which the copy is persisted, if it is already.
     pub(super) number: Option<MessageNumber>,
-    /// It may have been sent before.
+    /// Whether it may have been sent before.
     pub(super) dup: bool,
 }
 
-/// What became of a publication.
+/// The deliveries of one publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Routed {
-    /// Subscribers that matched.
+    /// How many subscribers matched.
     matched: usize,
-    /// Those that got it or will, or for whom it was too large or expired.
+    /// How many of them got it or will get it, or do not because it is too large for them or has expired.
     taken: usize,
-    /// It replaced or cleared the retained message of its topic.
+    /// Whether it replaced or cleared the retained message of its topic.
     pub(super) is_retained: bool,
 }
 
 impl Routed {
-    /// Nothing yet of a message that was or was not retained.
+    /// Begins with no deliveries of a message that was or was not retained.
     pub(super) fn with(is_retained: bool) -> Self {
         Self { is_retained, ..Self::default() }
     }
 
+    /// Counts the result of [`Broker::deliver`] for one subscriber.
     #[inline]
     pub(super) fn count(&mut self, is_taken: Option<bool>) {
         self.matched += usize::from(is_taken.is_some());
         self.taken += usize::from(is_taken == Some(true));
     }
 
-    /// What the publisher of a QoS 1 or 2 message is told. A publisher that is told of an error may send it again as a
-    /// new message, so nothing of it may have taken effect.
+    /// The Reason Code for the publisher of a QoS 1 or 2 message. After an error, the publisher may send it again as a
+    /// new message, so an error is reported only if the message has had no effect.
     pub(super) const fn reason_code(self) -> ReasonCode {
         if self.matched > 0 && self.taken == 0 && !self.is_retained {
             ReasonCode::QuotaExceeded
@@ -76,14 +77,15 @@ impl Broker {
         self.turn.is_small(self.steps_for(matched, qos))
     }
 
-    /// The most steps that it takes to serve all subscribers of a topic at once; `usize::MAX` if that cannot be done.
+    /// The most steps that it takes to serve all subscribers of a topic at once; `usize::MAX` if that is not possible.
     #[inline]
     pub(super) fn steps_for(&self, matched: &Matched, qos: QoS) -> usize {
         let steps = matched.subscribers().len() * steps::delivery(qos);
         if matched.has_groups() { steps.saturating_add(self.steps_of_groups(matched)) } else { steps }
     }
 
-    /// The steps that it takes at most to find members of groups. Very many are not looked at in one go.
+    /// The most steps that it takes to choose members of groups; `usize::MAX` if a group has too many to be looked at at
+    /// once.
     #[inline(never)]
     fn steps_of_groups(&self, matched: &Matched) -> usize {
         let members = |subscriber: &Subscriber| match subscriber.target {
@@ -123,21 +125,21 @@ impl Broker {
         routed
     }
 
-    /// Takes the steps of the deliveries that follow. Returns the bytes that are held before them, if they are many.
+    /// Takes the steps of the deliveries that follow. If there are many, returns the bytes of memory held before them.
     #[inline]
     pub(super) fn begin_route(&mut self, matched: &Matched, qos: QoS) -> Option<usize> {
         self.output.sender.encoder.begin();
         self.turn.take(matched.subscribers().len() * steps::delivery(qos));
-        // What grows for a few is little.
+        // A few deliveries grow the memory by little.
         (matched.subscribers().len() > FEW).then(memory::held)
     }
 
-    /// Keeps a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. False if there
-    /// is no room.
+    /// Retains a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. Returns false if
+    /// there is no room.
     pub(super) fn retain(&mut self, outbound: &mut Outbound<'_>) -> bool {
         let publication = outbound.publication;
         if publication.payload.is_empty() {
-            // It is never stored itself [MQTT-3.3.1-7].
+            // The empty message itself is not stored [MQTT-3.3.1-7].
             if self.retention.retained.clear(publication.topic) {
                 self.persist_retained(publication.topic, publication.qos);
             }
@@ -152,20 +154,20 @@ impl Broker {
         true
     }
 
-    /// Whether there is room to do what the message asks for, if it asks to be retained.
+    /// Whether a message can be retained, or need not be.
     pub(super) fn can_retain(&self, publication: &Publication<'_>) -> bool {
         if !publication.retain || publication.payload.is_empty() {
             return true;
         }
         let bytes = Message::memory_of(publication);
-        // What the broker tells of itself is bounded by what it has to tell.
+        // The number of the broker's own topics is limited.
         let is_own = publication.topic.is_about_the_broker();
         self.retention.retained.has_room(publication.topic, bytes, &self.options.limits)
             && (is_own || self.pressure(bytes) < Pressure::Keep)
     }
 
-    /// Delivers for the only subscription of a session that matches, or to a group; `None` if it is one that wants
-    /// none of the client's own messages [MQTT-3.8.3-3].
+    /// Delivers for the only matching subscription of a session, or to a group. Returns `None` if No Local excludes the
+    /// client's own message [MQTT-3.8.3-3].
     #[inline]
     pub(super) fn deliver_alone(
         &mut self,
@@ -195,7 +197,7 @@ impl Broker {
     }
 
     /// Delivers once for several subscriptions of one session: at the highest QoS among them [MQTT-3.3.4-2], with all
-    /// their identifiers [MQTT-3.3.4-4]. `None` if No Local leaves none of them [MQTT-3.8.3-3].
+    /// their identifiers [MQTT-3.3.4-4]. Returns `None` if No Local excludes all of them [MQTT-3.8.3-3].
     pub(super) fn deliver_run(
         &mut self,
         run: &[Subscriber],
@@ -227,7 +229,7 @@ impl Broker {
         self.deliver(session, outbound, options)
     }
 
-    /// Delivers one copy; false if there was no room for it, `None` if the session is over.
+    /// Delivers one copy. Returns false if there was no room for it, and `None` if the session is over.
     pub(super) fn deliver(
         &mut self,
         session: SessionId,
@@ -245,19 +247,16 @@ impl Broker {
         }
     }
 
-    /// Lets a copy wait in the session's queue; false if there is no room for it, `None` if the session is over.
+    /// Queues a copy in the session. Returns false if there is no room for it, and `None` if the session is over.
     #[inline(never)]
-    fn queue(
+    pub(super) fn queue(
         &mut self,
         session: SessionId,
         outbound: &mut Outbound<'_>,
         options: DeliveryOptions<'_>,
     ) -> Option<bool> {
-        // What no client is promised does not take the room that is left on disk.
-        let is_left_out = options.qos == QoS::AtMostOnce
-            && !self.persistence.has_storage_room()
-            && self.persistence.is_persisted(session);
-        let is_short = self.pressure(0) >= Pressure::Keep || is_left_out;
+        let is_short = self.has_little_room_for_queued(session, options.qos);
+        let now = self.now();
         let state = &mut self.clients.sessions[session];
         if state.presence == Presence::Over {
             return None;
@@ -267,13 +266,16 @@ impl Broker {
         }
         let message = outbound.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
-        let is_there = state.connection().is_some();
+        let is_connected = state.connection().is_some();
         let outgoing = state.outgoing_mut();
-        if !outgoing.make_room(bytes, &self.options.limits, is_there, self.clock.now) {
+        if !outgoing.make_room(bytes, &self.options.limits, is_connected, now) {
             return Some(self.lose(session));
         }
-        let waits_in_store = !is_there || outgoing.backlog.is_some();
-        let number = self.persist_copy(session, outbound, options, None);
+        let waits_in_store = !is_connected || outgoing.backlog.is_some();
+        let number = match self.persistence.journal {
+            Some(_) => self.persist_copy(session, &message, options, None),
+            None => None,
+        };
         let outgoing = self.clients.sessions[session].outgoing_mut();
         match number {
             Some(number) if waits_in_store => {
@@ -284,13 +286,23 @@ impl Broker {
                 DeliveryOptions { number, ..options }.queued(message, &mut self.output.sender.identifiers),
             ),
         }
-        // Nothing is sent here: what is next in the queue would be encoded in the place of the current message.
+        // Nothing is sent here: the next queued message would be encoded in the place of the current one.
         self.settle_gone(session);
         Some(true)
     }
 
-    /// Drops a message for which there is no room in the session's queue, and says so until the queue drains. Always
-    /// false.
+    /// Whether there is too little room to queue another copy: in memory, or on disk for a copy of QoS 0. The room that
+    /// is left on disk is for messages that are acknowledged.
+    #[inline]
+    fn has_little_room_for_queued(&self, session: SessionId, qos: QoS) -> bool {
+        let takes_last_room = qos == QoS::AtMostOnce
+            && !self.persistence.has_storage_room()
+            && self.persistence.is_persisted(session);
+        takes_last_room || self.pressure(0) >= Pressure::Keep
+    }
+
+    /// Drops a message for which there is no room in the session's queue. Logs the first one since the queue was last
+    /// empty. Returns false.
     #[cold]
     fn lose(&mut self, session: SessionId) -> bool {
         self.output.statistics.dropped += 1;
@@ -302,7 +314,7 @@ impl Broker {
         false
     }
 
-    /// Delivers a QoS 0 copy: at once, or after those that wait.
+    /// Delivers a QoS 0 copy: at once, or after copies that are queued.
     pub(super) fn deliver_at_most_once(
         &mut self,
         session: SessionId,
@@ -323,13 +335,13 @@ impl Broker {
         }
     }
 
-    /// Whether QoS 0 messages for a client have to wait after those that wait already [MQTT-4.6.0-6].
+    /// Whether QoS 0 messages for a client have to wait because others are queued [MQTT-4.6.0-6].
     #[inline]
     fn queues_at_most_once(&mut self, id: ConnectionId, session: SessionId) -> bool {
         self.connections[id].outbox.queues_at_most_once && !self.has_drained(id, session)
     }
 
-    /// Whether none waits any more. If so, the next one may leave as it came.
+    /// Whether no QoS 0 message is queued any longer. If so, the next one may be sent as it came.
     #[cold]
     fn has_drained(&mut self, id: ConnectionId, session: SessionId) -> bool {
         let outgoing = &self.clients.sessions[session].outgoing;
@@ -340,7 +352,7 @@ impl Broker {
         has_drained
     }
 
-    /// All that waited for a client is sent, so the next QoS 0 message may be sent at once.
+    /// Lets the next QoS 0 message be sent at once, because all messages that were queued for the client have been sent.
     #[inline]
     pub(super) fn look_for_at_most_once(&mut self, session: SessionId) {
         if self.output.sender.must_look()
@@ -350,7 +362,7 @@ impl Broker {
         }
     }
 
-    /// Sends a QoS 0 copy to a client that is there; false if there is no room for it.
+    /// Sends a QoS 0 copy to a connected client. Returns false if there is no room for it.
     pub(super) fn send_at_most_once(
         &mut self,
         id: ConnectionId,
@@ -363,22 +375,16 @@ impl Broker {
             true => (self.options.limits.outbox_bytes, false),
             false => (self.outbox_allowance(), !self.has_room_at_most_once(length)),
         };
+        let (now, copy) = (self.now(), options.with(Delivery::AtMostOnce));
         let connection = &mut self.connections[id];
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || is_full {
             self.output.statistics.dropped += 1;
             return false;
         }
-        match self.output.sender.publish(
-            connection,
-            &self.clients.sessions[session].client_identifier,
-            outbound,
-            options.with(Delivery::AtMostOnce),
-            self.clock.now,
-        ) {
-            Ok(()) => {
-                self.output.statistics.sent.count(1, outbound.publication.payload.len());
-            }
+        let client = &self.clients.sessions[session].client_identifier;
+        match self.output.sender.publish(connection, client, outbound, copy, now) {
+            Ok(()) => self.output.statistics.sent.count(1, outbound.publication.payload.len()),
             Err(_) => self.output.statistics.oversized += 1,
         }
         true
@@ -386,6 +392,20 @@ impl Broker {
 }
 
 impl<'a> DeliveryOptions<'a> {
+    /// Returns the options of a copy that was queued.
+    #[inline]
+    pub(super) fn of(queued: &'a Queued) -> Self {
+        Self {
+            qos: queued.qos,
+            retain: queued.retain,
+            identifiers: queued.identifiers.as_slice(),
+            group: queued.group,
+            number: queued.number,
+            dup: false,
+        }
+    }
+
+    /// Returns the copy as it is queued or put in flight.
     #[inline]
     pub(super) fn queued(self, message: Message, latest: &mut LatestIdentifiers) -> Queued {
         Queued {
@@ -398,6 +418,7 @@ impl<'a> DeliveryOptions<'a> {
         }
     }
 
+    /// Returns the copy as it is sent.
     #[inline]
     pub(super) fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
         ReceiverCopy {

@@ -4,27 +4,26 @@
 //! There is one way in, [`Broker::try_batch`], and one guard, [`Broker::open_way`]. No other file needs this one.
 //! Without it, all packets are processed in full; the feature `without-fast-path` builds and tests that.
 
+mod acknowledgements;
 mod persisted;
 mod shortcut;
 
 use std::rc::Rc;
 
-use super::deliver::DeliveryOptions;
+use super::deliver::{DeliveryOptions, Routed};
 use super::lookup::Matched;
 use super::receive::Batch;
 use super::send::takes_as_it_is;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::core::access::{Answer, Question, Verdict};
-use crate::core::journal::Awaited;
 use crate::core::limits::COPIED_PAYLOAD_MAXIMUM;
 use crate::core::message::Outbound;
-use crate::core::session::Settled;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{Subscriber, Target};
 use crate::protocol::codec::{
     AcknowledgementKind, Delivery, PacketIdentifier, PlainPublish, PlainPublishes, PlainRun, ProtocolVersion,
-    QoS, ReasonCode, plain_acknowledgement, plain_acknowledgements, unchecked_publish,
+    QoS, ReasonCode, plain_acknowledgement, unchecked_publish,
 };
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -47,6 +46,35 @@ enum Way<'a> {
     Relay(PlainPublish<'a>, Rc<Matched>),
     /// Plain acknowledgements, with the first of them.
     Acknowledgements(AcknowledgementKind, PacketIdentifier),
+}
+
+/// How several messages of a client are forwarded.
+struct Route<'a> {
+    publisher: (ConnectionId, SessionId),
+    matched: &'a Matched,
+    /// The [only receiver](Broker::only_receiver).
+    only: Option<(SessionId, QoS)>,
+}
+
+/// Messages that were processed together.
+#[derive(Default)]
+struct Relayed {
+    count: usize,
+    /// The bytes of their packets.
+    length: usize,
+    payload_bytes: usize,
+    /// How many of them went to the only receiver at once.
+    begun: usize,
+    /// The last one, if the answer to it is not a success.
+    failed: Option<(Delivery, ReasonCode)>,
+}
+
+impl Relayed {
+    /// How many were forwarded.
+    #[inline]
+    const fn forwarded(&self) -> usize {
+        self.count - self.failed.is_some() as usize
+    }
 }
 
 impl Broker {
@@ -212,6 +240,13 @@ impl Broker {
         note(Shortcut::RelayRun);
         self.output.statistics.packets_received += run.count as u64 - 1;
         self.output.statistics.received.count(run.count, run.payload_bytes);
+        self.copy_run(run, matched);
+        Step::Several(run.bytes.len())
+    }
+
+    /// Copies several messages to all receivers that are connected.
+    #[inline]
+    fn copy_run(&mut self, run: &PlainRun<'_>, matched: &Matched) {
         for subscriber in matched.subscribers() {
             let Target::Session(session) = subscriber.target else { continue };
             let Some(id) = self.clients.sessions[session].connection() else { continue };
@@ -220,7 +255,6 @@ impl Broker {
                 .push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(run.bytes));
             self.output.statistics.sent.count(run.count, run.payload_bytes);
         }
-        Step::Several(run.bytes.len())
     }
 
     /// Whether the answers to several messages may follow the last one. They may not if the client may receive these
@@ -244,55 +278,124 @@ impl Broker {
         matched: &Matched,
     ) -> Result<Step, Fault> {
         note(Shortcut::RelayAnswered);
-        let only = self.only_receiver(publishes.qos(), matched);
-        let share = self.steps_for(matched, publishes.qos()).saturating_add(steps::PACKET);
-        let most = self.turn.small_steps() / share;
+        let (qos, only) = (publishes.qos(), self.only_receiver(publishes.qos(), matched));
+        let share = self.steps_for(matched, qos).saturating_add(steps::PACKET);
+        let most = (self.turn.small_steps() / share).clamp(1, self.answers_at_once(id));
+        let route = Route { publisher: (id, session), matched, only };
+        let relayed = match self.persistence.journal {
+            None => self.relay_each(publishes.take(most), &route),
+            Some(_) => self.relay_each_persisted(publishes.take(most), &route),
+        };
+        self.turn.take(relayed.begun * share);
+        self.output.statistics.packets_received += relayed.count as u64 - 1;
+        self.output.statistics.received.count(relayed.count, relayed.payload_bytes);
+        if let Some((delivery, reason_code)) = relayed.failed {
+            self.conclude_relayed(&route, delivery, reason_code)?;
+        }
+        Ok(Step::Several(relayed.length))
+    }
+
+    /// Forwards messages one after another without a store, and answers those that were forwarded.
+    #[inline(always)]
+    fn relay_each<'a>(
+        &mut self,
+        publishes: impl Iterator<Item = PlainPublish<'a>>,
+        route: &Route<'_>,
+    ) -> Relayed {
+        let (id, session) = route.publisher;
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
-        let (mut count, mut length, mut payload_bytes) = (0, 0, 0);
-        let (mut last, mut begun) = (None, 0);
-        let has_journal = self.persistence.journal.is_some();
-        for (publish, answer) in publishes.zip(&mut answers).take(most.clamp(1, self.answers_at_once(id))) {
-            if has_journal && !self.begin_next(id, count) {
+        let mut relayed = Relayed::default();
+        for (publish, answer) in publishes.zip(&mut answers) {
+            let Some(plain) = self.answer_if_forwarded(route, &publish, relayed.count) else { break };
+            if !self.relay_one(&publish, route, &mut relayed) {
                 break;
             }
-            *answer = match publish.delivery {
-                Delivery::AtMostOnce => break,
-                Delivery::AtLeastOnce(identifier) => AcknowledgementKind::PubAck.plain(identifier),
-                Delivery::ExactlyOnce(_) if count > 0 && !self.is_new(id, session, publish.delivery) => break,
-                Delivery::ExactlyOnce(identifier) => AcknowledgementKind::PubRec.plain(identifier),
-            };
-            let mut outbound = Outbound::plain(matched.topic(), &publish, !self.output.sender.must_look());
-            let is_begun = only.is_some_and(|(receiver, qos)| self.begin_alone(receiver, qos, &mut outbound));
-            let reason_code = match is_begun {
-                true => {
-                    note(Shortcut::BeginAlone);
-                    begun += 1;
-                    ReasonCode::Success
-                }
-                false => self.route(&mut outbound, Some(session), matched).reason_code(),
-            };
-            (count, length, payload_bytes) =
-                (count + 1, length + publish.packet.len(), payload_bytes + publish.payload.len());
-            if reason_code != ReasonCode::Success {
-                last = Some((publish.delivery, reason_code));
-                break;
-            }
-            if has_journal {
-                self.answer_as_promised((id, session), publish.delivery, *answer);
-            } else if let Delivery::ExactlyOnce(identifier) = publish.delivery {
+            *answer = plain;
+            if let Delivery::ExactlyOnce(identifier) = publish.delivery {
                 self.clients.sessions[session].incoming.insert(identifier);
             }
         }
-        self.turn.take(begun * share);
-        self.output.statistics.packets_received += count as u64 - 1;
-        self.output.statistics.received.count(count, payload_bytes);
-        let unanswered = if has_journal { 0 } else { count - usize::from(last.is_some()) };
-        self.acknowledge_together(id, answers.split_at(unanswered).0);
-        if let Some((delivery, reason_code)) = last {
-            let before = self.connections[id].outbox.end();
-            self.conclude(id, session, delivery, reason_code, before)?;
+        self.acknowledge_together(id, answers.split_at(relayed.forwarded()).0);
+        relayed
+    }
+
+    /// Returns the answer to a message that is forwarded after `before` others; `None` if it may not be processed together
+    /// with those.
+    #[inline(always)]
+    fn answer_if_forwarded(
+        &self,
+        route: &Route<'_>,
+        publish: &PlainPublish<'_>,
+        before: usize,
+    ) -> Option<[u8; AcknowledgementKind::PLAIN_LENGTH]> {
+        let (id, session) = route.publisher;
+        match publish.delivery {
+            Delivery::AtMostOnce => None,
+            Delivery::AtLeastOnce(identifier) => Some(AcknowledgementKind::PubAck.plain(identifier)),
+            Delivery::ExactlyOnce(_) if before > 0 && !self.is_new(id, session, publish.delivery) => None,
+            Delivery::ExactlyOnce(identifier) => Some(AcknowledgementKind::PubRec.plain(identifier)),
         }
-        Ok(Step::Several(length))
+    }
+
+    /// Forwards one of several messages and counts it. Returns whether the answer to it is a success.
+    #[inline(always)]
+    fn relay_one(&mut self, publish: &PlainPublish<'_>, route: &Route<'_>, relayed: &mut Relayed) -> bool {
+        let matched = route.matched;
+        let mut outbound = Outbound::plain(matched.topic(), publish, !self.output.sender.must_look());
+        relayed.count += 1;
+        relayed.length += publish.packet.len();
+        relayed.payload_bytes += publish.payload.len();
+        let reason_code = match route.only {
+            Some((receiver, qos)) if self.has_memory_for(0) => {
+                match self.deliver_to_only(receiver, qos, &mut outbound) {
+                    Some(reason_code) => reason_code,
+                    None => {
+                        note(Shortcut::BeginAlone);
+                        relayed.begun += 1;
+                        return true;
+                    }
+                }
+            }
+            _ => self.route(&mut outbound, Some(route.publisher.1), matched).reason_code(),
+        };
+        if reason_code != ReasonCode::Success {
+            relayed.failed = Some((publish.delivery, reason_code));
+        }
+        reason_code == ReasonCode::Success
+    }
+
+    /// Does what [`Broker::route`] does for the only receiver of a message. Returns `None` if the delivery has begun,
+    /// and otherwise the Reason Code for the publisher; only then it has taken steps.
+    #[inline(always)]
+    fn deliver_to_only(
+        &mut self,
+        session: SessionId,
+        qos: QoS,
+        outbound: &mut Outbound<'_>,
+    ) -> Option<ReasonCode> {
+        self.output.sender.encoder.begin();
+        let options =
+            DeliveryOptions { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
+        if self.begin_at_once(session, outbound, options) {
+            return None;
+        }
+        self.turn.take(steps::delivery(outbound.publication.qos));
+        let mut routed = Routed::default();
+        routed.count(self.queue(session, outbound, options));
+        Some(routed.reason_code())
+    }
+
+    /// Answers a message that was processed with others and was not forwarded.
+    #[cold]
+    fn conclude_relayed(
+        &mut self,
+        route: &Route<'_>,
+        delivery: Delivery,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        let (id, session) = route.publisher;
+        let before = self.connections[id].outbox.end();
+        self.conclude(id, session, delivery, reason_code, before)
     }
 
     /// Processes a plain PUBLISH on a topic whose receivers are known: only what differs from message to message is
@@ -352,16 +455,6 @@ impl Broker {
         (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
     }
 
-    /// Does what [`Broker::route`] does for such a receiver, if the delivery may begin at once. Returns false if it may
-    /// not, or if this needs a closer look.
-    #[inline]
-    fn begin_alone(&mut self, session: SessionId, qos: QoS, outbound: &mut Outbound<'_>) -> bool {
-        self.output.sender.encoder.begin();
-        let options =
-            DeliveryOptions { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
-        self.has_memory_for(0) && self.begin_at_once(session, outbound, options)
-    }
-
     /// Does what [`Broker::route`] does for a message of QoS 0.
     #[inline]
     fn route_at_most_once(&mut self, outbound: &mut Outbound<'_>, publisher: SessionId, matched: &Matched) {
@@ -402,140 +495,6 @@ impl Broker {
             self.output.statistics.sent.count(1, outbound.publication.payload.len());
         }
         is_sent
-    }
-
-    /// Processes a plain acknowledgement, and those of its kind after it as long as the result is the same as one by
-    /// one.
-    #[inline]
-    fn handle_plain(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        (kind, identifier): (AcknowledgementKind, PacketIdentifier),
-        rest: &[u8],
-    ) -> Result<Step, Fault> {
-        note(Shortcut::HandlePlain);
-        let count = match kind {
-            AcknowledgementKind::PubAck | AcknowledgementKind::PubComp => {
-                self.settle_together(kind, session, rest)
-            }
-            AcknowledgementKind::PubRec => self.release_together(id, session, rest),
-            AcknowledgementKind::PubRel => self.complete_together(id, session, rest),
-        };
-        if count > 0 {
-            note(Shortcut::of_acknowledgements(kind));
-            self.output.statistics.packets_received += count as u64 - 1;
-            return Ok(Step::Several(count * AcknowledgementKind::PLAIN_LENGTH));
-        }
-        match kind {
-            AcknowledgementKind::PubAck => self.handle_puback(session, identifier)?,
-            AcknowledgementKind::PubRec => self.handle_pubrec(id, session, identifier, false)?,
-            AcknowledgementKind::PubRel => self.handle_pubrel(id, session, identifier)?,
-            AcknowledgementKind::PubComp => self.handle_pubcomp(session, identifier)?,
-        }
-        Ok(Step::Done)
-    }
-
-    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as only the deliveries that they end
-    /// depend on them. Returns the number of packets.
-    #[inline]
-    fn settle_together(&mut self, kind: AcknowledgementKind, session: SessionId, bytes: &[u8]) -> usize {
-        if self.persistence.is_persisted(session) {
-            return self.settle_persisted(kind, session, bytes);
-        }
-        let outgoing = self.clients.sessions[session].outgoing_mut();
-        // A queued message may be sent after the first packet already, and the next packet may answer it.
-        if !outgoing.is_at_rest() {
-            return 0;
-        }
-        let (mut count, mut vain) = (0, 0);
-        for identifier in plain_acknowledgements(kind, bytes) {
-            let settled = match kind {
-                AcknowledgementKind::PubAck => {
-                    outgoing.acknowledge(identifier, &mut self.output.sender.spares)
-                }
-                _ => outgoing.complete(identifier),
-            };
-            match settled {
-                Settled::Done => {}
-                Settled::Unknown | Settled::Repeated => vain += 1,
-                Settled::OutOfPlace => break,
-            }
-            count += 1;
-        }
-        if count > vain {
-            outgoing.progress(self.clock.now);
-        }
-        count
-    }
-
-    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
-    /// answer to its message or a repeat of it. Returns the number of packets.
-    fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if self.persistence.is_persisted(session) {
-            return self.release_persisted(id, session, bytes);
-        }
-        if !self.may_answer_together(id) {
-            return 0;
-        }
-        let most = self.answers_at_once(id);
-        let outgoing = self.clients.sessions[session].outgoing_mut();
-        let outbox = &mut self.connections[id].outbox;
-        let (mut count, mut repeats, mut ends_at) = (0, 0, outbox.end());
-        outbox.push(&mut self.output.sender.dirty, |answers| {
-            for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most) {
-                match outgoing.receive(identifier, false, &mut self.output.sender.spares) {
-                    Settled::Done => {}
-                    Settled::Repeated => repeats += 1,
-                    Settled::Unknown | Settled::OutOfPlace => break,
-                }
-                let answer = AcknowledgementKind::PubRel.plain(identifier);
-                answers.extend_from_slice(&answer);
-                (count, ends_at) = (count + 1, ends_at + answer.len() as u64);
-                outgoing.released(identifier, self.clock.now, ends_at, 0);
-            }
-        });
-        self.output.sender.packets += count as u64;
-        if count > repeats {
-            outgoing.progress(self.clock.now);
-        }
-        if count > 0 {
-            self.retry_later(session);
-        }
-        count
-    }
-
-    /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs [MQTT-4.3.3-11], as long as there is no other
-    /// answer. Returns the number of packets.
-    fn complete_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
-        if self.persistence.is_persisted(session) || self.persistence.must_wait(id, Awaited::Nothing) {
-            return self.complete_persisted(id, session, bytes);
-        }
-        if !self.may_answer_together(id) {
-            return 0;
-        }
-        let most = self.answers_at_once(id);
-        let incoming = &mut self.clients.sessions[session].incoming;
-        let connection = &mut self.connections[id];
-        let must_be_known = connection.version == ProtocolVersion::V5;
-        let mut count = 0;
-        connection.outbox.push(&mut self.output.sender.dirty, |answers| {
-            for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(most) {
-                if !incoming.remove(identifier) && must_be_known {
-                    break;
-                }
-                answers.extend_from_slice(&AcknowledgementKind::PubComp.plain(identifier));
-                count += 1;
-            }
-        });
-        self.output.sender.packets += count as u64;
-        count
-    }
-
-    /// Whether plain answers to several packets of a client may be queued together: none of them has to wait, and the
-    /// client accepts packets of their length.
-    fn may_answer_together(&self, id: ConnectionId) -> bool {
-        !self.persistence.must_wait(id, Awaited::Nothing) && self.takes_plain_answers(id)
     }
 
     /// Whether a client accepts packets of the length of a plain answer.

@@ -43,13 +43,15 @@ pub enum Current {
 }
 
 /// The consequences when a session no longer needs a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Settlement {
     /// If the store has the message, this has to be persisted; the value is whether it was the last session that
     /// needed it.
     pub to_be_written: Option<bool>,
     /// The connection whose answer has waited for the message, if no session needs it any longer.
     pub publisher: Option<ConnectionId>,
+    /// The message, if no session needs it any longer and it was not persisted yet.
+    pub message: Option<Message>,
 }
 
 /// The messages that persistent sessions need.
@@ -178,7 +180,7 @@ impl Messages {
     /// Records that a session no longer needs a message.
     pub fn settle(&mut self, number: MessageNumber, session: SessionNumber) -> Settlement {
         let Some(index) = self.index_of(number) else {
-            return Settlement { to_be_written: Some(self.settle_stored(number)), publisher: None };
+            return Settlement { to_be_written: Some(self.settle_stored(number)), ..Settlement::default() };
         };
         let is_closed = index < self.closed;
         let pending = &mut self.pending[index];
@@ -188,19 +190,19 @@ impl Messages {
             if !is_closed {
                 self.settled.push((number, session));
             }
-            return Settlement { to_be_written: is_closed.then_some(false), publisher: None };
+            return Settlement { to_be_written: is_closed.then_some(false), ..Settlement::default() };
         }
         let publisher = pending.publisher;
-        self.let_go(index);
-        Settlement { to_be_written: is_closed.then_some(true), publisher }
+        let message = self.let_go(index);
+        Settlement { to_be_written: is_closed.then_some(true), publisher, message }
     }
 
-    /// Drops the content of a pending message that no session needs any longer.
-    fn let_go(&mut self, index: usize) {
-        if let Some((message, recipients)) = self.pending[index].take() {
-            self.message_bytes -= message.memory();
-            self.recipient_bytes -= recipients.memory();
-        }
+    /// Takes a pending message that no session needs any longer, unless its batch is closed.
+    fn let_go(&mut self, index: usize) -> Option<Message> {
+        let (message, recipients) = self.pending[index].take()?;
+        self.message_bytes -= message.memory();
+        self.recipient_bytes -= recipients.memory();
+        Some(message)
     }
 
     /// Returns whether this was the last session that needed it.

@@ -25,6 +25,7 @@ mod waits;
 
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::{Duration, Time};
+use crate::core::message::Spares;
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::PacketIdentifier;
 use crate::protocol::topic::TopicName;
@@ -267,15 +268,20 @@ impl Journal {
         self.deferred.begin(message, session, identifier);
     }
 
-    /// Records that a session no longer needs a message. Returns the connection whose answer this may release.
+    /// Records that a session no longer needs a message. Returns the connection whose answer this may release. The
+    /// memory of a message that was not persisted yet goes to `spares`.
     pub fn settle(
         &mut self,
         message: MessageNumber,
         session: SessionNumber,
         now: Time,
+        spares: &mut Spares,
     ) -> Option<ConnectionId> {
         self.deferred.end(message, session);
         let settled = self.messages.settle(message, session);
+        if let Some(message) = settled.message {
+            spares.keep(message);
+        }
         if let Some(is_last) = settled.to_be_written {
             self.record(Record::Settled { message, session, is_last }, Urgency::Lazy, now);
         }
@@ -289,10 +295,11 @@ impl Journal {
         message: MessageNumber,
         session: SessionNumber,
         now: Time,
+        spares: &mut Spares,
     ) -> Option<ConnectionId> {
         self.deferred.end(message, session);
         if !(self.messages.is_stored(message) && self.deferred.acknowledge(message, session)) {
-            return self.settle(message, session, now);
+            return self.settle(message, session, now, spares);
         }
         // It takes no room of the open batch.
         self.batches.hurry(Urgency::Lazy, false, now);

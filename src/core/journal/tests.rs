@@ -109,12 +109,12 @@ fn acknowledged_copies_delay_nothing_and_take_no_more_than_their_room() {
         if journal.deferred.is_full() {
             break;
         }
-        journal.acknowledge(number, session(1), Time::ZERO);
+        journal.acknowledge(number, session(1), Time::ZERO, &mut Spares::default());
         last = number;
     }
     assert!(!journal.is_full());
     assert!(journal.records.is_empty());
-    journal.acknowledge(last.next(), session(1), Time::ZERO);
+    journal.acknowledge(last.next(), session(1), Time::ZERO, &mut Spares::default());
     assert!(!journal.records.is_empty(), "it is settled with the next batch");
 }
 
@@ -241,7 +241,7 @@ fn messages_that_no_session_needs_any_longer_do_not_accumulate() {
     let count = (1..1_000_000).find(|_| {
         let number = add(&mut journal, &message, 1..=2);
         for to in 1..=2 {
-            journal.settle(number, session(to), Time::ZERO);
+            journal.settle(number, session(to), Time::ZERO, &mut Spares::default());
         }
         journal.batch_due() == Some(Time::ZERO)
     });
@@ -353,7 +353,7 @@ proptest! {
             let (number, sessions) = &mut owed[which.index(counts.len())];
             if !sessions.is_empty() {
                 let session = sessions.remove(who.index(sessions.len()));
-                journal.settle(*number, session, Time::ZERO);
+                journal.settle(*number, session, Time::ZERO, &mut Spares::default());
             }
         }
         owed.retain(|(_, sessions)| !sessions.is_empty());

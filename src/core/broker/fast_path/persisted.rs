@@ -1,28 +1,47 @@
 //! The fast path of a broker with a store. Several packets make their records one after another, and each answer waits
 //! for what it promises, as if its packet had come alone.
 
-use super::{ANSWERS_AT_ONCE, Broker, Shortcut, note};
+use super::{ANSWERS_AT_ONCE, Broker, Relayed, Route, Shortcut, note};
 use crate::core::journal::{Answer, Awaited, Record, StoredDelivery, Urgency};
 use crate::core::session::Settled;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    AcknowledgementKind, Delivery, ProtocolVersion, ReasonCode, plain_acknowledgements,
+    AcknowledgementKind, Delivery, PlainPublish, ProtocolVersion, ReasonCode, plain_acknowledgements,
 };
 
 impl Broker {
-    /// Makes the next of several messages the current one. Returns false if it may have to wait because too much is
-    /// waiting for the store.
-    pub(super) fn begin_next(&mut self, id: ConnectionId, before: usize) -> bool {
-        let is_full = self.persistence.journal.as_ref().is_some_and(|journal| journal.is_full());
-        if is_full && before > 0 {
+    /// Forwards messages one after another, and answers each as soon as what the answer promises is durable. It stops
+    /// before a message that may have to wait because too much is waiting for the store.
+    #[inline(always)]
+    pub(super) fn relay_each_persisted<'a>(
+        &mut self,
+        publishes: impl Iterator<Item = PlainPublish<'a>>,
+        route: &Route<'_>,
+    ) -> Relayed {
+        let mut relayed = Relayed::default();
+        for publish in publishes {
+            let Some(answer) = self.answer_if_forwarded(route, &publish, relayed.count) else { break };
+            if !self.begin_next(route, relayed.count) || !self.relay_one(&publish, route, &mut relayed) {
+                break;
+            }
+            self.answer_as_promised(route.publisher, publish.delivery, answer);
+        }
+        relayed
+    }
+
+    /// Makes the message that follows `before` others the current one. Returns false if it may have to wait because too
+    /// much is waiting for the store.
+    fn begin_next(&mut self, route: &Route<'_>, before: usize) -> bool {
+        let Some(journal) = &mut self.persistence.journal else { return true };
+        if before > 0 && journal.is_full() {
             return false;
         }
-        self.persistence.begin_message(Some(id));
+        journal.begin_message(Some(route.publisher.0));
         true
     }
 
     /// Answers an accepted message: at once, or as soon as what the answer promises is durable.
-    pub(super) fn answer_as_promised(
+    fn answer_as_promised(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         delivery: Delivery,
@@ -42,22 +61,42 @@ impl Broker {
         if !self.persistence.must_wait(id, awaited) {
             return self.acknowledge_together(id, &[answer]);
         }
-        let now = self.clock.now;
+        let now = self.now();
         if let Some(journal) = &mut self.persistence.journal {
             journal.answers.hold(id, awaited, Answer::Plain(answer));
             journal.hurry(Urgency::Urgent, now);
         }
     }
 
-    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as each of them ends a delivery. Queued
-    /// messages are sent after the last one; none of the packets can answer those. Returns the number of packets.
-    pub(super) fn settle_persisted(
+    /// Processes the plain acknowledgements of a kind at the front of `bytes`, while there is a store. Returns the number
+    /// of packets.
+    #[inline(never)]
+    pub(super) fn handle_plain_with_store(
         &mut self,
-        kind: AcknowledgementKind,
+        id: ConnectionId,
         session: SessionId,
+        kind: AcknowledgementKind,
         bytes: &[u8],
     ) -> usize {
-        let now = self.clock.now;
+        let is_persisted = self.persistence.is_persisted(session);
+        match kind {
+            AcknowledgementKind::PubAck | AcknowledgementKind::PubComp if is_persisted => {
+                self.settle_persisted(kind, session, bytes)
+            }
+            AcknowledgementKind::PubRec if is_persisted => self.release_persisted(id, session, bytes),
+            AcknowledgementKind::PubRel
+                if is_persisted || self.persistence.must_wait(id, Awaited::Nothing) =>
+            {
+                self.complete_persisted(id, session, bytes)
+            }
+            _ => self.handle_plain_together(id, session, kind, bytes),
+        }
+    }
+
+    /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as each of them ends a delivery. Queued
+    /// messages are sent after the last one; none of the packets can answer those. Returns the number of packets.
+    fn settle_persisted(&mut self, kind: AcknowledgementKind, session: SessionId, bytes: &[u8]) -> usize {
+        let now = self.now();
         let Some(journal) = &mut self.persistence.journal else { return 0 };
         let Some(number) = journal.number_of(session) else { return 0 };
         let outgoing = self.clients.sessions[session].outgoing_mut();
@@ -92,19 +131,20 @@ impl Broker {
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs, as long as each is the first answer to its
     /// message. A PUBREL leaves as soon as the release is durable, because the message must not be sent again after a
     /// crash. Returns the number of packets.
-    pub(super) fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+    fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.takes_plain_answers(id) {
             return 0;
         }
-        let (now, most) = (self.clock.now, self.answers_at_once(id));
+        let (now, most) = (self.now(), self.answers_at_once(id));
+        let mut ends_at = self.connections[id].outbox.end();
         let Some(journal) = &mut self.persistence.journal else { return 0 };
         let Some(number) = journal.number_of(session) else { return 0 };
         let outgoing = self.clients.sessions[session].outgoing_mut();
-        let outbox = &mut self.connections[id].outbox;
         let (holds, batch) = (journal.holds(), journal.awaited_batch());
         let (mut count, mut publishers) = (0, Vec::new());
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
-        for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most) {
+        let identifiers = plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most);
+        for (identifier, answer) in identifiers.zip(&mut answers) {
             let message = outgoing.number_in_flight(identifier);
             if !matches!(outgoing.receive(identifier, false, &mut self.output.sender.spares), Settled::Done) {
                 break;
@@ -115,16 +155,12 @@ impl Broker {
                 journal.record(Record::Delivery(number, delivery), Urgency::Urgent, now);
             }
             outgoing.take_gone(|message| {
-                let publisher = journal.settle(message, number, now);
+                let publisher = journal.settle(message, number, now, &mut self.output.sender.spares);
                 publishers.extend(publisher.filter(|publisher| publishers.last() != Some(publisher)));
             });
-            let answer = AcknowledgementKind::PubRel.plain(identifier);
-            answers[count] = answer;
-            if !holds {
-                outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&answer));
-                self.output.sender.packets += 1;
-            }
-            outgoing.released(identifier, now, outbox.end(), batch);
+            *answer = AcknowledgementKind::PubRel.plain(identifier);
+            ends_at += if holds { 0 } else { answer.len() as u64 };
+            outgoing.released(identifier, now, ends_at, batch);
             count += 1;
         }
         if count == 0 {
@@ -132,12 +168,9 @@ impl Broker {
         }
         note(Shortcut::ReleasePersisted);
         outgoing.progress(now);
-        if holds {
-            let answers = answers.split_at(count).0.iter();
-            let awaited = journal.recorded();
-            journal.answers.hold_all(id, awaited, answers.map(|&answer| Answer::Plain(answer)));
-        }
+        let awaited = journal.recorded();
         journal.hurry(Urgency::Urgent, now);
+        self.answer_together(id, holds.then_some(awaited), answers.split_at(count).0);
         self.retry_later(session);
         for publisher in publishers {
             self.release_answers(publisher);
@@ -148,43 +181,52 @@ impl Broker {
     /// Answers the plain PUBRELs at the front of `bytes` with PUBCOMPs, as long as their messages are known. A PUBCOMP
     /// leaves as soon as its record is durable if the session is persisted, and never before answers that wait already.
     /// Returns the number of packets.
-    pub(super) fn complete_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
+    fn complete_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.takes_plain_answers(id) {
             return 0;
         }
-        let (now, most) = (self.clock.now, self.answers_at_once(id));
+        let (now, most) = (self.now(), self.answers_at_once(id));
         let Some(journal) = &mut self.persistence.journal else { return 0 };
         let number = journal.number_of(session);
         let must_be_known = self.connections[id].version == ProtocolVersion::V5 || number.is_some();
         let must_wait = journal.holds() && (number.is_some() || journal.answers.are_waiting(id));
         let incoming = &mut self.clients.sessions[session].incoming;
-        let outbox = &mut self.connections[id].outbox;
         let mut count = 0;
-        for identifier in plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(most) {
+        let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
+        let identifiers = plain_acknowledgements(AcknowledgementKind::PubRel, bytes).take(most);
+        for (identifier, answer) in identifiers.zip(&mut answers) {
             if !incoming.remove(identifier) && must_be_known {
                 break;
             }
-            let mut awaited = Awaited::Nothing;
             if let Some(number) = number {
                 journal.record(Record::Released(number, identifier), Urgency::Urgent, now);
-                awaited = journal.recorded();
             }
-            let answer = AcknowledgementKind::PubComp.plain(identifier);
-            if must_wait {
-                journal.answers.hold(id, awaited, Answer::Plain(answer));
-            } else {
-                outbox.push(&mut self.output.sender.dirty, |bytes| bytes.extend_from_slice(&answer));
-                self.output.sender.packets += 1;
-            }
+            *answer = AcknowledgementKind::PubComp.plain(identifier);
             count += 1;
         }
         if count == 0 {
             return 0;
         }
         note(Shortcut::CompletePersisted);
-        if must_wait {
-            journal.hurry(Urgency::Urgent, now);
-        }
+        let awaited = number.map_or(Awaited::Nothing, |_| journal.recorded());
+        self.answer_together(id, must_wait.then_some(awaited), answers.split_at(count).0);
         count
+    }
+
+    /// Queues plain answers: at once, or, if they have to wait, as soon as this is durable.
+    fn answer_together(
+        &mut self,
+        id: ConnectionId,
+        awaited: Option<Awaited>,
+        answers: &[[u8; AcknowledgementKind::PLAIN_LENGTH]],
+    ) {
+        let now = self.now();
+        match (awaited, &mut self.persistence.journal) {
+            (Some(awaited), Some(journal)) => {
+                journal.answers.hold_all(id, awaited, answers.iter().map(|&answer| Answer::Plain(answer)));
+                journal.hurry(Urgency::Urgent, now);
+            }
+            _ => self.acknowledge_together(id, answers),
+        }
     }
 }

@@ -38,11 +38,14 @@ impl Queue {
         self.messages.iter()
     }
 
-    fn push(&mut self, queued: Queued) {
+    /// Appends a message. Returns whether the list itself has grown.
+    fn push(&mut self, queued: Queued) -> bool {
+        let capacity = self.messages.capacity();
         let expires = queued.message.expires();
         self.expires = if self.is_empty() { expires } else { self.expires.min(expires) };
         self.bytes += queued.message.memory();
         self.messages.push_back(queued);
+        self.messages.capacity() != capacity
     }
 
     /// Removes the first message.
@@ -149,8 +152,9 @@ impl Outgoing {
         if queued.qos == QoS::AtMostOnce {
             self.holds_at_most_once = true;
         }
-        self.queue.push(queued);
-        self.count();
+        if self.queue.push(queued) {
+            self.count();
+        }
     }
 
     /// Queues a persisted message of this many bytes in the store, as a copy of this QoS. It is queued by its number: a
