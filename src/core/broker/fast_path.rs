@@ -394,7 +394,7 @@ impl Broker {
         reason_code: ReasonCode,
     ) -> Result<(), Fault> {
         let (id, session) = route.publisher;
-        let before = self.connections[id].outbox.end();
+        let before = self.end_of_outbox(id);
         self.conclude(id, session, delivery, reason_code, before)
     }
 
@@ -415,7 +415,7 @@ impl Broker {
         self.output.statistics.received.count(1, publish.payload.len());
         let mut outbound = Outbound::plain(matched.topic(), publish, !self.output.sender.must_look());
         self.persistence.begin_message(Some(id));
-        let before = self.connections[id].outbox.end();
+        let before = self.end_of_outbox(id);
         let reason_code = match publish.delivery {
             Delivery::AtMostOnce => {
                 self.route_at_most_once(&mut outbound, session, matched);
@@ -495,6 +495,12 @@ impl Broker {
             self.output.statistics.sent.count(1, outbound.publication.payload.len());
         }
         is_sent
+    }
+
+    /// The position after the last byte that is queued for a client.
+    #[inline]
+    fn end_of_outbox(&self, id: ConnectionId) -> u64 {
+        self.connections[id].outbox.end()
     }
 
     /// Whether a client accepts packets of the length of a plain answer.

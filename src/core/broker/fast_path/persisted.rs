@@ -136,7 +136,7 @@ impl Broker {
             return 0;
         }
         let (now, most) = (self.now(), self.answers_at_once(id));
-        let mut ends_at = self.connections[id].outbox.end();
+        let mut ends_at = self.end_of_outbox(id);
         let Some(journal) = &mut self.persistence.journal else { return 0 };
         let Some(number) = journal.number_of(session) else { return 0 };
         let outgoing = self.clients.sessions[session].outgoing_mut();
