@@ -69,17 +69,6 @@ fn is_all_tests(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
-/// Files of the broker of which some functions name more of its parts.
-const NAMING_MORE_PARTS: [&str; 7] = [
-    "answers.rs",
-    "begin.rs",
-    "copies.rs",
-    "deliver.rs",
-    "fast_path.rs",
-    "fast_path/persisted.rs",
-    "redeliver.rs",
-];
-
 /// Fails with everything that was found, not only with the first.
 fn assert_nothing_wrong(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
@@ -177,9 +166,7 @@ fn functions_of_the_broker_name_no_more_than_three_of_its_parts() {
     let mut wrong = Vec::new();
     for (path, text) in of_broker.iter().filter(|(path, _)| !is_all_tests(path) && !is_of_fuzzing(path)) {
         let found = check_parts(&parts, text);
-        if !NAMING_MORE_PARTS.contains(&&*path.to_string_lossy()) {
-            wrong.extend(found.iter().map(|what| format!("src/core/broker/{}: {what}", path.display())));
-        }
+        wrong.extend(found.iter().map(|what| format!("src/core/broker/{}: {what}", path.display())));
     }
     assert_nothing_wrong(&wrong);
 }
