@@ -104,7 +104,7 @@ impl Draw<'_, '_> {
         }
         for _ in 0..=self.input.below(6) {
             self.make(Call::Rest);
-            self.send(packets::burst, 2);
+            self.send_bursts();
             self.make(Call::Rest);
             self.answer();
         }
@@ -116,7 +116,7 @@ impl Draw<'_, '_> {
         match self.input.below(20) {
             0..=2 => self.accept(),
             3..=5 => self.send(packets::packet, 4),
-            6..=9 => self.send(packets::burst, 2),
+            6..=9 => self.send_bursts(),
             10 | 11 => self.send(packets::subscribe, 2),
             12..=14 => self.answer(),
             15 => self.send_faulty(),
@@ -159,6 +159,12 @@ impl Draw<'_, '_> {
             packet(self.input, self.clients[link].0, &mut bytes);
         }
         self.make(Call::Receive(link, bytes));
+    }
+
+    /// Sends some bursts; if turns are small, more than one turn is for.
+    fn send_bursts(&mut self) {
+        let most = if self.turns == Turns::Small { 8 } else { 2 };
+        self.send(packets::burst, most);
     }
 
     fn send_faulty(&mut self) {

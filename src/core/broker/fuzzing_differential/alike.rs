@@ -57,11 +57,11 @@ fn by_kind(bytes: &[u8]) -> [Vec<&[u8]>; 3] {
 
 /// Compares what can be compared if several packets come in one turn, and turns are small. Steps differ between the
 /// ways, so turns end elsewhere, and work that waits for a later turn is done after other work. So an answer may come
-/// before or after the publisher's own copy, and messages of different topics, or at different QoS, may come in another
-/// order. A client whose connection ends in the meantime may get less.
+/// before or after the publisher's own copy, and messages of different topics, at different QoS or of different publishers
+/// may come in another order. A client whose connection ends in the meantime may get less.
 ///
 /// All connections end in the same way, with the same lines in the log. Each gets the same answers in order, and the
-/// same messages in order for each topic and QoS; if it has ended, only its answers are compared, as far as both got
+/// same messages of each topic and QoS; if it has ended, only its answers are compared, as far as both got
 /// any. Nothing is dropped, sent again or refused but by both.
 pub(super) fn assert_alike_in_turns(way: Way, short: &Outcome, other: &Outcome) {
     for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
@@ -85,7 +85,7 @@ fn without_traffic(statistics: &Statistics) -> Statistics {
     Statistics { received, sent: Traffic::default(), oversized: 0, ..statistics.clone() }
 }
 
-/// What decides in which order a client gets messages: whether they are retained ones, their topic and their QoS.
+/// Whether messages are retained ones, their topic and their QoS.
 type Kind = (bool, String, QoS);
 
 /// What a connection received, without what depends on the order of packets of different kinds: Packet Identifiers,
@@ -94,7 +94,7 @@ type Kind = (bool, String, QoS);
 struct Sorted {
     /// All packets but messages, in order.
     answers: Vec<Vec<u8>>,
-    /// The properties and payloads of messages, in order for each kind.
+    /// The properties and payloads of messages, each kind sorted.
     messages: BTreeMap<Kind, Vec<Vec<u8>>>,
 }
 
@@ -108,19 +108,11 @@ impl Sorted {
                 sorted.answers.push(cut.packet.to_vec());
                 continue;
             };
-            let topic = publish.topic.map(|topic| topic.as_str().to_owned());
-            let topic = match publish.properties.topic_alias() {
-                Some(alias) => aliases
-                    .entry(alias)
-                    .and_modify(|known| {
-                        if let Some(topic) = &topic {
-                            String::clone_from(known, topic);
-                        }
-                    })
-                    .or_insert_with(|| topic.clone().expect("an alias is bound before it is used"))
-                    .clone(),
-                None => topic.expect("without an alias there is a name"),
-            };
+            let alias = publish.properties.topic_alias().unwrap_or(0);
+            if let Some(topic) = publish.topic {
+                aliases.insert(alias, topic.as_str().to_owned());
+            }
+            let topic = aliases[&alias].clone();
             let properties = publish.properties.encoded();
             let forwarded = properties.filter(|(property, _)| !matches!(property, Property::TopicAlias(_)));
             let mut content: Vec<u8> = forwarded.flat_map(|(_, encoded)| encoded).copied().collect();
@@ -128,6 +120,8 @@ impl Sorted {
             let kind = (publish.retain, topic, publish.delivery.qos());
             sorted.messages.entry(kind).or_default().push(content);
         }
+        // Those of several publishers, which cannot be told apart, may come in any order.
+        sorted.messages.values_mut().for_each(|contents| contents.sort());
         sorted
     }
 
