@@ -6,6 +6,7 @@ use super::deliver::DeliveryOptions;
 use super::output::Output;
 use crate::base::time::Time;
 use crate::core::connection::Connection;
+use crate::core::journal::MessageNumber;
 use crate::core::message::{Naming, Outbound, ReceiverCopy};
 use crate::core::session::{Outgoing, Queued, Session};
 use crate::core::slots::SessionId;
@@ -51,7 +52,7 @@ impl Broker {
             return false;
         }
         let begun = self.output.begin(state, connection, outbound, options, now);
-        self.has_begun(session, outbound, options, begun);
+        self.persist_if_begun(session, outbound, options, begun);
         true
     }
 
@@ -104,7 +105,7 @@ impl Broker {
         let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return };
         let begun = self.output.begin(state, &mut self.connections[id], outbound, options, now);
-        self.has_begun(session, outbound, options, begun);
+        self.persist_if_begun(session, outbound, options, begun);
     }
 
     /// Begins the delivery of a copy that was queued and may be sent now. `dup` tells that it may have been sent before.
@@ -117,38 +118,40 @@ impl Broker {
         let (now, number) = (self.now(), queued.number);
         let state = &mut self.clients.sessions[session];
         let Some(id) = state.connection() else { return };
-        match self.output.begin_queued(state, &mut self.connections[id], queued, dup, now) {
-            Begun::First => self.arm_retry(session),
-            Begun::Later => {}
-            Begun::Oversized => {
-                state.outgoing_mut().let_go(number);
-                return;
-            }
+        let begun = self.output.begin_queued(state, &mut self.connections[id], queued, dup, now);
+        if self.note_begun(session, number, begun) {
+            self.persist_begun_queued(session);
         }
-        self.persist_begun_queued(session);
     }
 
-    /// Continues with a delivery that was to begin.
+    /// Persists a delivery that was to begin, if it has begun and the session is persisted.
     #[inline(always)]
-    fn has_begun(
+    fn persist_if_begun(
         &mut self,
         session: SessionId,
         outbound: &mut Outbound<'_>,
         options: DeliveryOptions<'_>,
         begun: Begun,
     ) {
+        if self.note_begun(session, options.number, begun) && self.persistence.journal.is_some() {
+            let message = outbound.message(&mut self.output.sender.spares);
+            self.persist_begun(session, message, options);
+        }
+    }
+
+    /// Makes sure that the timer for the redelivery of a delivery runs, or ends the delivery if it is too large. Returns
+    /// whether it has begun.
+    #[inline(always)]
+    fn note_begun(&mut self, session: SessionId, number: Option<MessageNumber>, begun: Begun) -> bool {
         match begun {
             Begun::First => self.arm_retry(session),
             Begun::Later => {}
             Begun::Oversized => {
-                self.clients.sessions[session].outgoing_mut().let_go(options.number);
-                return;
+                self.clients.sessions[session].outgoing_mut().let_go(number);
+                return false;
             }
         }
-        if self.persistence.journal.is_some() {
-            let message = outbound.message(&mut self.output.sender.spares);
-            self.persist_begun(session, message, options);
-        }
+        true
     }
 }
 
