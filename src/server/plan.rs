@@ -6,7 +6,7 @@ use crate::settings::{Address, Listener};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Listeners of the old settings that stay, each with the new one that replaces it.
-    pub kept: Vec<(usize, usize)>,
+    pub staying: Vec<(usize, usize)>,
     /// Listeners of the new settings to be bound.
     pub added: Vec<usize>,
     /// Listeners of the old settings to be closed. Connections that they have accepted stay.
@@ -34,7 +34,7 @@ pub fn plan(old: &[Listener], new: &[Listener]) -> Plan {
     let mut plan = Plan { removed: (0..old.len()).collect(), ..Plan::default() };
     for (index, listener) in new.iter().enumerate() {
         match plan.removed.iter().position(|&other| is_same_socket(&old[other], listener)) {
-            Some(position) => plan.kept.push((plan.removed.remove(position), index)),
+            Some(position) => plan.staying.push((plan.removed.remove(position), index)),
             None => plan.added.push(index),
         }
     }

@@ -53,7 +53,7 @@ impl Server {
         let rights = self.prepare_rights(&securities.collect())?;
         let bound = self.bind_all(plan, new, &reserved, hosts)?;
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);
-        for &(old, index) in &plan.kept {
+        for &(old, index) in &plan.staying {
             self.opened[index] = before[old];
             self.change(before[old], ids[index], &new[index], setup_of(index));
         }

@@ -26,7 +26,7 @@ fn the_same_settings_change_nothing_wherever_they_are_written() {
     let changes = file::changes(&old, &new);
     assert!(changes.is_empty(), "{changes:?}");
     let plan = plan(&old.listeners, &new.listeners);
-    assert_eq!(plan.kept, [(1, 0), (0, 1)]);
+    assert_eq!(plan.staying, [(1, 0), (0, 1)]);
     assert_eq!((plan.added, plan.removed), (vec![], vec![]));
 }
 
@@ -35,7 +35,7 @@ fn listeners_come_and_go_by_their_sockets() {
     let old = settings("listener 1883\nlistener 1884\n");
     let new = settings("listener 0 /run/a\nlistener 1884\nlistener 1883 ::1\n");
     let plan = plan(&old.listeners, &new.listeners);
-    assert_eq!(plan.kept, [(1, 1)]);
+    assert_eq!(plan.staying, [(1, 1)]);
     assert_eq!((plan.added, plan.removed), (vec![0, 2], vec![0]));
     let expected = [
         "Listener at socket /run/a added.",

@@ -9,9 +9,9 @@ use super::keywords::{Meaning, Shown, Value, keywords};
 /// contents are not compared.
 pub fn changes(old: &Settings, new: &Settings) -> Changes {
     let mut changes = Changes::default();
-    let Plan { kept, removed, .. } = plan(&old.listeners, &new.listeners);
+    let Plan { staying, removed, .. } = plan(&old.listeners, &new.listeners);
     for (index, listener) in new.listeners.iter().enumerate() {
-        match kept.iter().find(|(_, other)| *other == index) {
+        match staying.iter().find(|(_, other)| *other == index) {
             Some(&(other, _)) => compare(&old.listeners[other], listener, &mut changes.applied),
             None => changes.applied.push(format!("Listener at {} added.", listener.address)),
         }

@@ -117,8 +117,8 @@ fn a_client_that_has_waited_for_a_minute_of_the_broker_is_verified_again() {
 #[test]
 fn a_stale_device_locks_no_other_client_out() {
     let place = Place::new("stale");
-    let kept = place.file("passwords", &line("ann", "pencil", CHEAP));
-    let mut door = authority(&security(Some(&kept), None));
+    let users = place.file("passwords", &line("ann", "pencil", CHEAP));
+    let mut door = authority(&security(Some(&users), None));
     let home = Some([192, 0, 2, 1]);
     for _ in 0..500 {
         assert_eq!(try_from(&mut door, home, "stale", ("ann", "crayon")), WRONG);
@@ -126,7 +126,7 @@ fn a_stale_device_locks_no_other_client_out() {
     assert_eq!(try_from(&mut door, home, "other", ("ann", "pencil")), Verdict::Granted);
     // Once its password is right after all, it is accepted at once.
     place.file("passwords", &line("ann", "crayon", CHEAP));
-    let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&kept), None)).0, door.1);
+    let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&users), None)).0, door.1);
     assert_eq!(try_from(&mut door, home, "stale", ("ann", "crayon")), Verdict::Granted);
     assert_eq!(try_from(&mut door, home, "other", ("ann", "pencil")), WRONG);
 }
@@ -135,8 +135,8 @@ fn a_stale_device_locks_no_other_client_out() {
 fn a_known_device_passes_next_to_a_guesser_also_after_a_reload() {
     let place = Place::new("fleet");
     let text = line("ann", "pencil", CHEAP) + &line("bob", "eraser", Kind::Scram { rounds: 2 });
-    let kept = place.file("passwords", &text);
-    let mut door = authority(&security(Some(&kept), None));
+    let users = place.file("passwords", &text);
+    let mut door = authority(&security(Some(&users), None));
     let home = [192, 0, 2, 1];
     assert_eq!(try_from(&mut door, Some(home), "lamp", ("ann", "pencil")), Verdict::Granted);
     let peer = Peer::Internet((home, 50_000).into());
@@ -153,7 +153,7 @@ fn a_known_device_passes_next_to_a_guesser_also_after_a_reload() {
             assert_eq!(try_from(&mut door, Some(home), &new, ("ann", "pencil")), expected, "{number}");
         }
     }
-    let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&kept), None)).0, door.1);
+    let mut door = (guarded_by(&door.0.attempts.clone(), &security(Some(&users), None)).0, door.1);
     assert_eq!(try_from(&mut door, Some(home), "lamp", ("ann", "pencil")), Verdict::Granted);
     assert_eq!(try_from(&mut door, Some(home), "new", ("ann", "pencil")), LIMITED, "counts survive");
     assert!(matches!(by_scram(&mut door.0, peer, "bob", "eraser"), Progress::Passed { .. }));
@@ -164,9 +164,9 @@ fn a_known_device_passes_next_to_a_guesser_also_after_a_reload() {
 #[test]
 fn an_operator_may_want_another_number_of_attempts_or_none() {
     let place = Place::new("number");
-    let kept = place.file("passwords", &line("ann", "pencil", CHEAP));
+    let users = place.file("passwords", &line("ann", "pencil", CHEAP));
     for (most, looked_at) in [(1, 1), (3, 3), (0, 200)] {
-        let security = Security { password_attempts: most, ..(*security(Some(&kept), None)).clone() };
+        let security = Security { password_attempts: most, ..(*security(Some(&users), None)).clone() };
         let mut door = authority(&Rc::new(security));
         let verdicts = (0..200).map(|number| {
             try_from(&mut door, Some([192, 0, 2, 1]), "c", ("ann", &format!("wrong {number}")))
@@ -225,8 +225,8 @@ fn decisions(authority: &mut Authority, woken: &Receiver<()>, count: usize) -> V
 #[test]
 fn a_fleet_costs_one_hash_and_none_when_it_returns() {
     let place = Place::new("fleet-hash");
-    let kept = place.file("passwords", &line("ann", "pencil", SLOW));
-    let (mut authority, woken) = authority(&security(Some(&kept), None));
+    let users = place.file("passwords", &line("ann", "pencil", SLOW));
+    let (mut authority, woken) = authority(&security(Some(&users), None));
     let mut connections = Slots::<ConnectionMark, ()>::default();
     for _ in 0..1_000 {
         let id = connections.insert_with(|_| ());
@@ -244,8 +244,8 @@ fn a_fleet_costs_one_hash_and_none_when_it_returns() {
 #[test]
 fn passwords_of_clients_that_have_left_are_not_hashed() {
     let place = Place::new("left");
-    let kept = place.file("passwords", &line("ann", "pencil", SLOW));
-    let unlimited = Security { password_attempts: 0, ..(*security(Some(&kept), None)).clone() };
+    let users = place.file("passwords", &line("ann", "pencil", SLOW));
+    let unlimited = Security { password_attempts: 0, ..(*security(Some(&users), None)).clone() };
     let (mut authority, woken) = authority(&Rc::new(unlimited));
     let mut connections = Slots::<ConnectionMark, ()>::default();
     let before = memory::held();
@@ -267,12 +267,12 @@ fn passwords_of_clients_that_have_left_are_not_hashed() {
 #[test]
 fn an_answer_by_the_former_file_is_not_given_after_a_reload() {
     let place = Place::new("former");
-    let kept = place.file("passwords", &line("ann", "pencil", SLOW));
-    let (mut former, woken) = authority(&security(Some(&kept), None));
+    let users = place.file("passwords", &line("ann", "pencil", SLOW));
+    let (mut former, woken) = authority(&security(Some(&users), None));
     let id = connection();
     assert_eq!(ask(&mut former, [192, 0, 2, 1], id, "pencil"), Answer::Later);
     place.file("passwords", &line("ann", "eraser", SLOW));
-    let (mut authority, _) = guarded_by(&former.attempts.clone(), &security(Some(&kept), None));
+    let (mut authority, _) = guarded_by(&former.attempts.clone(), &security(Some(&users), None));
     assert_eq!(ask(&mut authority, [192, 0, 2, 1], id, "pencil"), Answer::Later);
     assert_eq!(decisions(&mut authority, &woken, 1), [WRONG]);
     assert_eq!(authority.next_decision(Time::ZERO), None);
@@ -281,8 +281,8 @@ fn an_answer_by_the_former_file_is_not_given_after_a_reload() {
 #[test]
 fn a_client_without_room_in_the_queue_is_told_that_the_server_is_busy() {
     let place = Place::new("busy");
-    let kept = place.file("passwords", &line("ann", "pencil", SLOW));
-    let unlimited = Security { password_attempts: 0, ..(*security(Some(&kept), None)).clone() };
+    let users = place.file("passwords", &line("ann", "pencil", SLOW));
+    let unlimited = Security { password_attempts: 0, ..(*security(Some(&users), None)).clone() };
     let (mut authority, _woken) = authority(&Rc::new(unlimited));
     let mut connections = Slots::<ConnectionMark, ()>::default();
     let (mut taken, before) = (0, memory::held());
@@ -320,8 +320,8 @@ fn by_scram(authority: &mut Authority, peer: Peer, user: &str, password: &str) -
 #[test]
 fn guesses_by_scram_count_as_well() {
     let place = Place::new("scram-guess");
-    let kept = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
-    let (mut authority, woken) = authority(&security(Some(&kept), None));
+    let users = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
+    let (mut authority, woken) = authority(&security(Some(&users), None));
     let peer = Peer::Internet(([192, 0, 2, 1], 50_000).into());
     assert!(matches!(by_scram(&mut authority, peer, "ann", "pencil"), Progress::Passed { .. }));
     for _ in 0..10 {
@@ -348,10 +348,10 @@ fn a_reload_does_not_reveal_which_users_exist() {
     let place = Place::new("decoys");
     let text =
         line("ann", "pencil", Kind::Scram { rounds: 2 }) + &line("bob", "ink", Kind::Scram { rounds: 3 });
-    let kept = place.file("kept", &text);
+    let users = place.file("kept", &text);
     let attempts = Attempts::new([1; 32]);
     let challenges = || -> Vec<String> {
-        let (mut authority, _) = guarded_by(&attempts, &security(Some(&kept), None));
+        let (mut authority, _) = guarded_by(&attempts, &security(Some(&users), None));
         let mut challenge = |user: String| {
             let mut exchange = authority.begin(&client(None, None), "SCRAM-SHA-256").unwrap();
             let Progress::Challenge(text) =
@@ -396,8 +396,8 @@ fn scram_needs_a_user_with_a_verifier() {
     let plain = place.file("plain", &line("ann", "pencil", CHEAP));
     let (mut without, _) = authority(&security(Some(&plain), None));
     assert!(without.begin(&client(None, None), "SCRAM-SHA-256").is_none());
-    let kept = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
-    let (mut with, _) = authority(&security(Some(&kept), None));
+    let users = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
+    let (mut with, _) = authority(&security(Some(&users), None));
     assert!(with.begin(&client(None, None), "SCRAM-SHA-1").is_none());
     assert!(with.begin(&Client { listener: ListenerId(1), ..client(None, None) }, "SCRAM-SHA-256").is_none());
     let mut salts = Vec::new();
