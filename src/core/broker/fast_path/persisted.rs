@@ -129,8 +129,8 @@ impl Broker {
     }
 
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs, as long as each is the first answer to its
-    /// message. A PUBREL leaves as soon as the release is durable, because the message must not be sent again after a
-    /// crash. Returns the number of packets.
+    /// message, and that in its place. A PUBREL leaves as soon as the release is durable, because the message must not be
+    /// sent again after a crash. Returns the number of packets.
     fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.takes_plain_answers(id) {
             return 0;
@@ -145,23 +145,18 @@ impl Broker {
         let mut answers = [[0; AcknowledgementKind::PLAIN_LENGTH]; ANSWERS_AT_ONCE];
         let identifiers = plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most);
         for (identifier, answer) in identifiers.zip(&mut answers) {
-            let message = outgoing.number_in_flight(identifier);
-            if !matches!(outgoing.receive(identifier, false, &mut self.output.sender.spares), Settled::Done) {
-                break;
-            }
-            if let Some(message) = message {
+            let end = ends_at + if holds { 0 } else { answer.len() as u64 };
+            let Some(queued) = outgoing.release(identifier, now, end, batch) else { break };
+            if let Some(message) = queued.number {
                 // Recorded before the message is settled, which would end the delivery.
                 let delivery = StoredDelivery { identifier, message, is_released: true };
                 journal.record(Record::Delivery(number, delivery), Urgency::Urgent, now);
-            }
-            outgoing.take_gone(|message| {
                 let publisher = journal.settle(message, number, now, &mut self.output.sender.spares);
                 publishers.extend(publisher.filter(|publisher| publishers.last() != Some(publisher)));
-            });
+            }
+            self.output.sender.spares.keep(queued.message);
             *answer = AcknowledgementKind::PubRel.plain(identifier);
-            ends_at += if holds { 0 } else { answer.len() as u64 };
-            outgoing.released(identifier, now, ends_at, batch);
-            count += 1;
+            (count, ends_at) = (count + 1, end);
         }
         if count == 0 {
             return 0;
@@ -172,6 +167,7 @@ impl Broker {
         journal.hurry(Urgency::Urgent, now);
         self.answer_together(id, holds.then_some(awaited), answers.split_at(count).0);
         self.retry_later(session);
+        self.settle_gone(session);
         for publisher in publishers {
             self.release_answers(publisher);
         }

@@ -1,6 +1,6 @@
 //! The answers of clients to messages, and when a message is sent again because none came.
 
-use super::{Outgoing, Settled, Stage};
+use super::{InFlight, Outgoing, Queued, Settled, Stage};
 use crate::base::time::{Duration, Time};
 use crate::core::message::Spares;
 use crate::protocol::codec::{PacketIdentifier, QoS};
@@ -67,6 +67,24 @@ impl Outgoing {
         };
         self.let_message_go(former, spares);
         Settled::Done
+    }
+
+    /// Handles a PUBREC that is the first answer to a delivery in its place, and notes that its PUBREL is queued, as
+    /// [`Outgoing::released`] does. Returns the copy, which is done; `None` if this is any other PUBREC.
+    #[inline(always)]
+    pub fn release(
+        &mut self,
+        identifier: PacketIdentifier,
+        now: Time,
+        ends_at: u64,
+        awaited: u64,
+    ) -> Option<Queued> {
+        let index = self.find(identifier).filter(|&index| self.awaits_pubrec(index))?;
+        let released = InFlight { stage: Stage::Release, queued_at: now, ends_at, retries: 0, awaited };
+        match std::mem::replace(&mut self.in_flight[index], released).stage {
+            Stage::Publish(queued) => Some(queued),
+            Stage::Prepared(_) | Stage::Release | Stage::Settled | Stage::Aside(_) => None,
+        }
     }
 
     /// Handles a PUBREC that is not the first answer to a delivery in its place.

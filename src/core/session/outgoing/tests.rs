@@ -85,6 +85,29 @@ fn answers_out_of_place_are_told_from_unknown_ones() {
 }
 
 #[test]
+fn a_release_does_what_a_first_answer_and_its_pubrel_do() {
+    let (now, ends_at, awaited) = (Time::from_milliseconds(7), 11, 3);
+    let [mut in_one, mut apart] = [Outgoing::default(), Outgoing::default()];
+    for outgoing in [&mut in_one, &mut apart] {
+        outgoing.resume(10);
+        begin(outgoing, QoS::AtLeastOnce);
+        begin(outgoing, QoS::ExactlyOnce);
+        outgoing.number_last(MessageNumber(std::num::NonZeroU64::MIN));
+    }
+    let [once, exactly, unknown] = [1, 2, 3].map(|value| PacketIdentifier::new(value).unwrap());
+    let released = in_one.release(exactly, now, ends_at, awaited).unwrap();
+    assert!(matches!(apart.receive(exactly, false, &mut Spares::default()), Settled::Done));
+    apart.released(exactly, now, ends_at, awaited);
+    apart.take_gone(|number| assert_eq!(released.number, Some(number)));
+    for other in [once, exactly, unknown] {
+        assert!(in_one.release(other, Time::ZERO, 0, 0).is_none(), "no first PUBREC: {other:?}");
+    }
+    assert_eq!(format!("{:?}", in_one.in_flight()), format!("{:?}", apart.in_flight()));
+    in_one.check_invariants();
+    assert!(matches!(in_one.complete(exactly), Settled::Done));
+}
+
+#[test]
 fn a_resumed_session_sends_again_in_order_and_within_the_window() {
     let mut outgoing = Outgoing::default();
     outgoing.resume(10);
