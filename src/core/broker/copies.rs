@@ -118,11 +118,13 @@ impl Broker {
         let Some(message) = self.persist_copy(session, &queued.message, options, None) else { return };
         let now = self.now();
         let Some(journal) = &mut self.persistence.journal else { return };
+        let Some(number) = journal.number_of(session) else { return };
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let identifier = outgoing.next_identifier();
         outgoing.prepare(Queued { number: Some(message), ..queued }, now, journal.awaited_batch());
         journal.suspend(session);
-        self.record_delivery(session, identifier, message, false);
+        let delivery = StoredDelivery { identifier, message, is_released: false };
+        journal.record(Record::Delivery(number, delivery), Urgency::Urgent, now);
     }
 
     /// Records that a QoS 2 delivery to a persisted session has its Packet Identifier, or has come to its second half.

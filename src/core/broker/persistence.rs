@@ -74,7 +74,7 @@ impl Persistence {
     #[inline]
     pub(super) fn must_wait(&self, id: ConnectionId, awaited: Awaited) -> bool {
         self.journal.as_ref().is_some_and(|journal| {
-            journal.holds() && (journal.answers.are_waiting(id) || !journal.is_there(awaited))
+            journal.holds() && (!journal.is_there(awaited) || journal.answers.are_waiting(id))
         })
     }
 

@@ -29,11 +29,12 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Returns its bytes.
-    pub fn bytes(&self) -> &[u8] {
+    /// Appends its bytes. Those of an acknowledgement are so few that a call to copy them would cost more.
+    #[inline]
+    pub fn append_to(&self, packets: &mut Vec<u8>) {
         match self {
-            Self::Plain(bytes) => bytes,
-            Self::Packet(bytes) => bytes,
+            Self::Plain(bytes) => packets.extend_from_slice(bytes),
+            Self::Packet(bytes) => packets.extend_from_slice(bytes),
         }
     }
 
@@ -84,7 +85,8 @@ impl Answers {
 
     /// Appends an answer to those that wait.
     pub fn hold(&mut self, id: ConnectionId, awaited: Awaited, answer: Answer) {
-        self.hold_all(id, awaited, [answer]);
+        self.bytes += answer.memory();
+        self.append(id, 1, |queue| queue.push_back((awaited, answer)));
     }
 
     /// Appends several answers that all wait for the same.
@@ -95,22 +97,29 @@ impl Answers {
         answers: impl IntoIterator<Item = Answer, IntoIter: ExactSizeIterator>,
     ) {
         let answers = answers.into_iter();
+        let mut bytes = 0;
+        self.append(id, answers.len(), |queue| {
+            queue.extend(answers.inspect(|answer| bytes += answer.memory()).map(|answer| (awaited, answer)));
+        });
+        self.bytes += bytes;
+    }
+
+    /// Has `push` append so many answers to those of a connection.
+    #[inline(always)]
+    fn append(&mut self, id: ConnectionId, more: usize, push: impl FnOnce(&mut VecDeque<(Awaited, Answer)>)) {
         // Counts for all connections, so that the positions of one still grow after its list has been dropped.
         let left = self.held;
-        self.held += answers.len() as u64;
+        self.held += more as u64;
         let queue = match self.waiting.get_mut(&id) {
             Some(queue) => queue,
             None => self.waiting.entry(id).or_insert(Queue { answers: VecDeque::new(), left }),
         };
-        if queue.answers.capacity() - queue.answers.len() < answers.len() {
+        if queue.answers.capacity() - queue.answers.len() < more {
             self.bytes -= queue.memory();
-            queue.answers.reserve(answers.len());
+            queue.answers.reserve(more);
             self.bytes += queue.memory();
         }
-        for answer in answers {
-            self.bytes += answer.memory();
-            queue.answers.push_back((awaited, answer));
-        }
+        push(&mut queue.answers);
     }
 
     /// Returns the position of the last waiting answer of a connection, or zero if none waits. The positions of one

@@ -250,7 +250,7 @@ impl Journal {
     pub fn release_answers(&mut self, id: ConnectionId, most: usize, bytes: &mut Vec<u8>) -> usize {
         let Self { answers, messages, batches, .. } = self;
         let is_there = |awaited| is_there(messages, batches.durable(), awaited);
-        answers.release(id, most, is_there, |answer| bytes.extend_from_slice(answer.bytes()))
+        answers.release(id, most, is_there, |answer| answer.append_to(bytes))
     }
 
     /// Whether an answer need not wait for this any longer.

@@ -399,8 +399,8 @@ impl CopyForm {
 }
 
 impl Record {
-    /// Bytes on the heap.
-    #[inline]
+    /// Bytes on the heap. Nearly always the kind of the record is known, and with it the answer.
+    #[inline(always)]
     pub fn memory(&self) -> usize {
         match self {
             Self::Session(session) => memory::allocation(size_of::<StoredSession>()) + session.memory(),

@@ -58,6 +58,8 @@ pub(super) struct Waits {
     withheld: BTreeMap<ConnectionId, Withheld>,
     /// Sessions that continue with a delivery when a batch is durable.
     suspended: BTreeSet<(u64, SessionId)>,
+    /// The one of them that was added last, if none has gone on since. A session is suspended for each of its messages.
+    latest: Option<(u64, SessionId)>,
     /// Connections that are not read until there is room again. The number gives their order.
     paused: BTreeMap<ConnectionId, u64>,
     /// Number of pauses so far.
@@ -83,8 +85,9 @@ impl Waits {
 
     /// Suspends a session until this batch is durable.
     pub(super) fn suspend(&mut self, batch: u64, session: SessionId) {
-        if self.suspended.last() != Some(&(batch, session)) {
+        if self.latest != Some((batch, session)) {
             self.suspended.insert((batch, session));
+            self.latest = Some((batch, session));
         }
     }
 
@@ -93,6 +96,7 @@ impl Waits {
         let &(batch, session) = self.suspended.first()?;
         (batch <= durable).then(|| {
             self.suspended.pop_first();
+            self.latest = None;
             session
         })
     }

@@ -22,17 +22,19 @@ impl Incoming {
     /// Adds an identifier. Returns whether it is new.
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
         let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
-        let identifier = identifier.value();
+        let (identifier, capacity) = (identifier.value(), sorted.capacity());
         if sorted.back().is_none_or(|&last| last < identifier) {
             sorted.push_back(identifier);
         } else {
             let Err(position) = sorted.binary_search(&identifier) else { return false };
             sorted.insert(position, identifier);
         }
-        counted.set(
-            memory::allocation(size_of::<Identifiers>())
-                + memory::allocation(sorted.capacity() * size_of::<u16>()),
-        );
+        if sorted.capacity() != capacity {
+            counted.set(
+                memory::allocation(size_of::<Identifiers>())
+                    + memory::allocation(sorted.capacity() * size_of::<u16>()),
+            );
+        }
         true
     }
 
