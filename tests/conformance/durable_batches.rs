@@ -346,3 +346,84 @@ fn a_session_that_is_over_lets_the_broker_rest_while_its_will_waits() {
     durable.world.pass_seconds(1);
     assert!(durable.payloads(witness).contains(&b"last".to_vec()));
 }
+
+/// Sends the acknowledgements of the first two messages, in one piece or in two.
+fn acknowledge_two(durable: &mut DurableWorld, peer: Peer, first_byte: u8, are_together: bool) {
+    let [one, other] = [1, 2].map(|identifier| acknowledge(first_byte, identifier));
+    if are_together {
+        durable.world.send(peer, [one, other].concat());
+    } else {
+        durable.world.send(peer, one);
+        durable.world.send(peer, other);
+    }
+}
+
+/// Connects a client with a persistent session that takes two messages at once.
+fn connect_for_two(durable: &mut DurableWorld) -> Peer {
+    let peer = durable.world.open();
+    let connect = Connect::new(V5, "sleeper").resume().expiry(1_000).property(&[0x21, 0, 2]);
+    durable.world.send(peer, connect.bytes());
+    durable.world.send(peer, subscribe(V5, 1, &[], &[("t", 2)]));
+    durable.commit();
+    peer
+}
+
+/// While more waits to be sent than a client's outbox should hold, nothing is read from it. An acknowledgement that comes
+/// then has no effect, whether or not it came in one piece with the one before it.
+#[test]
+fn acknowledgements_after_a_large_message_wait_however_they_come() {
+    let limits =
+        Limits { outbox_bytes: 100, outbox_answer_bytes: 0, outbox_refill_bytes: 50, ..Limits::default() };
+    let play = |qos: u8, are_together: bool| {
+        let mut durable = DurableWorld::with(limits.clone());
+        let peer = connect_for_two(&mut durable);
+        let publisher = durable.world.connect(Connect::new(V5, "publisher").bytes());
+        for (number, qos, payload) in [(1, qos, &[1; 1][..]), (2, qos, &[2; 1]), (3, 1, &[3; 200])] {
+            durable.world.send(publisher, Publish::new(V5, "t", payload).qos(qos, number).bytes());
+            durable.commit();
+        }
+        let mut last = 0x40;
+        if qos == 2 {
+            acknowledge_two(&mut durable, peer, 0x50, true);
+            durable.commit();
+            last = 0x70;
+        }
+        assert!(!durable.world.take(peer).is_empty());
+        durable.world.stall(peer, true);
+        acknowledge_two(&mut durable, peer, last, are_together);
+        durable.world.cut(peer);
+        durable.commit();
+        let peer = connect_for_two(&mut durable);
+        durable.read();
+        durable.world.take(peer)
+    };
+    for (qos, again) in [(1, 0x3A), (2, 0x62)] {
+        let apart = play(qos, false);
+        let kinds: Vec<u8> = apart.iter().map(|packet| packet[0]).collect();
+        assert_eq!(kinds, [0x20, again, 0x3A], "a CONNACK, and what was not acknowledged");
+        assert_eq!(play(qos, true), apart, "QoS {qos}");
+    }
+}
+
+/// An acknowledgement lets the next message be sent, and then lets the client's own message be answered if that is no
+/// longer needed.
+#[test]
+fn messages_and_answers_come_in_one_order_however_acknowledgements_come() {
+    let play = |are_together: bool| {
+        let mut durable = DurableWorld::new();
+        let peer = connect_for_two(&mut durable);
+        durable.world.take(peer);
+        durable.close();
+        for number in 11..=14_u8 {
+            let publish = Publish::new(V5, "t", &[number]).qos(1, number.into());
+            durable.world.send(peer, publish.bytes());
+        }
+        assert_eq!(durable.world.take(peer).len(), 2, "no message is durable or answered");
+        acknowledge_two(&mut durable, peer, 0x40, are_together);
+        durable.world.take(peer)
+    };
+    let apart = play(false);
+    let kinds: Vec<u8> = apart.iter().map(|packet| packet[0] & 0xF0).collect();
+    assert_eq!(kinds, [0x30, 0x40, 0x30, 0x40]);
+    assert_eq!(play(true), apart);
+}

@@ -272,8 +272,9 @@ pub fn compare(data: &[u8]) {
 /// well: nothing is written with another batch, nor in another order where the order counts. No answer leaves before the
 /// batch that it waits for.
 fn compare_stores(limits: &Limits, turns: Turns, calls: &[Call]) {
-    // One of the two is enough for each list of calls, and so are the calls with or without those that are added.
-    let [short, full] = Way::STORED[calls.len() % 2];
+    // One pair is enough for each list of calls, and so are the calls with or without those that are added.
+    let pairs = if turns == Turns::Small { &Way::AT_REST[..] } else { &Way::STORED };
+    let [short, full] = pairs[calls.len() % pairs.len()];
     let calls = if calls.len() % 4 < 2 { echoed(calls) } else { calls.to_vec() };
     let (one, other) = (repeat(short, limits, &calls), repeat(full, limits, &calls));
     if turns == Turns::Small {

@@ -139,6 +139,11 @@ impl Answers {
         next.is_some_and(|&(awaited, _)| is_there(awaited))
     }
 
+    /// Whether the next answer of a connection leaves as soon as a message is no longer needed.
+    pub fn wait_for_recipients(&self, id: ConnectionId) -> bool {
+        self.is_due(id, |awaited| matches!(awaited, Awaited::Message(_)))
+    }
+
     /// Takes the next answers of a connection that need not wait any longer, at most `most`. Returns how many it took.
     pub fn release(
         &mut self,

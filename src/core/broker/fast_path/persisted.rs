@@ -9,6 +9,9 @@ use crate::protocol::codec::{
     AcknowledgementKind, Delivery, PlainPublish, ProtocolVersion, ReasonCode, plain_acknowledgements,
 };
 
+/// The most bytes of a Subscription Identifier in a PUBLISH.
+const IDENTIFIER_BYTES: usize = 5;
+
 impl Broker {
     /// Forwards messages one after another, and answers each as soon as what the answer promises is durable. It stops
     /// before a message that may have to wait because too much is waiting for the store.
@@ -81,7 +84,7 @@ impl Broker {
         let is_persisted = self.persistence.is_persisted(session);
         match kind {
             AcknowledgementKind::PubAck | AcknowledgementKind::PubComp if is_persisted => {
-                self.settle_persisted(kind, session, bytes)
+                self.settle_persisted((id, session), kind, bytes)
             }
             AcknowledgementKind::PubRec if is_persisted => self.release_persisted(id, session, bytes),
             AcknowledgementKind::PubRel
@@ -95,13 +98,18 @@ impl Broker {
 
     /// Processes the plain PUBACKs or PUBCOMPs at the front of `bytes`, as long as each of them ends a delivery. Queued
     /// messages are sent after the last one; none of the packets can answer those. Returns the number of packets.
-    fn settle_persisted(&mut self, kind: AcknowledgementKind, session: SessionId, bytes: &[u8]) -> usize {
-        let now = self.now();
+    fn settle_persisted(
+        &mut self,
+        (id, session): (ConnectionId, SessionId),
+        kind: AcknowledgementKind,
+        bytes: &[u8],
+    ) -> usize {
+        let (now, most) = (self.now(), self.settled_at_once(id, session));
         let Some(journal) = &mut self.persistence.journal else { return 0 };
         let Some(number) = journal.number_of(session) else { return 0 };
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let mut count = 0;
-        for identifier in plain_acknowledgements(kind, bytes) {
+        for identifier in plain_acknowledgements(kind, bytes).take(most) {
             let settled = match kind {
                 AcknowledgementKind::PubAck => {
                     outgoing.acknowledge(identifier, &mut self.output.sender.spares)
@@ -126,6 +134,33 @@ impl Broker {
             false => self.pump(session),
         }
         count
+    }
+
+    /// The number of PUBACKs or PUBCOMPs that may be processed before a queued message is sent: as many as if messages
+    /// were sent after each of them. One by one, no later one is read while too much waits to be sent, a delivery that
+    /// others overtake is set aside, and the client's own messages are answered in between.
+    fn settled_at_once(&self, id: ConnectionId, session: SessionId) -> usize {
+        let Some(journal) = &self.persistence.journal else { return 1 };
+        let Some(outgoing) = &self.clients.sessions[session].outgoing else { return 1 };
+        if journal.answers.wait_for_recipients(id) {
+            return 1;
+        }
+        if outgoing.is_at_rest() {
+            return usize::MAX;
+        }
+        match outgoing.waiting_to_be_sent(self.persistence.durable_batch()) {
+            Some(waiting) if !self.may_hold_up(id, waiting) => outgoing.free_places().max(1),
+            _ => 1,
+        }
+    }
+
+    /// Whether the broker may stop reading from a client after it has sent it some of this many bytes of messages. The
+    /// last of them may begin just before the outbox is full enough, and is longer by its Subscription Identifiers.
+    fn may_hold_up(&self, id: ConnectionId, waiting: usize) -> bool {
+        let limits = &self.options.limits;
+        let identifiers = limits.matches_per_session.saturating_mul(IDENTIFIER_BYTES);
+        let before = self.connections[id].outbox.len().max(limits.outbox_refill_bytes);
+        before.saturating_add(waiting).saturating_add(identifiers) > self.answers_allowance()
     }
 
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs, as long as each is the first answer to its

@@ -23,6 +23,9 @@ use crate::protocol::topic::TopicName;
 /// The turns after which a broker must have come to rest.
 const TURNS_MAXIMUM: usize = 10_000;
 
+/// How often a broker comes to rest before a late store has written everything.
+const RESTS_PER_WRITE: usize = 3;
+
 /// How a broker processes its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -49,6 +52,10 @@ pub(super) enum Way {
     Promised,
     /// The same without short ways.
     PromisedInFull,
+    /// The same with a store that is often still writing when clients answer what they have received.
+    Late,
+    /// The same without short ways.
+    LateInFull,
     /// Each packet is traced in the log.
     Traced,
 }
@@ -59,19 +66,28 @@ impl Way {
         [Self::InFull, Self::Asked, Self::Remembered, Self::ByteByByte, Self::Stored, Self::Traced];
 
     /// Ways with a store that must lead to the same, including the records of each batch: with short ways and without.
-    pub(super) const STORED: [[Self; 2]; 2] =
-        [[Self::Stored, Self::StoredInFull], [Self::Promised, Self::PromisedInFull]];
+    pub(super) const STORED: [[Self; 2]; 3] = [
+        [Self::Stored, Self::StoredInFull],
+        [Self::Promised, Self::PromisedInFull],
+        [Self::Late, Self::LateInFull],
+    ];
+
+    /// Those of them in which nothing new happens before the store has written everything.
+    pub(super) const AT_REST: [[Self; 2]; 2] = [Self::STORED[0], Self::STORED[1]];
 
     /// Whether no short way may be taken.
     pub(super) const fn is_long(self) -> bool {
-        matches!(self, Self::InFull | Self::Traced | Self::StoredInFull | Self::PromisedInFull)
+        matches!(
+            self,
+            Self::InFull | Self::Traced | Self::StoredInFull | Self::PromisedInFull | Self::LateInFull
+        )
     }
 
     /// Whether answers wait until what they promise is written, if there is a store.
     const fn holds_answers(self) -> Option<bool> {
         match self {
             Self::Stored | Self::StoredInFull => Some(false),
-            Self::Promised | Self::PromisedInFull => Some(true),
+            Self::Promised | Self::PromisedInFull | Self::Late | Self::LateInFull => Some(true),
             _ => None,
         }
     }
@@ -269,6 +285,8 @@ pub(super) struct Bench {
     shelf: Shelf,
     /// The number of the batch that the store is writing.
     writing: Option<u64>,
+    /// How often the broker has come to rest.
+    rests: usize,
     /// The bytes that each connection had received when each batch became durable.
     heard_before: Vec<Vec<usize>>,
     /// How often the access control was replaced.
@@ -279,7 +297,7 @@ impl Bench {
     pub(super) fn new(way: Way, limits: &Limits) -> Self {
         let access = Box::new(Grants { way, number: 0 });
         let mut broker = Broker::new(limits.clone(), access, 1, Time::ZERO);
-        if matches!(way, Way::InFull | Way::StoredInFull | Way::PromisedInFull) {
+        if way.is_long() && way != Way::Traced {
             broker.take_no_short_way();
         }
         if let Some(holds) = way.holds_answers() {
@@ -296,6 +314,7 @@ impl Bench {
             links: Vec::new(),
             shelf: Shelf::default(),
             writing: None,
+            rests: 0,
             heard_before: Vec::new(),
             replaced: 0,
         }
@@ -356,9 +375,11 @@ impl Bench {
     }
 
     fn rest(&mut self) {
+        let is_late = matches!(self.way, Way::Late | Way::LateInFull) && self.rests % RESTS_PER_WRITE > 0;
+        self.rests += 1;
         for _ in 0..TURNS_MAXIMUM {
             let is_writing = self.serve_store();
-            if !is_writing && self.writing.is_none() && !self.broker.has_work() {
+            if !is_writing && (is_late || self.writing.is_none()) && !self.broker.has_work() {
                 return;
             }
             while let Some(effect) = self.broker.next_effect() {
@@ -369,7 +390,9 @@ impl Bench {
                     self.broker.write_to(id, link, self.now).expect("a vector takes all");
                 }
             }
-            self.finish_writing();
+            if !is_late {
+                self.finish_writing();
+            }
             self.broker.tick(self.now, 1000);
         }
         panic!("the broker does not come to rest");

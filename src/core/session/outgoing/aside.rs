@@ -95,6 +95,11 @@ impl Outgoing {
         self.aside.room = if self.aside.is_empty() { self.places() } else { 0 };
     }
 
+    /// How many more deliveries are known to have a place in flight.
+    pub fn free_places(&self) -> usize {
+        self.aside.room.saturating_sub(self.in_flight.len())
+    }
+
     /// Whether there is a place for the next delivery, and its Packet Identifier is not in use.
     #[inline]
     pub(super) fn has_place(&self) -> bool {

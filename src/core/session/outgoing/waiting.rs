@@ -117,6 +117,13 @@ impl Outgoing {
         (self.queue.messages.len(), self.queue.bytes)
     }
 
+    /// At most how many bytes of messages may be sent before another one is queued, and before a batch after `durable` is
+    /// durable. `None` if that is not known, as of messages to be sent again and of retained ones.
+    pub fn waiting_to_be_sent(&self, durable: u64) -> Option<usize> {
+        let resends = self.in_flight.get(self.window.sent).is_some_and(|entry| entry.awaited <= durable);
+        (!resends && self.retained_sends.is_empty()).then_some(self.queue.bytes)
+    }
+
     /// Whether one more message of this many bytes may be queued for a connected or disconnected client.
     pub fn has_room(&self, bytes: usize, limits: &Limits, is_connected: bool) -> bool {
         let total = self.queue_bytes() + bytes;
