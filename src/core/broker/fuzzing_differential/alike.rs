@@ -7,6 +7,10 @@ use super::{PUBLISH, assert_same};
 use crate::core::broker::{Statistics, Traffic};
 use crate::protocol::codec::{Packet, Property, ProtocolVersion, QoS, Status, decode, frame};
 
+/// The flags in the first byte of PUBLISH.
+const RETAIN: u8 = 0b0001;
+const QOS: u8 = 0b0110;
+
 /// The upper half of the first byte of DISCONNECT.
 const DISCONNECT: u8 = 14;
 
@@ -18,8 +22,9 @@ pub(super) fn assert_same_but_late_bytes(way: Way, short: &Outcome, mut other: O
 }
 
 /// Compares what can be compared if sessions are stored. Messages that were queued in the store are sent when they have
-/// been read; until then answers and retained messages go ahead of them. Each of the three kinds keeps its own order.
-/// Different messages may be dropped as well, so the limits must allow that none is.
+/// been read; until then answers and retained messages of QoS 0 go ahead of them, and queued ones may be retained messages
+/// as well. Each of the four kinds keeps its own order. Different messages may be dropped as well, so the limits must allow
+/// that none is.
 pub(super) fn assert_alike_from_store(short: &Outcome, other: &Outcome) {
     for (link, (one, other)) in short.heard.iter().zip(&other.heard).enumerate() {
         assert_alike_by_kind((Way::Stored, link), one, other);
@@ -44,11 +49,17 @@ fn assert_alike_by_kind(whose: (Way, usize), one: &Heard, other: &Heard) {
     }
 }
 
-/// Returns the messages without RETAIN, those with it, and all other packets.
-fn by_kind(bytes: &[u8]) -> [Vec<&[u8]>; 3] {
-    let (mut kinds, mut rest) = ([const { Vec::new() }; 3], bytes);
+/// Returns the messages without RETAIN, those with it at QoS 0, those with it at QoS 1 or 2, and all other packets.
+fn by_kind(bytes: &[u8]) -> [Vec<&[u8]>; 4] {
+    let (mut kinds, mut rest) = ([const { Vec::new() }; 4], bytes);
     while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
-        let kind = if cut.first_byte >> 4 == PUBLISH { usize::from(cut.first_byte & 1) } else { 2 };
+        let (has_retain, has_qos) = (cut.first_byte & RETAIN > 0, cut.first_byte & QOS > 0);
+        let kind = match (cut.first_byte >> 4, has_retain, has_qos) {
+            (PUBLISH, false, _) => 0,
+            (PUBLISH, true, false) => 1,
+            (PUBLISH, true, true) => 2,
+            _ => 3,
+        };
         kinds[kind].push(cut.packet);
         rest = rest.split_at(cut.length).1;
     }
