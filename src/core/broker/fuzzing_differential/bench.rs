@@ -375,7 +375,8 @@ impl Bench {
     }
 
     fn rest(&mut self) {
-        let is_late = matches!(self.way, Way::Late | Way::LateInFull) && self.rests % RESTS_PER_WRITE > 0;
+        let is_late =
+            matches!(self.way, Way::Late | Way::LateInFull) && !self.rests.is_multiple_of(RESTS_PER_WRITE);
         self.rests += 1;
         for _ in 0..TURNS_MAXIMUM {
             let is_writing = self.serve_store();
