@@ -270,6 +270,7 @@ fn expired_messages_in_the_store_make_room_for_new_ones() {
         }
         durable.world.pass_seconds(6);
         assert_eq!(publish(&mut durable, b"4", false), 0, "the first one is gone");
+        assert_eq!(durable.world.broker.statistics().expired, 1);
         durable.world.pass_seconds(2);
         durable.commit();
         assert_eq!(durable.store.messages.len(), 2);
@@ -280,6 +281,7 @@ fn expired_messages_in_the_store_make_room_for_new_ones() {
         let packets = durable.world.take(sleeper).into_iter().filter(|packet| packet[0] >> 4 == 3);
         let payloads: Vec<Vec<u8>> = packets.map(|packet| received(V5, &packet).payload).collect();
         assert_eq!(payloads, [b"2", b"4"]);
+        assert_eq!(durable.world.broker.statistics().expired, 1, "once");
     }
 }
 

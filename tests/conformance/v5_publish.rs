@@ -402,6 +402,28 @@ fn mqtt5_3_3_2_5_window() {
     assert_eq!(take_payloads(&mut world, a), [b"for ever"]);
 }
 
+/// Expired messages that make room for another one count like those that would have been sent, each once.
+#[test]
+fn mqtt5_3_3_2_5_room() {
+    let mut world = World::with_limits(|limits| limits.queue_length = 3);
+    let a = world.connect(stored().bytes());
+    subscribe_to(&mut world, a, "t", 1);
+    world.cut(a);
+    let b = client(&mut world, "b");
+    let lasting = Publish::new(V5, "t", b"for ever").qos(1, 1).bytes();
+    for message in [expiring(1).bytes(), expiring(2).bytes(), expiring(9).bytes(), lasting.clone()] {
+        world.ask(b, message);
+    }
+    assert_eq!((world.broker.statistics().expired, world.broker.statistics().dropped), (0, 1));
+    world.pass_seconds(5);
+    world.ask(b, lasting);
+    assert_eq!(world.broker.statistics().expired, 2, "two have made room");
+    world.pass_seconds(5);
+    let (_, packets) = reconnect(&mut world, &stored());
+    assert_eq!(packets.len(), 1);
+    assert_eq!(world.broker.statistics().expired, 3, "each of the three once");
+}
+
 /// The memory of expired retained messages is given back though no client asks for them.
 #[test]
 fn mqtt5_3_3_2_5_swept() {

@@ -267,9 +267,12 @@ impl Broker {
         let message = outbound.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
         let is_connected = state.connection().is_some();
-        let outgoing = state.outgoing_mut();
-        if !outgoing.make_room(bytes, &self.options.limits, is_connected, now) {
-            return Some(self.lose(session));
+        let (outgoing, limits) = (state.outgoing_mut(), &self.options.limits);
+        if !outgoing.has_room(bytes, limits, is_connected) {
+            self.output.statistics.expired += outgoing.forget_expired(now) as u64;
+            if !outgoing.has_room(bytes, limits, is_connected) {
+                return Some(self.lose(session));
+            }
         }
         let waits_in_store = !is_connected || outgoing.backlog.is_some();
         let number = match self.persistence.journal {

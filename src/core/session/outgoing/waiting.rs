@@ -69,11 +69,12 @@ impl Queue {
         taken
     }
 
-    /// Drops expired messages. Adds the numbers of persisted ones to `gone`.
-    fn forget_expired(&mut self, now: Time, gone: &mut Vec<MessageNumber>) {
+    /// Drops expired messages and returns how many there were. Adds the numbers of persisted ones to `gone`.
+    fn forget_expired(&mut self, now: Time, gone: &mut Vec<MessageNumber>) -> usize {
         if self.expires > now {
-            return;
+            return 0;
         }
+        let before = self.messages.len();
         self.messages.retain(|queued| {
             let is_alive = queued.message.expires() > now;
             if !is_alive {
@@ -87,6 +88,7 @@ impl Queue {
             self.bytes += queued.message.memory();
             self.expires = self.expires.min(queued.message.expires());
         }
+        before - self.messages.len()
     }
 
     /// The bytes of the list itself.
@@ -138,14 +140,6 @@ impl Outgoing {
         count > limits.queue_length && bytes > limits.burst_bytes || count > 1 && bytes > limits.queue_bytes
     }
 
-    /// Like [`Outgoing::has_room`], after dropping expired messages if there is no room.
-    pub fn make_room(&mut self, bytes: usize, limits: &Limits, is_connected: bool, now: Time) -> bool {
-        if !self.has_room(bytes, limits, is_connected) {
-            self.forget_expired(now);
-        }
-        self.has_room(bytes, limits, is_connected)
-    }
-
     /// Whether messages of QoS 0 may be queued. If so, the next one has to wait after them [MQTT-4.6.0-6].
     pub fn holds_at_most_once(&self) -> bool {
         self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
@@ -193,6 +187,7 @@ impl Outgoing {
 
     /// Removes expired messages from those in the store, and examines at most `most`. Returns them, and whether there
     /// may be more.
+    #[must_use = "each expired copy is counted"]
     pub fn drop_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
         let Some(backlog) = &mut self.backlog else { return (VecDeque::new(), false) };
         let taken = backlog.take_expired(now, most);
@@ -205,10 +200,14 @@ impl Outgoing {
         !std::mem::replace(&mut self.is_losing, true)
     }
 
-    fn forget_expired(&mut self, now: Time) {
+    /// Drops expired messages to make room for another one, in the store and in the queue. Returns how many, to be
+    /// counted.
+    #[must_use = "each expired copy is counted"]
+    pub fn forget_expired(&mut self, now: Time) -> usize {
         let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE);
+        let in_store = expired.len();
         self.gone.extend(expired);
-        self.queue.forget_expired(now, &mut self.gone);
+        in_store + self.queue.forget_expired(now, &mut self.gone)
     }
 
     pub(super) fn is_at_most_once_next(&self) -> bool {
