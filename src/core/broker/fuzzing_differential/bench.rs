@@ -61,9 +61,9 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Those that come to the same as [`Way::Short`].
-    pub(super) const OTHERS: [Self; 6] =
-        [Self::InFull, Self::Asked, Self::Remembered, Self::ByteByByte, Self::Stored, Self::Traced];
+    /// Those without a store that come to the same as [`Way::Short`].
+    pub(super) const OTHERS: [Self; 5] =
+        [Self::InFull, Self::Asked, Self::Remembered, Self::ByteByByte, Self::Traced];
 
     /// Ways with a store that must lead to the same, including the records of each batch: with short ways and without.
     pub(super) const STORED: [[Self; 2]; 3] = [
@@ -171,6 +171,13 @@ pub(super) struct Heard {
     pub(super) end: Option<End>,
     /// Whether the peer has closed.
     pub(super) is_closed: bool,
+}
+
+impl Heard {
+    /// The version in which the connection is served. Without a CONNECT, no message is sent on it.
+    pub(super) fn version(&self) -> ProtocolVersion {
+        self.version.unwrap_or(ProtocolVersion::V311)
+    }
 }
 
 /// The outer end of a connection.
