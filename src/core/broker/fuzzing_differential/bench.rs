@@ -178,6 +178,11 @@ impl Heard {
     pub(super) fn version(&self) -> ProtocolVersion {
         self.version.unwrap_or(ProtocolVersion::V311)
     }
+
+    /// Whether the connection has ended, from either side.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.end.is_some() || self.is_closed
+    }
 }
 
 /// The outer end of a connection.
