@@ -342,12 +342,21 @@ fn compare_stores(limits: &Limits, turns: Turns, calls: &[Call]) {
         assert_alike_in_turns(short, &one, &other);
         return;
     }
-    assert_same(short, &one, &other);
+    if short == Way::Late {
+        // An answer to a client may leave between two messages to it that are sent together: which of them goes ahead is
+        // not promised.
+        assert_alike_in_turns(short, &one, &other);
+    } else {
+        assert_same(short, &one, &other);
+    }
     for (number, (one, other)) in one.batches.iter().zip(&other.batches).enumerate() {
         let differs = one.iter().zip(other).find(|(one, other)| one != other);
         assert!(one == other, "{short:?}, batch {number}: {differs:#?}, {} and {}", one.len(), other.len());
     }
     assert_eq!(one.batches.len(), other.batches.len(), "{short:?}");
+    if short == Way::Late {
+        return;
+    }
     let mut numbered = one.heard_before.iter().zip(&other.heard_before).enumerate();
     let differs = numbered.find(|(_, (one, other))| one != other);
     assert!(differs.is_none(), "{short:?}, bytes sent before a batch was durable: {differs:?}");
