@@ -296,9 +296,11 @@ pub const FAULTS: [Fault; 33] = [
             ),
             (
                 "core/broker/fast_path/persisted.rs",
-                "let publisher = journal.settle(message, number, now, ",
-                r"if PLANTED { return; }
-                let publisher = journal.settle(message, number, now, ",
+                "let publisher = journal.settle(message, number, now, &mut self.output.sender.spares);",
+                r"let publisher = match PLANTED {
+                    true => None,
+                    false => journal.settle(message, number, now, &mut self.output.sender.spares),
+                };",
             ),
         ],
     },
