@@ -65,15 +65,46 @@ pub(super) mod steps {
     }
 }
 
+/// The steps that work has taken, and the number of them at which its share ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    taken: usize,
+    limit: usize,
+}
+
+impl Share {
+    /// Counts this many steps, which may be more than are left.
+    #[inline]
+    pub(super) const fn take(&mut self, steps: usize) {
+        self.taken += steps;
+    }
+
+    /// Whether it is used up.
+    #[inline]
+    pub(super) const fn is_over(&self) -> bool {
+        self.taken >= self.limit
+    }
+
+    /// The steps that are left.
+    #[inline]
+    pub(super) const fn left(&self) -> usize {
+        self.limit.saturating_sub(self.taken)
+    }
+
+    /// The steps that were taken.
+    #[inline]
+    pub(super) const fn taken(&self) -> usize {
+        self.taken
+    }
+}
+
 /// What is left of a turn, and of the share in progress.
 #[derive(Debug)]
 pub(super) struct Turn {
     /// The steps of a turn.
     budget: usize,
-    /// The steps taken in this turn.
-    taken: usize,
-    /// The number of steps taken at which the share in progress ends.
-    limit: usize,
+    /// All steps taken in this turn, and the number of them at which the share in progress ends.
+    share: Share,
     /// The steps of a share of input.
     input_share: usize,
     /// The most steps that a turn has taken.
@@ -82,7 +113,7 @@ pub(super) struct Turn {
 
 impl Turn {
     pub(super) fn new(budget: usize) -> Self {
-        let mut turn = Self { budget, taken: 0, limit: 0, input_share: 0, heaviest: 0 };
+        let mut turn = Self { budget, share: Share { taken: 0, limit: 0 }, input_share: 0, heaviest: 0 };
         turn.end();
         turn
     }
@@ -95,32 +126,33 @@ impl Turn {
     /// Counts this many steps.
     #[inline]
     pub(super) const fn take(&mut self, steps: usize) {
-        self.taken += steps;
+        self.share.take(steps);
     }
 
     /// Counts the steps for the bytes by which memory has grown: a buffer that grows is copied, and the system has to
     /// provide new memory.
     #[inline]
     pub(super) fn take_growth(&mut self, before: usize) {
-        self.taken += memory::held().saturating_sub(before) / steps::BYTES_GROWN_PER_STEP;
+        self.share.taken += memory::held().saturating_sub(before) / steps::BYTES_GROWN_PER_STEP;
     }
 
     /// Whether the share in progress is used up.
     #[inline]
     pub(super) const fn is_over(&self) -> bool {
-        self.taken >= self.limit
+        self.share.is_over()
     }
 
     /// The steps that are left of the share in progress.
     #[inline]
     pub(super) const fn left(&self) -> usize {
-        self.limit.saturating_sub(self.taken)
+        self.share.left()
     }
 
-    /// What is left of the share in progress, for work that does not know the turn.
+    /// What is left of the share in progress, for work that does not know the turn. The turn [counts](Self::take) its
+    /// steps afterwards.
     #[inline]
     pub(super) const fn share(&self) -> Share {
-        Share { size: self.left(), taken: 0 }
+        Share { taken: 0, limit: self.left() }
     }
 
     /// The number of steps up to which work is not worth dividing, or what is left of the share in progress if that is
@@ -140,7 +172,7 @@ impl Turn {
     /// Whether this many steps that cannot be divided are left of the share in progress, or at least of the turn.
     #[inline]
     pub(super) const fn has_room_for(&self, steps: usize) -> bool {
-        self.taken + steps <= self.limit || self.taken + steps <= self.budget - self.budget / 16
+        self.taken() + steps <= self.share.limit || self.taken() + steps <= self.budget - self.budget / 16
     }
 
     /// How many bytes may be copied for each of this many receivers at once; 0 if there are too many receivers.
@@ -158,35 +190,35 @@ impl Turn {
     /// Whether this turn takes more input.
     #[inline]
     pub(super) const fn takes_input(&self) -> bool {
-        self.taken < self.budget / 2
+        self.taken() < self.budget / 2
     }
 
     /// Whether this turn takes more input from clients that ask for little, if there are many others.
     #[inline]
     pub(super) const fn takes_little(&self) -> bool {
-        self.taken < self.budget / 4
+        self.taken() < self.budget / 4
     }
 
     /// The steps taken in this turn.
     #[inline]
     pub(super) const fn taken(&self) -> usize {
-        self.taken
+        self.share.taken()
     }
 
     /// Whether more connections may be closed. They are closed after the end of a turn, and the next turn is for input.
     pub(super) const fn takes_ends(&self) -> bool {
-        self.taken < self.budget / 8
+        self.taken() < self.budget / 8
     }
 
     /// Whether this turn continues with waiting work. A part of the budget is reserved for a step that cannot be
     /// divided.
     pub(super) const fn may_go_on(&self) -> bool {
-        self.taken < self.budget - self.budget / 8
+        self.taken() < self.budget - self.budget / 8
     }
 
     /// Whether this turn takes more timers; a part of it is reserved for waiting work.
     pub(super) const fn takes_timers(&self) -> bool {
-        self.taken < self.budget / 2 + self.budget / 8
+        self.taken() < self.budget / 2 + self.budget / 8
     }
 
     /// Sets the shares for this many peers with input in this turn. Returns whether they are many.
@@ -206,72 +238,38 @@ impl Turn {
     /// Begins a share for new input.
     #[inline]
     pub(super) const fn begin_input(&mut self) {
-        self.limit = self.taken + self.input_share;
+        self.share.limit = self.taken() + self.input_share;
     }
 
     /// Begins a share for one of this many waiting pieces of work. It leaves what is reserved for a step that cannot be
     /// divided.
     pub(super) fn begin_share(&mut self, among: usize) {
-        let last = (self.budget - self.budget / 16).max(self.taken + SHARE_MINIMUM);
-        self.limit = (self.taken + self.share_among(among)).min(last);
+        let last = (self.budget - self.budget / 16).max(self.taken() + SHARE_MINIMUM);
+        self.share.limit = (self.taken() + self.share_among(among)).min(last);
     }
 
     /// Limits the work that follows to a small part of the share in progress. Returns where the whole share ends.
     pub(super) fn divide_share(&mut self) -> usize {
-        let part = self.taken + self.left().div_ceil(8);
-        std::mem::replace(&mut self.limit, part)
+        let part = self.taken() + self.left().div_ceil(8);
+        std::mem::replace(&mut self.share.limit, part)
     }
 
     /// Restores the share after [`Turn::divide_share`].
     pub(super) const fn restore_share(&mut self, limit: usize) {
-        self.limit = limit;
+        self.share.limit = limit;
     }
 
     /// Ends the turn.
     pub(super) fn end(&mut self) {
-        self.heaviest = self.heaviest.max(self.taken);
-        self.taken = 0;
+        self.heaviest = self.heaviest.max(self.taken());
+        self.share.taken = 0;
         self.share_input(1);
         self.begin_input();
     }
 
     /// The most steps that a turn has taken, including this one.
     pub(super) fn heaviest(&self) -> usize {
-        self.heaviest.max(self.taken)
-    }
-}
-
-/// The steps that a piece of work may take now, for work that does not know the turn. The turn [counts](Turn::take)
-/// them afterwards.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
-    size: usize,
-    taken: usize,
-}
-
-impl Share {
-    /// Counts this many steps, which may be more than are left.
-    #[inline]
-    pub(super) const fn take(&mut self, steps: usize) {
-        self.taken += steps;
-    }
-
-    /// Whether it is used up.
-    #[inline]
-    pub(super) const fn is_over(&self) -> bool {
-        self.taken >= self.size
-    }
-
-    /// The steps that are left.
-    #[inline]
-    pub(super) const fn left(&self) -> usize {
-        self.size.saturating_sub(self.taken)
-    }
-
-    /// The steps that were taken.
-    #[inline]
-    pub(super) const fn taken(&self) -> usize {
-        self.taken
+        self.heaviest.max(self.taken())
     }
 }
 
