@@ -29,7 +29,7 @@ use super::budget::Pressure;
 use super::deliver::Routed;
 use super::lookup::{Lookup, Matched, Selection};
 use super::match_cache::MatchCache;
-use super::turn::steps;
+use super::turn::{Share, steps};
 use crate::base::escape::Escaped;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::journal::{Record, Urgency};
@@ -198,25 +198,27 @@ impl Broker {
         if let Some(known) = self.routing.match_cache.find(&self.routing.trie, topic.as_str().as_bytes()) {
             return Ok(known);
         }
-        let mut share = self.turn.share();
-        let found = self
-            .with_selection(|matches, trie, selection| matches.look_up(trie, topic, &mut share, selection));
+        self.search(|matches, trie, share, selection| matches.look_up(trie, topic, share, selection))
+    }
+
+    /// Begins or continues a look-up within the share in progress, and counts its steps and the surplus matches.
+    fn search<R>(
+        &mut self,
+        look_up: impl FnOnce(&mut MatchCache, &Trie<Subscriber>, &mut Share, Selection<'_>) -> R,
+    ) -> R {
+        let (mut share, mut surplus) = (self.turn.share(), 0);
+        let found = self.with_selection(&mut surplus, |matches, trie, selection| {
+            look_up(matches, trie, &mut share, selection)
+        });
         self.turn.take(share.taken());
+        self.output.statistics.surplus_matches += surplus;
         found
     }
 
-    /// Continues a look-up; returns it while it is not finished.
-    fn go_on_looking_up(&mut self, lookup: Box<Lookup>) -> Result<Rc<Matched>, Box<Lookup>> {
-        let mut share = self.turn.share();
-        let found = self
-            .with_selection(|matches, trie, selection| matches.go_on(lookup, trie, &mut share, selection));
-        self.turn.take(share.taken());
-        found
-    }
-
-    /// Calls a look-up with what it needs to judge subscribers.
+    /// Calls a look-up with what it needs to judge subscribers. `surplus` is [`Selection::surplus`].
     fn with_selection<R>(
         &mut self,
+        surplus: &mut u64,
         search: impl FnOnce(&mut MatchCache, &Trie<Subscriber>, Selection<'_>) -> R,
     ) -> R {
         let judge = Judge {
@@ -229,7 +231,7 @@ impl Broker {
         let selection = Selection {
             select: &mut select,
             matches_per_session: self.options.limits.matches_per_session,
-            surplus: &mut self.routing.surplus_matches,
+            surplus,
         };
         search(&mut self.routing.match_cache, &self.routing.trie, selection)
     }
@@ -240,11 +242,13 @@ impl Broker {
         let message = distribution.message.clone();
         let mut outbound = Outbound::stored(&message);
         if let Stage::Lookup(lookup) = &mut distribution.stage
-            && let Some(search) = lookup.take()
+            && let Some(unfinished) = lookup.take()
         {
-            match self.go_on_looking_up(search) {
+            let found = self
+                .search(|matches, trie, share, selection| matches.go_on(unfinished, trie, share, selection));
+            match found {
                 Ok(matched) => distribution.stage = Stage::Recipients { matched, next: 0 },
-                Err(search) => *lookup = Some(search),
+                Err(unfinished) => *lookup = Some(unfinished),
             }
         }
         let Stage::Recipients { matched, next } = &mut distribution.stage else { return false };

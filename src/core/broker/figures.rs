@@ -199,7 +199,7 @@ table! { of:
         of.statistics.refused;
     Counter Count "limits/surplus" Always
         "Subscriptions that matched a message beyond the limit for one session."
-        of.broker.routing.surplus_matches;
+        of.statistics.surplus_matches;
     Gauge Bytes "heap/current" Always
         "Memory that the broker counts."
         of.held;

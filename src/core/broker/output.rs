@@ -67,6 +67,9 @@ pub struct Statistics {
     /// Connections, subscriptions and messages refused because a limit was reached, with 0x97 where the version has
     /// reason codes. Connections are also refused with 0x89 if there was no time for them.
     pub refused: u64,
+    /// Subscriptions that matched a message beyond the number that [`Limits`](crate::core::limits::Limits) allows for
+    /// one session.
+    pub surplus_matches: u64,
     /// Connections that were accepted.
     pub accepted: u64,
     /// CONNECT packets that came in.

@@ -14,9 +14,6 @@ pub(super) struct Routing {
     /// The number of members of all groups.
     pub(super) members: usize,
     pub(super) match_cache: MatchCache,
-    /// Subscriptions that matched a message beyond the number that [`Limits`](crate::core::limits::Limits) allows for
-    /// one session, since the start.
-    pub(super) surplus_matches: u64,
 }
 
 impl Routing {
