@@ -10,7 +10,7 @@ use crate::core::access::Question;
 use crate::core::connection::State;
 use crate::core::journal::Urgency;
 use crate::core::message::{Outbound, Publication};
-use crate::core::session::{EXPIRY_NEVER, Presence};
+use crate::core::session::{Presence, end_after};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     Disconnect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
@@ -134,17 +134,13 @@ impl Broker {
     /// Notes in a session that its client has gone, and when the session ends and its Will is due.
     fn begin_absence(&mut self, session_id: SessionId, why: Option<&str>) {
         let session = &mut self.clients.sessions[session_id];
-        let lifetime = match session.expiry_interval {
-            EXPIRY_NEVER => None,
-            seconds => Some(Duration::from_seconds(u64::from(seconds))),
-        };
-        session.presence =
-            Presence::Away { ends: lifetime.map_or(Time::NEVER, |span| self.clock.now + span) };
+        let ends = end_after(session.expiry_interval, self.clock.now);
+        session.presence = Presence::Away { ends };
         if why.is_none() {
             session.will = None;
         }
         if let Some(will) = &mut session.will {
-            will.due = self.clock.now + lifetime.map_or(will.delay, |span| will.delay.min(span));
+            will.due = ends.min(self.clock.now + will.delay);
         }
         session.shrink();
     }
@@ -192,13 +188,13 @@ impl Broker {
 
     /// Publishes a Will in the last turn of the broker. It waits only for the disk, and only if it is in the store.
     pub(super) fn publish_last_will(&mut self, session_id: SessionId) {
-        let is_kept = self.persistence.is_persisted(session_id);
+        let is_persisted = self.persistence.is_persisted(session_id);
         self.publish_will_or_wait(session_id, |broker, publication| {
             if !broker.lacks_room_for_will(publication) {
                 return true;
             }
             publication.qos = QoS::AtMostOnce;
-            !is_kept
+            !is_persisted
         });
     }
 
@@ -209,12 +205,12 @@ impl Broker {
         may_go: impl FnOnce(&mut Self, &mut Publication<'_>) -> bool,
     ) -> bool {
         let Some(will) = self.clients.sessions[session_id].will.take() else { return true };
-        let kept = will.message.publication();
-        let expires = match kept.expires {
+        let stored = will.message.publication();
+        let expires = match stored.expires {
             Time::NEVER => Time::NEVER,
             span => self.clock.now + span.since(Time::ZERO),
         };
-        let mut publication = Publication { expires, ..kept };
+        let mut publication = Publication { expires, ..stored };
         let is_done = may_go(self, &mut publication)
             && (!self.may_publish_will(session_id, &publication)
                 || self.publish_unlinked(&mut Outbound::new(publication), Some(session_id)));

@@ -8,14 +8,14 @@ use super::Broker;
 use super::copies::queued;
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
-use crate::base::time::{Duration, Time};
+use crate::base::time::Time;
 use crate::core::journal::{
     MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
     StoredSession, StoredSubscription, Urgency,
 };
 use crate::core::message::{Message, Portable};
 use crate::core::retained::Stamp;
-use crate::core::session::{EXPIRY_NEVER, Incoming, Outgoing, Presence, Session, Stage, Subscriptions, Will};
+use crate::core::session::{Incoming, Outgoing, Presence, Session, Stage, Subscriptions, Will, end_after};
 use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
 use crate::protocol::codec::{PacketIdentifier, QoS};
@@ -23,7 +23,7 @@ use crate::protocol::topic::TopicFilter;
 
 impl Broker {
     /// Restores one item of an earlier run. To be called after [`Broker::begin_journal`], in the order that
-    /// [`Restored`] tells, before the first connection.
+    /// [`Restored`] gives, before the first connection.
     pub fn restore(&mut self, restored: Restored, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -31,7 +31,7 @@ impl Broker {
             Restored::Session(stored) => self.restore_session(&stored),
             Restored::Subscription(number, stored) => self.restore_subscription(number, &stored),
             Restored::Received(number, identifier) => {
-                if let Some(session) = self.kept(number) {
+                if let Some(session) = self.restored_session(number) {
                     self.clients.sessions[session].incoming.insert(identifier);
                 }
             }
@@ -80,7 +80,8 @@ impl Broker {
         self.routing.find_group(filter.share_name()?, filter.pattern())
     }
 
-    fn kept(&self, number: SessionNumber) -> Option<SessionId> {
+    /// The session with this number in the store.
+    fn restored_session(&self, number: SessionNumber) -> Option<SessionId> {
         self.persistence.journal.as_ref()?.session_of(number)
     }
 
@@ -122,9 +123,7 @@ impl Broker {
     /// Expiry Interval begins now.
     fn restored_presence(&self, stored: &StoredSession) -> Presence {
         let ends = match stored.presence {
-            StoredPresence::Connected => {
-                lifetime_of(stored).map_or(Time::NEVER, |span| self.clock.now + span)
-            }
+            StoredPresence::Connected => end_after(stored.expiry_interval, self.clock.now),
             StoredPresence::Away { ends, .. } => ends,
         };
         Presence::Away { ends }
@@ -156,9 +155,7 @@ impl Broker {
     fn restored_will(&mut self, stored: &StoredSession) -> Option<Box<Will>> {
         let will = stored.will.as_ref()?;
         let due = match will.due {
-            Time::NEVER => {
-                self.clock.now + lifetime_of(stored).map_or(will.delay, |span| will.delay.min(span))
-            }
+            Time::NEVER => end_after(stored.expiry_interval, self.clock.now).min(self.clock.now + will.delay),
             due => due,
         };
         let message = will.message.message(&mut self.output.sender.spares);
@@ -166,7 +163,7 @@ impl Broker {
     }
 
     fn restore_subscription(&mut self, number: SessionNumber, stored: &StoredSubscription) {
-        let Some(session) = self.kept(number) else { return };
+        let Some(session) = self.restored_session(number) else { return };
         let client = Escaped(&self.clients.sessions[session].client_identifier);
         let Ok(filter) = TopicFilter::new(&stored.filter) else {
             warn!("A subscription of client {client} in the store has an invalid Topic Filter.");
@@ -199,7 +196,7 @@ impl Broker {
         delivery: StoredDelivery,
         copy: Option<&StoredCopy>,
     ) {
-        let Some(session) = self.kept(number) else { return };
+        let Some(session) = self.restored_session(number) else { return };
         let stage = match copy {
             Some(copy) if !delivery.is_released => {
                 let group = copy.form.group.as_ref().and_then(|text| self.group_named(text));
@@ -235,7 +232,7 @@ impl Broker {
     fn restore_begun(&mut self, message: MessageNumber, content: &Message, recipient: Recipient) {
         let Recipient { session: number, form, identifier } = recipient;
         let group = form.group.as_ref().and_then(|text| self.group_named(text));
-        let (Some(session), Some(identifier)) = (self.kept(number), identifier) else { return };
+        let (Some(session), Some(identifier)) = (self.restored_session(number), identifier) else { return };
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let qos = form.qos;
         let copy = queued(message, content.clone(), &form, group);
@@ -273,13 +270,5 @@ impl Broker {
         }
         let message = message.message(&mut self.output.sender.spares);
         self.retention.retained.restore(message);
-    }
-}
-
-/// How long a session outlives its connection; `None` if it never ends.
-fn lifetime_of(stored: &StoredSession) -> Option<Duration> {
-    match stored.expiry_interval {
-        EXPIRY_NEVER => None,
-        seconds => Some(Duration::from_seconds(u64::from(seconds))),
     }
 }

@@ -31,6 +31,14 @@ pub use subscriptions::Subscriptions;
 /// A Session Expiry Interval for which the session never expires [MQTT-3.1.2-23].
 pub const EXPIRY_NEVER: u32 = u32::MAX;
 
+/// Returns when a session ends if its client disconnects at `now`. The Session Expiry Interval is in seconds.
+pub fn end_after(expiry_interval: u32, now: Time) -> Time {
+    match expiry_interval {
+        EXPIRY_NEVER => Time::NEVER,
+        seconds => now + Duration::from_seconds(seconds.into()),
+    }
+}
+
 /// Whether the client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
