@@ -148,9 +148,9 @@ impl Server {
         let Some(persistence) = &mut self.persistence else { return Ok(()) };
         while let Some(answer) = persistence.storage.next_answer() {
             match answer {
-                StorageAnswer::Durable { number, statistics } => {
+                StorageAnswer::Durable { number, figures } => {
                     persistence.is_stuck = false;
-                    self.broker.set_storage_figures(statistics);
+                    self.broker.set_storage_figures(figures);
                     self.broker.durable(number, now);
                 }
                 StorageAnswer::Read(pages) => persistence.pages.push_back(pages),

@@ -79,8 +79,8 @@ pub enum StorageAnswer {
     Durable {
         /// Its number.
         number: u64,
-        /// The statistics after this batch.
-        statistics: StorageFigures,
+        /// The figures of the store after this batch.
+        figures: StorageFigures,
     },
     /// Some of the wanted messages have been read.
     Read(Pages),
@@ -430,8 +430,8 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         loop {
             match self.attempt(batch) {
                 Ok(()) => {
-                    let statistics = self.statistics();
-                    (self.answer)(StorageAnswer::Durable { number: batch.number, statistics });
+                    let figures = self.figures();
+                    (self.answer)(StorageAnswer::Durable { number: batch.number, figures });
                     return Ok(());
                 }
                 Err(StoreError::Full) if self.give_up_ballast() => self.shorten_journal(),
@@ -551,7 +551,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
         }
     }
 
-    fn statistics(&self) -> StorageFigures {
+    fn figures(&self) -> StorageFigures {
         let written = self.store.written();
         StorageFigures {
             bytes: written.bytes,

@@ -158,11 +158,11 @@ fn batches_become_durable_and_the_loop_is_woken() {
         storage.submit(batch(count));
         assert!(!storage.is_idle());
         woken.recv().expect("it wakes");
-        let Some(StorageAnswer::Durable { statistics, .. }) = &storage.next_answer() else {
+        let Some(StorageAnswer::Durable { figures, .. }) = &storage.next_answer() else {
             panic!("it is durable")
         };
-        assert_eq!(statistics.commits, count);
-        assert!(statistics.bytes >= count * 4096 && statistics.longest >= statistics.median);
+        assert_eq!(figures.commits, count);
+        assert!(figures.bytes >= count * 4096 && figures.longest >= figures.median);
         assert!(storage.is_idle() && storage.next_answer().is_none());
     }
     storage.submit(batch(4));
@@ -288,10 +288,8 @@ fn the_clocks_are_persisted_while_nothing_is_committed() {
     }
     storage.submit(batch(1));
     woken.recv().expect("it wakes");
-    let Some(StorageAnswer::Durable { statistics, .. }) = storage.next_answer() else {
-        panic!("it is durable")
-    };
-    assert_eq!(statistics.commits, 3, "the start, a minute later, and the batch");
+    let Some(StorageAnswer::Durable { figures, .. }) = storage.next_answer() else { panic!("it is durable") };
+    assert_eq!(figures.commits, 3, "the start, a minute later, and the batch");
 }
 
 #[test]
