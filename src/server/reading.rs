@@ -278,7 +278,7 @@ impl Server {
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         let is_over = outcome == Outcome::Closed;
         match outcome {
-            Outcome::Open if layers.holds_much() && self.broker.has_full_buffer(id) => {
+            Outcome::Open if layers.holds_much() && self.broker.lacks_memory_for_more(id) => {
                 // The client is told, if its socket takes that now, and the link does not linger: its memory is
                 // needed.
                 self.broker.abandon(id, "there is too little memory", now);

@@ -83,7 +83,7 @@ fn absent_keywords_have_the_defaults_of_the_table() {
             assert_eq!(value, default, "{name}");
         }
     }
-    for (keyword, other) in keywords().filter_map(|keyword| Some((keyword, keyword.is_changed_by()?))) {
+    for (keyword, other) in keywords().filter_map(|keyword| Some((keyword, keyword.alias_of()?))) {
         assert_eq!(keyword.default(), defaults.get(other).copied(), "{}", keyword.name);
     }
 }
@@ -124,7 +124,7 @@ fn a_keyword_that_is_set_is_reported_by_its_name() {
     };
     assert_eq!(changed("protocol mqtt"), ["protocol", "websockets_headers_size"], "without headers of HTTP");
     for keyword in keywords().filter(|keyword| keyword.default().is_some()) {
-        let told = keyword.is_changed_by().unwrap_or(keyword.name);
+        let told = keyword.alias_of().unwrap_or(keyword.name);
         let is_told = SAMPLES.iter().any(|value| changed(&format!("{} {value}", keyword.name)) == [told]);
         let is_expected = !NOT_TOLD.contains(&told) && !["protocol", "per_listener_settings"].contains(&told);
         assert_eq!(is_told, is_expected, "{}", keyword.name);

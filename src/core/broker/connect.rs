@@ -347,7 +347,7 @@ impl Broker {
         self.identify(id, session_id, claim);
         let session = &mut self.clients.sessions[session_id];
         let publisher = session.publisher().written();
-        let will = connect.will.as_ref().map(|will| self.stored_will(will, &publisher));
+        let will = connect.will.as_ref().map(|will| self.session_will(will, &publisher));
         let expiry_interval = self.granted_expiry(connect);
         let session = &mut self.clients.sessions[session_id];
         session.will = will;
@@ -396,7 +396,7 @@ impl Broker {
         wanted.min(self.options.limits.session_expiry_maximum)
     }
 
-    fn stored_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
+    fn session_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
         let expiry = will.properties.message_expiry_interval();
         self.output.buffers.forwarded.clear();
         for (property, encoded) in will.properties.encoded() {

@@ -252,8 +252,8 @@ impl Broker {
         }
     }
 
-    /// Takes the messages in memory that such a client leaves to connected members. Returns `None` if its messages
-    /// stay.
+    /// Takes out of a disconnected client's session the messages in memory for which another member is connected.
+    /// Returns `None` if the messages stay.
     fn take_shared(&mut self, id: SessionId) -> Option<VecDeque<Queued>> {
         let is_short = self.pressure(0) >= Pressure::Keep;
         let Session { outgoing, subscriptions, .. } = &mut self.clients.sessions[id];
@@ -488,7 +488,7 @@ impl Broker {
     }
 
     /// Continues with one of the sessions whose groups are to be notified.
-    pub(super) fn continue_notifying(&mut self) {
+    pub(super) fn go_on_notifying(&mut self) {
         let Some(mut notifying) = self.waiting.notifying.pop_front() else { return };
         self.turn.begin_share(self.waiting.notifying.len());
         self.turn.take(steps::PACKET);

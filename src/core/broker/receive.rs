@@ -61,7 +61,7 @@ impl Broker {
         }
         let has_something = !(bytes.is_empty() && connection.inbox.is_empty());
         if has_something && !self.turn.takes_input() {
-            self.keep(id, bytes);
+            self.buffer(id, bytes);
             self.defer(id);
             return Intake::Paused;
         }
@@ -74,7 +74,7 @@ impl Broker {
         }
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
         let is_its_own = !connection.is_deferred && waiting > SPARED_UNDER_PRESSURE;
-        if is_its_own && self.has_full_buffer(id) {
+        if is_its_own && self.lacks_memory_for_more(id) {
             self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
             return Intake::More;
         }
@@ -107,7 +107,7 @@ impl Broker {
             }
             if connection.inbox.is_empty() {
                 let used = self.process(id, bytes);
-                self.keep(id, &bytes[used..]);
+                self.buffer(id, &bytes[used..]);
                 return;
             }
             if !self.may_buffer(id, bytes.len()) {
@@ -120,7 +120,7 @@ impl Broker {
             let Some(connection) = self.connections.find_mut(id) else { return };
             connection.inbox.put_back(held, used);
             if connection.is_paused {
-                self.keep(id, bytes);
+                self.buffer(id, bytes);
                 return;
             }
             if bytes.is_empty() {
@@ -137,12 +137,12 @@ impl Broker {
         let state = connection.state;
         // The peer is not to blame for bytes that wait for their turn, and no more of them are read. A CONNECT would
         // only be refused.
-        let is_kept = match state {
+        let is_spared = match state {
             _ if connection.is_deferred => true,
             State::Greeting => more == 0 && connection.inbox.is_empty(),
             _ => connection.inbox.len() + more <= SPARED_UNDER_PRESSURE,
         };
-        if is_kept || self.pressure(growth) < most_pressure(state) {
+        if is_spared || self.pressure(growth) < most_pressure(state) {
             return true;
         }
         self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
@@ -150,14 +150,15 @@ impl Broker {
     }
 
     /// Whether there is no memory for more of a packet, record or handshake that a connection has in progress.
-    pub fn has_full_buffer(&self, id: ConnectionId) -> bool {
+    pub fn lacks_memory_for_more(&self, id: ConnectionId) -> bool {
         let _entered = self.account.enter();
         self.connections
             .find(id)
             .is_some_and(|connection| self.pressure(0) >= most_pressure(connection.state))
     }
 
-    fn keep(&mut self, id: ConnectionId, bytes: &[u8]) {
+    /// Queues bytes until they can be processed, if there is memory for them.
+    fn buffer(&mut self, id: ConnectionId, bytes: &[u8]) {
         if !self.may_buffer(id, bytes.len()) {
             return;
         }
@@ -234,8 +235,8 @@ impl Broker {
             self.fail(id, &fault);
             Step::Ended
         });
-        let is_kept = matches!(step, Step::Parked | Step::Suspended);
-        self.output.statistics.packets_received += u64::from(!is_kept);
+        let is_continued = matches!(step, Step::Parked | Step::Suspended);
+        self.output.statistics.packets_received += u64::from(!is_continued);
         step
     }
 

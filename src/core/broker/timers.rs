@@ -65,7 +65,7 @@ impl Broker {
             Kind::Unlinked => self.go_on_unlinked(),
             Kind::Ending => self.go_on_ending(),
             Kind::Moving => self.go_on_moving(),
-            Kind::Notifying => self.continue_notifying(),
+            Kind::Notifying => self.go_on_notifying(),
             Kind::Tightening => self.go_on_tightening(),
         }
         match next.filter(|_| kind == Kind::Connection) {

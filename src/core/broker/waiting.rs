@@ -75,7 +75,7 @@ pub(super) struct Waiting {
     pub(super) moving: VecDeque<Moving>,
     /// Such messages in the store.
     pub(super) legacies: Legacies,
-    /// Sessions whose groups have not all been told whether their clients are connected.
+    /// Sessions whose groups have not all been notified whether their clients are connected.
     pub(super) notifying: VecDeque<Notifying>,
 }
 

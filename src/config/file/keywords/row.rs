@@ -66,7 +66,7 @@ impl Keyword {
 
     /// The keyword of which it is another name.
     #[cfg(feature = "system")]
-    pub const fn is_changed_by(&self) -> Option<&'static str> {
+    pub const fn alias_of(&self) -> Option<&'static str> {
         match self.meaning {
             Meaning::Sets(Setting { shown: Shown::By(other), .. }) => Some(*other),
             _ => None,
