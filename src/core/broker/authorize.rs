@@ -218,12 +218,10 @@ impl Broker {
     fn ask_about_parked_anew(&mut self) {
         let connections: Vec<ConnectionId> = self.connections.iter().map(|(id, _)| id).collect();
         for id in connections {
-            if let Some(parked) = &mut self.connections[id].parked {
-                parked.verdicts.clear();
-                if parked.is_waiting {
-                    parked.is_waiting = false;
-                    self.effects.push_back(Effect::Resume(id));
-                }
+            let Some(parked) = &mut self.connections[id].parked else { continue };
+            parked.verdicts.clear();
+            if std::mem::take(&mut parked.is_waiting) {
+                self.effects.push_back(Effect::Resume(id));
             }
         }
     }

@@ -208,7 +208,7 @@ impl Broker {
         assert_eq!(audit.bytes(), self.in_use(), "what is counted is what is there");
     }
 
-    /// Adds to an audit what connections, sessions and the way out count themselves.
+    /// Adds to an audit what connections, sessions and the sender count themselves.
     fn audit_clients(&self, audit: &mut Audit) {
         self.output.sender.audit(audit);
         self.connections.iter().for_each(|(_, connection)| connection.audit(audit));

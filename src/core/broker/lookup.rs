@@ -62,7 +62,7 @@ impl Matched {
         audit.add_shared(Rc::as_ptr(self).addr(), self.counted.bytes());
     }
 
-    /// Replaces the content by the subscribers of this topic, which are those of the filters that match it.
+    /// Replaces the content with the subscribers of this topic, which are those of the filters that match it.
     pub(super) fn fill(
         &mut self,
         trie: &Trie<Subscriber>,

@@ -419,6 +419,7 @@ impl Broker {
         self.write_outbox(id, writer)
     }
 
+    /// Writes an outbox of which nothing is withheld.
     #[inline]
     fn write_outbox(&mut self, id: ConnectionId, writer: &mut impl io::Write) -> io::Result<()> {
         let Some(connection) = self.connections.find_mut(id) else { return Ok(()) };
@@ -525,8 +526,8 @@ impl Broker {
         for (_, group) in self.routing.groups.iter() {
             for (place, member) in group.members().iter().enumerate() {
                 let is_connected = self.clients.sessions[member.session].connection().is_some();
-                let is_told = is_connected == (place < group.connected());
-                assert!(is_told || self.is_notified_later(member.session), "groups know who is connected");
+                let is_known = is_connected == (place < group.connected());
+                assert!(is_known || self.is_notified_later(member.session), "groups know who is connected");
             }
         }
     }
@@ -542,8 +543,8 @@ impl Broker {
         if let Presence::Connected(connection) = session.presence {
             assert_eq!(self.connections[connection].state, State::Serving(id));
             let holds = session.outgoing.as_ref().is_some_and(|outgoing| outgoing.holds_at_most_once());
-            let is_told = self.connections[connection].outbox.queues_at_most_once;
-            assert!(is_told || !holds, "no QoS 0 message overtakes one that waits");
+            let queues = self.connections[connection].outbox.queues_at_most_once;
+            assert!(queues || !holds, "no QoS 0 message overtakes one that waits");
         }
         for (held, position) in session.subscriptions.iter() {
             let is_there = self.routing.holds(id, held, position as usize);

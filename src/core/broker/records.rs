@@ -130,7 +130,7 @@ impl Broker {
 
     /// Returns a session as it is stored; `None` if it is not persisted or is over.
     pub(super) fn stored_session(&self, id: SessionId) -> Option<Record> {
-        let number = self.persistence.journal.as_ref()?.number_of(id)?;
+        let number = self.persistence.number_of(id)?;
         let session = self.clients.sessions.find(id)?;
         let sent_until = session.outgoing.as_ref().and_then(|outgoing| outgoing.last_sent());
         let presence = match session.presence {
