@@ -30,6 +30,30 @@ fn small_messages_of_qos_0_have_their_way_at_the_budget() {
 }
 
 #[test]
+fn a_message_longer_than_the_rest_of_the_budget_reaches_a_client_at_rest() {
+    for (qos, filter) in [(1, "t"), (2, "t"), (1, "$share/g/t"), (2, "$share/g/t")] {
+        let mut world = World::with_limits(|limits| limits.memory = Some(1_000_000));
+        let peer = subscriber(&mut world, "peer", filter, qos);
+        let publisher = client(&mut world, "publisher");
+        world.send(publisher, Publish::new(V5, "kept", &[b'k'; 600_000]).retain().bytes());
+        assert!(!world.broker.is_under_pressure());
+        // The second one finds the receivers known.
+        for number in [1, 2] {
+            let message = Publish::new(V5, "t", &[b'm'; 450_000]).qos(qos, number);
+            world.send(publisher, message.bytes());
+            assert_eq!(world.take_one(publisher)[0] >> 4, 3 + qos, "it is accepted");
+            let publish = received(V5, &world.take_one(peer));
+            assert_eq!((publish.qos, publish.payload.len()), (qos, 450_000));
+            // PUBACK, or PUBREC with Unspecified error, ends the delivery.
+            let identifier = publish.packet_identifier.unwrap().to_be_bytes();
+            let answer = [&[(3 + qos) << 4, 1 + qos][..], &identifier, &[0x80][..qos as usize - 1]].concat();
+            world.send(peer, answer);
+            assert!(!world.broker.is_under_pressure());
+        }
+    }
+}
+
+#[test]
 fn a_broker_at_its_budget_does_not_press_on_another_of_its_thread() {
     const BUDGET: usize = 400_000;
     let begin = || World::with_limits(|limits| limits.memory = Some(BUDGET));

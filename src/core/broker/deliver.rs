@@ -256,6 +256,7 @@ impl Broker {
         options: DeliveryOptions<'_>,
     ) -> Option<bool> {
         let is_short = self.has_little_room_for_queued(session, options.qos);
+        let exceeds_budget = self.pressure(outbound.publication.length()) == Pressure::Full;
         let now = self.now();
         let state = &mut self.clients.sessions[session];
         if state.presence == Presence::Over {
@@ -291,6 +292,10 @@ impl Broker {
         }
         // Nothing is sent here: the next queued message would be encoded in the place of the current one.
         self.settle_gone(session);
+        if exceeds_budget {
+            // It was not begun, but the client may be at rest, so that nothing it does would send the copy.
+            self.list(session);
+        }
         Some(true)
     }
 
