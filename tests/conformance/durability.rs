@@ -286,6 +286,26 @@ fn expired_messages_in_the_store_make_room_for_new_ones() {
 }
 
 #[test]
+fn expired_messages_that_make_too_little_room_leave_the_store() {
+    let limits = Limits { queue_bytes: Message::memory_of_length(1_000), ..Limits::default() };
+    let mut durable = DurableWorld::with(limits);
+    durable.leave_sleeper();
+    let peer = durable.world.connect(Connect::new(V5, "p").bytes());
+    let expires = [0x02, 0, 0, 0, 5];
+    durable.world.send(peer, Publish::new(V5, "t", b"short").qos(1, 1).property(&expires).bytes());
+    durable.world.send(peer, Publish::new(V5, "t", &[b'm'; 600]).qos(1, 2).bytes());
+    durable.commit();
+    assert_eq!((durable.world.take(peer).len(), durable.store.messages.len()), (2, 2));
+    durable.world.pass_seconds(6);
+    durable.world.send(peer, Publish::new(V5, "t", &[b'm'; 600]).qos(1, 3).bytes());
+    durable.world.pass_seconds(2);
+    durable.commit();
+    assert_eq!(durable.world.take_one(peer)[4], 0x97, "there is no room");
+    assert_eq!(durable.world.broker.statistics().expired, 1);
+    assert_eq!(durable.store.messages.len(), 1);
+}
+
+#[test]
 fn no_session_waits_for_the_pages_of_another() {
     let mut durable = DurableWorld::new();
     durable.leave_sleeper();

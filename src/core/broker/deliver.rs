@@ -272,6 +272,7 @@ impl Broker {
         if !outgoing.has_room(bytes, limits, is_connected) {
             self.output.statistics.expired += outgoing.forget_expired(now) as u64;
             if !outgoing.has_room(bytes, limits, is_connected) {
+                self.settle_gone(session);
                 return Some(self.lose(session));
             }
         }
