@@ -29,8 +29,6 @@ pub(super) struct DeliveryOptions<'a> {
     pub(super) group: Option<GroupId>,
     /// The number under which the copy is persisted, if it is already.
     pub(super) number: Option<MessageNumber>,
-    /// Whether it may have been sent before.
-    pub(super) dup: bool,
 }
 
 /// The deliveries of one publication.
@@ -191,7 +189,6 @@ impl Broker {
             identifiers: identifier.as_slice(),
             group: None,
             number: None,
-            dup: false,
         };
         self.deliver(session, outbound, options)
     }
@@ -224,7 +221,6 @@ impl Broker {
             identifiers: &identifiers,
             group: None,
             number: None,
-            dup: false,
         };
         self.deliver(session, outbound, options)
     }
@@ -410,7 +406,6 @@ impl<'a> DeliveryOptions<'a> {
             identifiers: queued.identifiers.as_slice(),
             group: queued.group,
             number: queued.number,
-            dup: false,
         }
     }
 
@@ -427,11 +422,11 @@ impl<'a> DeliveryOptions<'a> {
         }
     }
 
-    /// Returns the copy as it is sent.
+    /// Returns the copy as it is sent for the first time.
     #[inline]
     pub(super) fn with(self, delivery: Delivery) -> ReceiverCopy<'a> {
         ReceiverCopy {
-            dup: self.dup,
+            dup: false,
             retain: self.retain,
             delivery,
             identifiers: self.identifiers,

@@ -364,8 +364,8 @@ impl Broker {
         reason_code == ReasonCode::Success
     }
 
-    /// Does what [`Broker::route`] does for the only receiver of a message. Returns `None` if the delivery has begun,
-    /// and otherwise the Reason Code for the publisher; only then it has taken steps.
+    /// Does what [`Broker::route`] does for the only receiver of a message. Returns `None` if the delivery has begun, and
+    /// otherwise takes its steps and returns the Reason Code for the publisher.
     #[inline(always)]
     fn deliver_to_only(
         &mut self,
@@ -374,8 +374,7 @@ impl Broker {
         outbound: &mut Outbound<'_>,
     ) -> Option<ReasonCode> {
         self.output.sender.encoder.begin();
-        let options =
-            DeliveryOptions { qos, retain: false, identifiers: &[], group: None, number: None, dup: false };
+        let options = DeliveryOptions { qos, retain: false, identifiers: &[], group: None, number: None };
         if self.begin_at_once(session, outbound, options) {
             return None;
         }

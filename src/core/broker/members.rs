@@ -146,7 +146,6 @@ impl Broker {
             identifiers: identifier.as_slice(),
             group: Some(id),
             number: None,
-            dup: false,
         };
         self.deliver(member.session, outbound, options)
     }

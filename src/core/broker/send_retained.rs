@@ -204,7 +204,6 @@ impl Broker {
             identifiers: identifier.as_slice(),
             group: None,
             number: None,
-            dup: false,
         };
         self.output.sender.encoder.begin();
         self.persistence.begin_message(None);
