@@ -90,7 +90,7 @@ impl Broker {
     }
 
     /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs [MQTT-4.3.3-4], as long as each is the first
-    /// answer to its message or a repeat of it. Returns the number of packets.
+    /// answer to a delivery in its place. Returns the number of packets.
     fn release_together(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.may_answer_together(id) {
             return 0;
@@ -98,25 +98,20 @@ impl Broker {
         let (now, most) = (self.now(), self.answers_at_once(id));
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let outbox = &mut self.connections[id].outbox;
-        let (mut count, mut repeats, mut ends_at) = (0, 0, outbox.end());
+        let (mut count, mut ends_at) = (0, outbox.end());
         outbox.push(&mut self.output.sender.dirty, |answers| {
             for identifier in plain_acknowledgements(AcknowledgementKind::PubRec, bytes).take(most) {
-                match outgoing.receive(identifier, false, &mut self.output.sender.spares) {
-                    Settled::Done => {}
-                    Settled::Repeated => repeats += 1,
-                    Settled::Unknown | Settled::OutOfPlace => break,
-                }
                 let answer = AcknowledgementKind::PubRel.plain(identifier);
+                let end = ends_at + answer.len() as u64;
+                let Some(queued) = outgoing.release(identifier, now, end, 0) else { break };
+                self.output.sender.spares.keep(queued.message);
                 answers.extend_from_slice(&answer);
-                (count, ends_at) = (count + 1, ends_at + answer.len() as u64);
-                outgoing.released(identifier, now, ends_at, 0);
+                (count, ends_at) = (count + 1, end);
             }
         });
         self.output.sender.packets += count as u64;
-        if count > repeats {
-            outgoing.progress(now);
-        }
         if count > 0 {
+            outgoing.progress(now);
             self.retry_later(session);
         }
         count
