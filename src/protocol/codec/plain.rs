@@ -107,6 +107,7 @@ impl<'a> PlainRun<'a> {
         let mut last = None;
         while run.bytes.len() < enough {
             let (_, rest) = input.split_at(run.bytes.len());
+            // Only the lengths of the next packet matter.
             let next = match last {
                 Some(last) if differs_in_payload(&last, rest) => last,
                 _ => {
@@ -201,8 +202,9 @@ impl<'a> PlainPublishes<'a> {
     fn cut(&mut self) -> Option<PlainPublish<'a>> {
         match self.rest.split_at_checked(self.length) {
             Some((packet, rest)) if packet.starts_with(self.head) => {
+                let next = self.after_head(packet)?;
                 self.rest = rest;
-                self.after_head(packet)
+                Some(next)
             }
             _ => self.cut_other(),
         }
@@ -374,7 +376,7 @@ mod tests {
             let first = packet(1, b"xx");
             let second = packet(2, b"yy");
             let property = b"\x32\x08\0\x01t\0\x03\x02\x01\0";
-            let zero = packet(0, b"zz");
+            let zero = [packet(0, b"zz"), packet(3, b"zz")].concat();
             for (last, is_part) in [
                 (&packet(3, b"zz")[..], true),
                 (&second[..second.len() - 1], false),
@@ -385,7 +387,9 @@ mod tests {
                 let Ok(Status::Complete(cut)) = frame(&input, 20) else { panic!("no frame") };
                 let unchecked = unchecked_publish(&cut, version).unwrap().unwrap();
                 let plain = unchecked.plain(version).unwrap();
-                let alike: Vec<_> = PlainPublishes::new(plain, unchecked.topic, &input, 20).collect();
+                let mut publishes = PlainPublishes::new(plain, unchecked.topic, &input, 20);
+                let alike: Vec<_> = publishes.by_ref().collect();
+                assert!(publishes.next().is_none(), "it has ended");
                 assert_eq!(alike.len(), 2 + usize::from(is_part), "{version:?} {last:02x?}");
                 assert_eq!(
                     (alike[1].payload, alike[1].packet, alike[1].version),
