@@ -86,16 +86,16 @@ impl Broker {
     pub(super) fn release_answers(&mut self, id: ConnectionId) {
         let Some((session, count)) = self.queue_released(id) else { return };
         self.turn.take(count * steps::PACKET);
-        let outgoing = session.and_then(|session| self.clients.sessions[session].outgoing.as_ref());
         if let Some(session) = session
-            && outgoing.is_some_and(|outgoing| !outgoing.retained_sends.is_empty())
+            && let Some(outgoing) = &self.clients.sessions[session].outgoing
+            && !outgoing.retained_sends.is_empty()
         {
             self.list(session);
         }
     }
 
-    /// Queues these answers, or drops them if the connection is ending. Returns the session of its client and the number
-    /// of answers.
+    /// Queues these answers and returns the session of their client and their number. If the connection is ending, drops
+    /// them and returns `None`.
     #[inline]
     fn queue_released(&mut self, id: ConnectionId) -> Option<(Option<SessionId>, usize)> {
         let journal = self.persistence.journal.as_mut()?;

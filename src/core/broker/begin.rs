@@ -65,12 +65,11 @@ impl Broker {
         outbound: &mut Outbound<'_>,
         options: DeliveryOptions<'_>,
     ) -> bool {
-        let state = &mut self.clients.sessions[session];
-        let Some(id) = state.connection() else { return false };
-        if self.connections[id].outbox.len() >= self.options.limits.outbox_bytes {
+        let connection = self.clients.sessions[session].connection();
+        if connection.is_none_or(|id| !self.keeps_up(id)) {
             return false;
         }
-        let is_possible = state.outgoing_mut().may_prepare();
+        let is_possible = self.clients.sessions[session].outgoing_mut().may_prepare();
         match is_possible {
             true => self.prepare(session, outbound, options),
             false => self.wait_for_place(session),
@@ -108,7 +107,7 @@ impl Broker {
         self.persist_if_begun(session, outbound, options, begun);
     }
 
-    /// Begins the delivery of a copy that was queued and may be sent now. `dup` tells that it may have been sent before.
+    /// Begins the delivery of a copy that was queued and may be sent now; with `dup` if it may have been sent before.
     #[inline]
     pub(super) fn begin_queued(&mut self, session: SessionId, queued: Queued, dup: bool) {
         if self.must_prepare(session, queued.qos) {

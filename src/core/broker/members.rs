@@ -114,7 +114,7 @@ impl Broker {
 
     /// Whether the outbox of a client has room for a message.
     #[inline]
-    fn keeps_up(&self, connection: ConnectionId) -> bool {
+    pub(super) fn keeps_up(&self, connection: ConnectionId) -> bool {
         self.connections[connection].outbox.len() < self.options.limits.outbox_bytes
     }
 

@@ -3,7 +3,8 @@
 use super::{Broker, Shortcut, note};
 use crate::core::broker::{Fault, Step};
 use crate::core::journal::Awaited;
-use crate::core::session::Settled;
+use crate::core::message::Spares;
+use crate::core::session::{Outgoing, Settled};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     AcknowledgementKind, PacketIdentifier, ProtocolVersion, plain_acknowledgements,
@@ -70,13 +71,7 @@ impl Broker {
         }
         let (mut count, mut vain) = (0, 0);
         for identifier in plain_acknowledgements(kind, bytes) {
-            let settled = match kind {
-                AcknowledgementKind::PubAck => {
-                    outgoing.acknowledge(identifier, &mut self.output.sender.spares)
-                }
-                _ => outgoing.complete(identifier),
-            };
-            match settled {
+            match settle(outgoing, kind, identifier, &mut self.output.sender.spares) {
                 Settled::Done => {}
                 Settled::Unknown | Settled::Repeated => vain += 1,
                 Settled::OutOfPlace => break,
@@ -145,5 +140,19 @@ impl Broker {
     /// client accepts packets of their length.
     fn may_answer_together(&self, id: ConnectionId) -> bool {
         !self.persistence.must_wait(id, Awaited::Nothing) && self.takes_plain_answers(id)
+    }
+}
+
+/// Ends a delivery by its PUBACK or PUBCOMP.
+#[inline]
+pub(super) fn settle(
+    outgoing: &mut Outgoing,
+    kind: AcknowledgementKind,
+    identifier: PacketIdentifier,
+    spares: &mut Spares,
+) -> Settled {
+    match kind {
+        AcknowledgementKind::PubAck => outgoing.acknowledge(identifier, spares),
+        _ => outgoing.complete(identifier),
     }
 }

@@ -1,6 +1,7 @@
 //! The fast path of a broker with a store. Several packets make their records one after another, and each answer waits
 //! for what it promises, as if its packet had come alone.
 
+use super::acknowledgements::settle;
 use super::{ANSWERS_AT_ONCE, Broker, Relayed, Route, Shortcut, note};
 use crate::core::journal::{Answer, Awaited, Record, StoredDelivery, Urgency};
 use crate::core::session::Settled;
@@ -110,12 +111,7 @@ impl Broker {
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let mut count = 0;
         for identifier in plain_acknowledgements(kind, bytes).take(most) {
-            let settled = match kind {
-                AcknowledgementKind::PubAck => {
-                    outgoing.acknowledge(identifier, &mut self.output.sender.spares)
-                }
-                _ => outgoing.complete(identifier),
-            };
+            let settled = settle(outgoing, kind, identifier, &mut self.output.sender.spares);
             if !matches!(settled, Settled::Done) {
                 break;
             }
@@ -154,8 +150,9 @@ impl Broker {
         }
     }
 
-    /// Whether the broker may stop reading from a client after it has sent it some of this many bytes of messages. The
-    /// last of them may begin just before the outbox is full enough, and is longer by its Subscription Identifiers.
+    /// Whether the broker may stop reading from a client once it has sent it some of its messages, which have this many
+    /// bytes together. The last one may begin just before the outbox is full enough, and is longer by its Subscription
+    /// Identifiers.
     fn may_hold_up(&self, id: ConnectionId, waiting: usize) -> bool {
         let limits = &self.options.limits;
         let identifiers = limits.matches_per_session.saturating_mul(IDENTIFIER_BYTES);
@@ -163,9 +160,9 @@ impl Broker {
         before.saturating_add(waiting).saturating_add(identifiers) > self.answers_allowance()
     }
 
-    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs, as long as each is the first answer to its
-    /// message, and that in its place. A PUBREL leaves as soon as the release is durable, because the message must not be
-    /// sent again after a crash. Returns the number of packets.
+    /// Answers the plain PUBRECs at the front of `bytes` with PUBRELs, as long as each is the first answer to a
+    /// delivery in its place. A PUBREL leaves as soon as the release is durable, because the message must not be sent
+    /// again after a crash. Returns the number of packets.
     fn release_persisted(&mut self, id: ConnectionId, session: SessionId, bytes: &[u8]) -> usize {
         if !self.takes_plain_answers(id) {
             return 0;
@@ -199,7 +196,6 @@ impl Broker {
         note(Shortcut::ReleasePersisted);
         outgoing.progress(now);
         let awaited = journal.recorded();
-        journal.hurry(Urgency::Urgent, now);
         self.answer_together(id, holds.then_some(awaited), answers.split_at(count).0);
         self.retry_later(session);
         self.settle_gone(session);
@@ -239,12 +235,12 @@ impl Broker {
             return 0;
         }
         note(Shortcut::CompletePersisted);
-        let awaited = number.map_or(Awaited::Nothing, |_| journal.recorded());
+        let awaited = self.persistence.recorded(session);
         self.answer_together(id, must_wait.then_some(awaited), answers.split_at(count).0);
         count
     }
 
-    /// Queues plain answers: at once, or, if they have to wait, as soon as this is durable.
+    /// Queues plain answers: at once, or as soon as `awaited` is durable.
     fn answer_together(
         &mut self,
         id: ConnectionId,
