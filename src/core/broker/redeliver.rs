@@ -299,6 +299,7 @@ impl Broker {
         }
     }
 
+    /// Sends a message of QoS 0 that was taken from the queue, after which the session no longer needs it.
     fn send_queued_at_most_once(&mut self, id: ConnectionId, session: SessionId, queued: &Queued) {
         self.output.sender.encoder.begin();
         let mut outbound = Outbound::stored(&queued.message);
@@ -313,7 +314,7 @@ impl Broker {
         self.is_barred(session, queued.message.publication().topic)
     }
 
-    /// Sends the delivery again that is next, or ends it if it may not be sent.
+    /// Sends the next delivery again, or ends it if it may not be sent.
     fn resend_next(&mut self, id: ConnectionId, session: SessionId, index: usize) {
         let is_sent = !self.has_expired_unsent(session, index)
             && self.may_send_again(session, index)
@@ -414,6 +415,7 @@ impl Broker {
         outgoing.is_some_and(|outgoing| outgoing.has_left(sent, durable))
     }
 
+    /// Sends the oldest unacknowledged packet again.
     fn send_oldest_again(&mut self, id: ConnectionId, session: SessionId) {
         self.turn.take(steps::delivery(QoS::AtLeastOnce));
         self.send_again(id, session, 0);

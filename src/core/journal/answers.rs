@@ -104,7 +104,7 @@ impl Answers {
         self.bytes += bytes;
     }
 
-    /// Has `push` append so many answers to those of a connection.
+    /// Counts `more` answers of a connection, which `push` appends to those that wait.
     #[inline(always)]
     fn append(&mut self, id: ConnectionId, more: usize, push: impl FnOnce(&mut VecDeque<(Awaited, Answer)>)) {
         // Counts for all connections, so that the positions of one still grow after its list has been dropped.

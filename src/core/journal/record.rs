@@ -399,7 +399,7 @@ impl CopyForm {
 }
 
 impl Record {
-    /// Bytes on the heap. Nearly always the kind of the record is known, and with it the answer.
+    /// Bytes on the heap. Nearly every caller knows the kind of the record; inlined there, this is a constant.
     #[inline(always)]
     pub fn memory(&self) -> usize {
         match self {

@@ -119,8 +119,8 @@ impl Outgoing {
         (self.queue.messages.len(), self.queue.bytes)
     }
 
-    /// At most how many bytes of messages may be sent before another one is queued, and before a batch after `durable` is
-    /// durable. `None` if that is not known, as of messages to be sent again and of retained ones.
+    /// The most bytes of messages that can be sent before another one is queued and before another batch than those up to
+    /// `durable` is durable. `None` if that is not known, because messages are to be sent again or retained ones are.
     pub fn waiting_to_be_sent(&self, durable: u64) -> Option<usize> {
         let resends = self.in_flight.get(self.window.sent).is_some_and(|entry| entry.awaited <= durable);
         (!resends && self.retained_sends.is_empty()).then_some(self.queue.bytes)
