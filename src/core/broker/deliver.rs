@@ -82,8 +82,8 @@ impl Broker {
         if matched.has_groups() { steps.saturating_add(self.steps_of_groups(matched)) } else { steps }
     }
 
-    /// The most steps that it takes to choose members of groups; `usize::MAX` if a group has too many to be looked at at
-    /// once.
+    /// The most steps that it takes to choose members of groups; `usize::MAX` if a group has too many to examine in one
+    /// turn.
     #[inline(never)]
     fn steps_of_groups(&self, matched: &Matched) -> usize {
         let members = |subscriber: &Subscriber| match subscriber.target {

@@ -101,7 +101,7 @@ impl Sender {
         outcome
     }
 
-    /// Queues a PUBLISH. The encoder must have been told of the publication.
+    /// Queues a PUBLISH. [`Encoder::begin`] must have been called for the publication.
     #[inline]
     pub(super) fn publish(
         &mut self,

@@ -162,7 +162,7 @@ impl RetainedSends {
         self.count();
     }
 
-    /// Takes the next one, if its SUBACK has left: `has_left` tells this for a position among the answers.
+    /// Takes the next one, if its SUBACK has left: `has_left` reports this for a position among the answers.
     pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<RetainedSend> {
         if self.current.is_none() {
             let answer = self.waiting.first_entry()?.get().answer;

@@ -170,8 +170,8 @@ impl Outgoing {
         std::mem::replace(&mut self.times.sent, now) != now
     }
 
-    /// Notes that an answer of the client has moved or ended a delivery. Any other answer does not tell what has
-    /// reached the client.
+    /// Notes that an answer of the client has moved or ended a delivery. No other answer shows what has reached
+    /// the client.
     #[inline]
     pub const fn progress(&mut self, now: Time) {
         self.times.progressed = now;

@@ -1,7 +1,7 @@
 //! Deliveries that others overtake for too long: they are set aside, so that their Packet Identifiers are skipped.
 //!
 //! Deliveries that were set aside come before all others in flight, in order. Each stores its Packet Identifier, since
-//! its place no longer tells it. The place is known by the identifier that would belong to it.
+//! that no longer follows from its place. The place is known by the identifier that would belong to it.
 //!
 //! While any is aside, no new delivery begins at once: messages wait in the queue, and the identifiers in use are
 //! checked when they are taken from it. Only clients that leave messages unanswered for so long pay for that.
