@@ -66,28 +66,60 @@ fn joined(lines: &[&str]) -> String {
 
 /// The parts that a function names. `self` is the broker only in a function of the broker.
 fn named_in<'a>(function: &str, parts: &'a Parts, is_of_broker: bool) -> BTreeSet<&'a str> {
-    let signature = function.split_once('{').map_or(function, |(signature, _)| signature);
-    let parameters = signature.split(['(', ',']).filter_map(|parameter| parameter.trim().split_once(": "));
-    let is_broker = |kind: &str| has_word(kind, "Broker") || is_of_broker && has_word(kind, "Self");
-    let parameters = parameters.filter(|(_, kind)| is_broker(kind)).map(|(name, _)| name);
-    let brokers = parameters.chain(["broker"]).chain(is_of_broker.then_some("self"));
-    let fields: BTreeSet<String> = brokers.flat_map(|name| fields_of(function, name)).collect();
-    let patterns = ["let Self {", "let Broker {"].into_iter();
-    let patterns = patterns.filter(|pattern| is_of_broker || !pattern.contains("Self"));
-    let taken_apart: BTreeSet<String> = patterns.flat_map(|start| bound_after(function, start)).collect();
+    let signature = signature_of(function);
+    let kinds = ["Broker"].into_iter().chain(is_of_broker.then_some("Self"));
+    let kinds: Vec<&str> = kinds.collect();
+    let brokers = brokers_of(function, &kinds, is_of_broker);
+    let fields = brokers.iter().flat_map(|name| fields_of(function, name));
+    let bound = kinds.iter().flat_map(|kind| bound_in(function, kind));
+    let names: BTreeSet<String> = fields.chain(bound).collect();
     let is_named = |(name, kind): &(&String, &String)| {
         let is_simple = kind.chars().all(char::is_alphanumeric);
         let is_parameter = if is_simple { has_word(signature, kind) } else { signature.contains(&***kind) };
-        is_parameter || fields.contains(*name) || taken_apart.contains(*name)
+        is_parameter || names.contains(*name)
     };
     parts.iter().filter(is_named).map(|(name, _)| &**name).collect()
+}
+
+/// What comes before the body of a function. A parameter may be a pattern with braces of its own.
+fn signature_of(function: &str) -> &str {
+    let mut depth = 0;
+    let begins_body = |character| {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && character == '{'
+    };
+    function.find(begins_body).map_or(function, |end| &function[..end])
+}
+
+/// The names of brokers in a function: those with such a type, also as parameters of closures, and other names for them.
+fn brokers_of<'a>(function: &'a str, kinds: &[&str], is_of_broker: bool) -> BTreeSet<&'a str> {
+    let last_word = |text: &'a str| text.split(' ').next_back().unwrap_or_default();
+    let typed = function.split(['(', ',', '|', ';', '{']).filter_map(|piece| piece.trim().split_once(": "));
+    let is_broker = |kind: &str| {
+        let kind = kind.split([')', '=']).next().unwrap_or_default();
+        kinds.iter().any(|known| has_word(kind, known))
+    };
+    let typed = typed.filter(|(_, kind)| is_broker(kind)).map(|(name, _)| last_word(name));
+    let mut names: BTreeSet<&str> = typed.chain(["broker"]).chain(is_of_broker.then_some("self")).collect();
+    for (name, value) in function.split([';', '{']).filter_map(|statement| statement.split_once(" = ")) {
+        let value = value.trim_start_matches(['&', '*', ' ']);
+        let value = value.strip_prefix("mut ").unwrap_or(value).trim_start_matches('*');
+        if names.contains(value) || value.ends_with(".broker") {
+            names.insert(last_word(name));
+        }
+    }
+    names
 }
 
 /// The fields of a value that a text names. Calls of its methods are none.
 fn fields_of(text: &str, value: &str) -> Vec<String> {
     let path = format!("{value}.");
     let places = text.match_indices(&path).filter(|(start, _)| {
-        !text[..*start].ends_with(|before: char| before.is_alphanumeric() || "_.".contains(before))
+        !text[..*start].ends_with(|before: char| before.is_alphanumeric() || before == '_')
     });
     let names = places.map(|(start, _)| {
         let rest = &text[start + path.len()..];
@@ -97,9 +129,29 @@ fn fields_of(text: &str, value: &str) -> Vec<String> {
     names.filter(|(is_call, _)| !is_call).map(|(_, name)| name).collect()
 }
 
-/// The fields that patterns with this beginning take out of a value.
-fn bound_after(text: &str, start: &str) -> Vec<String> {
-    text.split(start).skip(1).flat_map(names_of_group).collect()
+/// The fields that patterns take out of values of a type, wherever a pattern may be. A new value of the type is none.
+fn bound_in(text: &str, kind: &str) -> Vec<String> {
+    let start = format!("{kind} {{");
+    let groups = text.split(&start).skip(1);
+    let patterns = groups.filter(|group| {
+        let (fields, rest) = group.split_at(length_of_group(group));
+        fields.trim_end().ends_with("..") || rest.trim_start_matches(['}', ' ']).starts_with(['=', ':', '|'])
+    });
+    patterns.flat_map(names_of_group).collect()
+}
+
+/// The number of bytes before the brace that closes a group; `group` is the text after its opening brace.
+fn length_of_group(group: &str) -> usize {
+    let mut depth = 0;
+    let closes = |character| {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    };
+    group.find(closes).unwrap_or(group.len())
 }
 
 /// A broker of five parts, and a function of it.
@@ -136,6 +188,10 @@ fn a_function_that_names_too_many_parts_is_found() {
         ("fn one(&mut self, clock: &mut Clock)", "self.clients.len() + self.turn.left()"),
         ("fn one(&mut self)", "let Self { clock, clients, turn, .. } = self;"),
         ("fn one(&mut self)", "self.clock.arm(other.clients, other.system, self.turn.clients);"),
+        (
+            "fn one(clock: Clock, turn: Turn) -> Self",
+            "Self { clock, turn, clients: clients(), system: None }",
+        ),
     ] {
         assert_eq!(of_broker(signature, body), [""; 0], "{body}");
     }
@@ -150,6 +206,20 @@ fn a_function_that_names_too_many_parts_is_found() {
             "let Self { clock, clients, turn: Turn { left }, system, .. } = self;",
         ),
         ("fn one(this: &mut Self)", "(this.clock, this.clients, this.turn, this.system)"),
+        ("fn one(mut this: Self)", "(this.clock, this.clients, this.turn, this.system)"),
+        ("fn one(&mut self)", "let this = &mut *self; (this.clock, this.clients, this.turn, this.system)"),
+        ("fn one(&mut self)", "let f = |it: &mut Self| (it.clock, it.clients, it.turn, it.system);"),
+        ("fn one(&mut self)", "let f = |Self { clock, clients, turn, system }: &mut Self| clock;"),
+        ("fn one(&mut self)", "if let Some(Self { clock, clients, turn, system, .. }) = it { }"),
+        ("fn one(Self { clock, clients, turn, system, .. }: &mut Self)", "clock.arm(clients)"),
+        (
+            "fn one(\n        Broker { clock, clients, turn, system, .. }: &mut Broker,\n    )",
+            "clock.arm(clients)",
+        ),
+        (
+            "fn one(&mut self)",
+            "self.clock.arm(|| {\n            let clients = &mut self.clients;\n            (&self.turn, &self.system)\n        })",
+        ),
         ("fn one(broker: &mut Self)", "(broker.clock, broker.clients, broker.turn, broker.system)"),
         (
             "fn one(\n        &mut self,\n        turn: &mut Turn,\n    )",
@@ -164,6 +234,8 @@ fn a_function_that_names_too_many_parts_is_found() {
         "fn one(broker: &mut Broker, {slots}) {{\n    let Broker {{ clock, clients, turn, .. }} = broker;\n}}\n"
     );
     assert_eq!(wrong_with(&free), found("clients, clock, connections, turn"));
+    let borrowed = "impl Reading<'_> {\n    fn one(&self) {\n        let it = self.broker;\n        (it.clock, it.clients, self.broker.turn, self.broker.system)\n    }\n}\n";
+    assert_eq!(wrong_with(borrowed), found("clients, clock, system, turn"), "a broker may be a field");
     let of_part = "impl Waiting {\n    fn one(&self) {\n        (self.clock, self.clients, self.turn, self.system)\n    }\n}\n";
     assert_eq!(wrong_with(of_part), [""; 0], "a part may have fields of these names");
 }
