@@ -142,7 +142,7 @@ fn acknowledgements_are_taken_however_full_the_journal_is() {
     durable.finish();
     durable.commit();
     durable.commit();
-    let payloads = durable.store.messages.values().map(|durable| durable.message.publication().payload.len());
+    let payloads = durable.store.messages.values().map(|row| row.message.publication().payload.len());
     assert!(payloads.into_iter().all(|length| length == 1_000_000), "the first one is settled");
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::bystander::Bystander;
 use crate::clients::{burst, clean, lasting, lasting_subscribers, numbers, publisher};
 use crate::server::Server;
+use crate::store::UnsettledMessage;
 use crate::wire::{Publish, V5, subscribe};
 
 #[test]
@@ -83,13 +84,10 @@ fn the_answer_waits_until_the_last_recipient_is_durable() {
     }
     let store = server.store();
     assert_eq!(store.received.len(), 1, "it is noted before it is answered");
-    let rows: Vec<_> = store
-        .messages
-        .values()
-        .filter(|held_after| held_after.message.publication().payload == b"large")
-        .collect();
+    let is_large = |row: &&UnsettledMessage| row.message.publication().payload == b"large";
+    let rows: Vec<_> = store.messages.values().filter(is_large).collect();
     assert!((2..=50).contains(&rows.len()), "{} rows", rows.len());
-    let recipients: Vec<_> = rows.iter().flat_map(|held_after| &held_after.open).collect();
+    let recipients: Vec<_> = rows.iter().flat_map(|row| &row.open).collect();
     let sessions: BTreeSet<_> = recipients.iter().map(|recipient| recipient.session).collect();
     assert_eq!((recipients.len(), sessions.len()), (CLIENTS, CLIENTS));
     server.settle();

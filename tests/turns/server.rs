@@ -250,12 +250,12 @@ impl Server {
 
     /// Stops the store from making anything durable, or lets it do so again.
     pub fn stick_store(&mut self, is_stuck: bool) {
-        self.persistence.as_mut().expect("a server that keeps").is_stuck = is_stuck;
+        self.persistence.as_mut().expect("a server with a store").is_stuck = is_stuck;
     }
 
     /// The durable state.
     pub fn store(&self) -> &Store {
-        &self.persistence.as_ref().expect("a server that keeps").store
+        &self.persistence.as_ref().expect("a server with a store").store
     }
 
     /// The time of the last turn.
