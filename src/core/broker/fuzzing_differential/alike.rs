@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::assert_same;
 use super::bench::{Heard, Outcome, Way};
 use crate::core::broker::{Statistics, Traffic};
-use crate::protocol::codec::{Packet, PacketIdentifier, Property, Publish, QoS, Status, decode, frame};
+use crate::protocol::codec::{Packet, PacketIdentifier, Property, Publish, Status, decode, frame};
 
 /// The places of two of the [kinds](by_kind).
 const RETAINED_AT_MOST_ONCE: usize = 1;
@@ -82,12 +82,13 @@ fn assert_alike_by_kind(whose: (Way, usize), one: &Heard, other: &Heard) {
         kinds[RETAINED_AT_MOST_ONCE].sort();
         if may_be_less {
             kinds[RETAINED_AT_MOST_ONCE].clear();
-            kinds[ANSWERS].retain(|told| !matches!(told, Told::Answer(bytes) if bytes[0] >> 4 == DISCONNECT));
+            kinds[ANSWERS]
+                .retain(|packet| !matches!(packet, Received::Answer(bytes) if bytes[0] >> 4 == DISCONNECT));
         }
     }
     for (one, other) in one.iter().zip(&other) {
         let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
-        let next = |packets: &[Told]| -> Option<String> {
+        let next = |packets: &[Received]| -> Option<String> {
             packets.get(same).map(|packet| format!("{packet:02x?}").chars().take(300).collect())
         };
         let (one, other) = (next(one), next(other));
@@ -96,53 +97,77 @@ fn assert_alike_by_kind(whose: (Way, usize), one: &Heard, other: &Heard) {
     }
 }
 
-/// A packet that a connection received, without what depends on packets of other kinds before it: the Topic Alias.
+/// A packet that a connection received.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
-    /// The first byte, the topic, the Packet Identifier, and the properties and payload.
-    Message(u8, String, Option<u16>, Vec<u8>),
+enum Received {
+    Message(Message),
     Answer(Vec<u8>),
 }
 
-/// Returns the messages without RETAIN, those with it at QoS 0, those with it at QoS 1 or 2, and all other packets.
-fn by_kind(heard: &Heard) -> [Vec<Told>; 4] {
-    let (mut kinds, mut aliases, mut rest) =
-        ([const { Vec::new() }; 4], Aliases::default(), heard.bytes.as_slice());
-    while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
-        rest = rest.split_at(cut.length).1;
-        let Ok(Packet::Publish(publish)) = decode(&cut, heard.version()) else {
-            kinds[ANSWERS].push(Told::Answer(cut.packet.to_vec()));
-            continue;
-        };
-        let kind = match (publish.retain, publish.delivery.qos()) {
-            (false, _) => 0,
-            (true, QoS::AtMostOnce) => RETAINED_AT_MOST_ONCE,
-            (true, QoS::AtLeastOnce | QoS::ExactlyOnce) => 2,
-        };
-        let (topic, content) = aliases.resolve(&publish);
-        let identifier = publish.delivery.packet_identifier().map(PacketIdentifier::value);
-        kinds[kind].push(Told::Message(cut.first_byte, topic, identifier, content));
-    }
-    kinds
+/// A message without its Topic Alias, which depends on packets of other kinds before it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Message {
+    /// The flags are in it.
+    first_byte: u8,
+    topic: String,
+    identifier: Option<u16>,
+    /// The other properties, and the payload.
+    content: Vec<u8>,
 }
 
-/// What a connection has been told that each Topic Alias stands for.
-#[derive(Default)]
-struct Aliases(BTreeMap<u16, String>);
-
-impl Aliases {
-    /// Returns the topic of a message, and its other properties and payload.
-    fn resolve(&mut self, publish: &Publish<'_>) -> (String, Vec<u8>) {
-        let alias = publish.properties.topic_alias().unwrap_or(0);
-        if let Some(topic) = publish.topic {
-            self.0.insert(alias, topic.as_str().to_owned());
-        }
-        let properties = publish.properties.encoded();
-        let forwarded = properties.filter(|(property, _)| !matches!(property, Property::TopicAlias(_)));
-        let mut content: Vec<u8> = forwarded.flat_map(|(_, encoded)| encoded).copied().collect();
-        content.extend_from_slice(publish.payload);
-        (self.0[&alias].clone(), content)
+impl Message {
+    const fn has_retain(&self) -> bool {
+        self.first_byte & 1 != 0
     }
+
+    /// The level of the QoS.
+    const fn qos(&self) -> u8 {
+        self.first_byte >> 1 & 3
+    }
+}
+
+/// Returns the packets that a connection received.
+fn packets(heard: &Heard) -> Vec<Received> {
+    let (mut packets, mut aliases, mut rest) = (Vec::new(), BTreeMap::new(), heard.bytes.as_slice());
+    while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
+        rest = rest.split_at(cut.length).1;
+        packets.push(match decode(&cut, heard.version()) {
+            Ok(Packet::Publish(publish)) => {
+                Received::Message(message(cut.first_byte, &publish, &mut aliases))
+            }
+            _ => Received::Answer(cut.packet.to_vec()),
+        });
+    }
+    packets
+}
+
+/// Returns a message with the topic that its Topic Alias stands for.
+fn message(first_byte: u8, publish: &Publish<'_>, aliases: &mut BTreeMap<u16, String>) -> Message {
+    let alias = publish.properties.topic_alias().unwrap_or(0);
+    if let Some(topic) = publish.topic {
+        aliases.insert(alias, topic.as_str().to_owned());
+    }
+    let properties = publish.properties.encoded();
+    let forwarded = properties.filter(|(property, _)| !matches!(property, Property::TopicAlias(_)));
+    let mut content: Vec<u8> = forwarded.flat_map(|(_, encoded)| encoded).copied().collect();
+    content.extend_from_slice(publish.payload);
+    let identifier = publish.delivery.packet_identifier().map(PacketIdentifier::value);
+    Message { first_byte, topic: aliases[&alias].clone(), identifier, content }
+}
+
+/// Returns the messages without RETAIN, those with it at QoS 0, those with it at QoS 1 or 2, and all other packets.
+fn by_kind(heard: &Heard) -> [Vec<Received>; 4] {
+    let mut kinds = [const { Vec::new() }; 4];
+    for packet in packets(heard) {
+        let kind = match &packet {
+            Received::Message(message) if !message.has_retain() => 0,
+            Received::Message(message) if message.qos() == 0 => RETAINED_AT_MOST_ONCE,
+            Received::Message(_) => 2,
+            Received::Answer(_) => ANSWERS,
+        };
+        kinds[kind].push(packet);
+    }
+    kinds
 }
 
 /// Compares what can be compared if several packets come in one turn, and turns are small. Steps differ between the
@@ -152,8 +177,8 @@ impl Aliases {
 /// may be disconnected in another order, and one whose connection ends in the meantime may get less.
 ///
 /// All connections end in the same way, with the same lines in the log. Each gets the same answers of each kind in order,
-/// and the same messages of each topic and QoS, retained ones left out; if it has ended, only its answers are compared, as far as both got any.
-/// Nothing is dropped or refused but by both.
+/// and the same messages of each topic and QoS, except retained ones. If it has ended, only its answers are compared, as
+/// far as both got any. Nothing is dropped or refused but by both.
 ///
 /// The Packet Identifiers of messages depend on their order. Where they differ, clients have answered other messages than
 /// they meant to, and nothing is compared. A message at QoS 1 or 2 that is lost in small turns is therefore not found here,
@@ -181,19 +206,22 @@ pub(super) fn assert_alike_in_turns(way: Way, short: &Outcome, other: &Outcome) 
 /// Whether messages came with other Packet Identifiers: both connections got some that the other one did not get.
 fn has_other_identifiers(one: &Heard, other: &Heard) -> bool {
     let (one, other) = (identified(one), identified(other));
-    let lacks = |some: &[Told], more: &[Told]| {
+    let lacks = |some: &[Message], more: &[Message]| {
         let mut more = more.iter();
-        !some.iter().all(|told| more.any(|another| another == told))
+        !some.iter().all(|message| more.any(|another| another == message))
     };
     lacks(&one, &other) && lacks(&other, &one)
 }
 
 /// The messages that came with a Packet Identifier, sorted.
-fn identified(heard: &Heard) -> Vec<Told> {
-    let mut told: Vec<Told> = by_kind(heard).into_iter().flatten().collect();
-    told.retain(|told| matches!(told, Told::Message(_, _, Some(_), _)));
-    told.sort();
-    told
+fn identified(heard: &Heard) -> Vec<Message> {
+    let messages = packets(heard).into_iter().filter_map(|packet| match packet {
+        Received::Message(message) => message.identifier.is_some().then_some(message),
+        Received::Answer(_) => None,
+    });
+    let mut messages: Vec<Message> = messages.collect();
+    messages.sort();
+    messages
 }
 
 fn sorted(lines: &[String]) -> Vec<&String> {
@@ -208,9 +236,6 @@ fn without_traffic(statistics: &Statistics) -> Statistics {
     Statistics { received, sent: Traffic::default(), oversized: 0, redelivered: 0, ..statistics.clone() }
 }
 
-/// The topic of messages and their QoS.
-type Kind = (String, QoS);
-
 /// What a connection received, without what depends on the order of packets of different kinds: Packet Identifiers,
 /// Topic Aliases and repeats.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -218,24 +243,24 @@ struct Sorted {
     /// All packets but messages by the upper half of their first byte, each kind in order [MQTT-4.6.0-2] to
     /// [MQTT-4.6.0-4].
     answers: BTreeMap<u8, Vec<Vec<u8>>>,
-    /// The properties and payloads of messages, each kind sorted.
-    messages: BTreeMap<Kind, Vec<Vec<u8>>>,
+    /// The properties and payloads of the messages of each topic and QoS, sorted.
+    messages: BTreeMap<(String, u8), Vec<Vec<u8>>>,
 }
 
 impl Sorted {
     fn of(heard: &Heard) -> Self {
-        let (mut sorted, mut aliases, mut rest) =
-            (Self::default(), Aliases::default(), heard.bytes.as_slice());
-        while let Ok(Status::Complete(cut)) = frame(rest, usize::MAX) {
-            rest = rest.split_at(cut.length).1;
-            let Ok(Packet::Publish(publish)) = decode(&cut, heard.version()) else {
-                sorted.answers.entry(cut.first_byte >> 4).or_default().push(answer(cut.packet));
-                continue;
-            };
-            let (topic, content) = aliases.resolve(&publish);
-            // A retained message may have been replaced before its turn comes.
-            if !publish.retain {
-                sorted.messages.entry((topic, publish.delivery.qos())).or_default().push(content);
+        let mut sorted = Self::default();
+        for packet in packets(heard) {
+            match packet {
+                Received::Answer(bytes) => {
+                    sorted.answers.entry(bytes[0] >> 4).or_default().push(answer(&bytes));
+                }
+                // It may have been replaced before its turn comes.
+                Received::Message(message) if message.has_retain() => {}
+                Received::Message(message) => {
+                    let kind = (message.topic.clone(), message.qos());
+                    sorted.messages.entry(kind).or_default().push(message.content);
+                }
             }
         }
         // Those of several publishers, which cannot be told apart, may come in any order.

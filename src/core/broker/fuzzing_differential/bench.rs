@@ -236,17 +236,26 @@ const fn exchange(record: &Record) -> Option<(SessionNumber, u16)> {
     }
 }
 
-/// The records of a batch, of which those of each delivery are together as far as they follow each other. A delivery is
-/// begun in the place of one that is complete: on the fast path after several are complete, otherwise after each. Only
-/// the order of the records of one and the same delivery counts.
-fn in_order_of_exchanges(records: &[Record]) -> Vec<&Record> {
+/// The records of a batch in words, each twice. The fast path ends several deliveries before it begins others in their
+/// places, and the full path begins one after each. So the records of deliveries that follow each other are sorted: first
+/// by delivery, and those of one delivery are in their order; then by kind, and those of one kind are.
+fn in_words(records: &[Record]) -> Vec<String> {
+    let kind = |record: &Record| match record {
+        Record::Completed(..) => 0,
+        Record::Delivery(..) => 1,
+        _ => 2,
+    };
     let alike = |one: &Record, other: &Record| exchange(one).is_some() == exchange(other).is_some();
-    let runs = records.chunk_by(alike).map(|run| {
-        let mut run: Vec<&Record> = run.iter().collect();
+    let runs = || records.chunk_by(alike).map(|run| run.iter().collect::<Vec<_>>());
+    let by_delivery = runs().map(|mut run| {
         run.sort_by_key(|record| exchange(record));
         run
     });
-    runs.flatten().collect()
+    let by_kind = runs().map(|mut run| {
+        run.sort_by_key(|record| exchange(record).map(|_| kind(record)));
+        run
+    });
+    by_delivery.chain(by_kind).flatten().map(|record| format!("{record:?}")).collect()
 }
 
 /// Messages in a store that never drops any.
@@ -255,14 +264,13 @@ struct Shelf {
     messages: BTreeMap<MessageNumber, (Portable, Vec<Recipient>)>,
     /// Whether there was a session to persist.
     has_persisted: bool,
-    /// All records in words, batch by batch, in an [order of their own](in_order_of_exchanges).
+    /// All records [in words](in_words), batch by batch.
     batches: Vec<Vec<String>>,
 }
 
 impl Shelf {
     fn keep(&mut self, batch: Batch) {
-        let ordered = in_order_of_exchanges(&batch.records).into_iter();
-        self.batches.push(ordered.map(|record| format!("{record:?}")).collect());
+        self.batches.push(in_words(&batch.records));
         for record in batch.records {
             self.has_persisted |= matches!(record, Record::Session(_));
             if let Record::Message(kept) = record {
