@@ -14,7 +14,7 @@ use crate::core::limits::Limits;
 use crate::protocol::codec::{ProtocolVersion, Status, decode, frame};
 
 use alike::{
-    assert_alike_from_store, assert_alike_in_turns, assert_alike_when_asked, assert_same_but_late_bytes,
+    assert_alike_but_expired, assert_alike_from_store, assert_alike_in_turns, assert_same_but_late_bytes,
 };
 use bench::{Bench, Call, Heard, Outcome, Way};
 
@@ -268,12 +268,12 @@ pub fn compare(data: &[u8]) {
             // A message whose recipients are looked up in several turns is answered after the publisher's own copy.
             (_, Way::Asked | Way::Remembered) if limits.steps_per_turn < QUESTIONS_FIT => {}
             (Turns::Calm, Way::ByteByByte) => assert_same_but_late_bytes(way, &short, other),
-            (Turns::Calm, Way::Asked | Way::Remembered) => assert_alike_when_asked(way, &short, other),
+            (Turns::Calm, Way::Asked | Way::Remembered) => assert_alike_but_expired(way, &short, other),
             (Turns::Calm, _) => assert_same(way, &short, &other),
             // Each byte has a share of the turn, so of two pieces of work that wait for a later turn, another one may
             // come first.
             (Turns::Small, Way::ByteByByte) => {}
-            (Turns::Small, _) => assert_alike_in_turns(way, &short, &other),
+            (Turns::Small, _) => assert_alike_but_expired(way, &short, other),
         }
     }
     // If turns are small, a session is read from the store in turns of its own. There, brokers with a store are only
@@ -339,7 +339,7 @@ fn compare_stores(limits: &Limits, turns: Turns, calls: &[Call]) {
     let (one, other) = (repeat(short, limits, &calls), repeat(full, limits, &calls));
     if turns == Turns::Small {
         // Where a turn ends, a batch does.
-        assert_alike_in_turns(short, &one, &other);
+        assert_alike_but_expired(short, &one, other);
         return;
     }
     if short == Way::Late {
