@@ -4,6 +4,8 @@
 //! It holds the resulting values, not the text: defaults are filled in. Paths are as given. The description of a field
 //! has the keyword of mosquitto in parentheses.
 
+#[cfg(feature = "bridge")]
+mod bridge;
 mod config_error;
 mod log;
 
@@ -19,6 +21,11 @@ use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::core::switches::Switches;
 use crate::protocol::proxy::Proxy;
 
+#[cfg(feature = "bridge")]
+pub use bridge::{
+    Bridge, BridgeQueue, BridgeTopic, Direction, Local, Notifications, QueueDrop, Reload, Remote,
+    RemoteAddress, Restart, Start,
+};
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use log::{Log, LogDestination, LogKinds, LogTime};
 
@@ -34,6 +41,9 @@ pub struct Settings {
     pub switches: Switches,
     /// The listeners, in the order of the configuration.
     pub listeners: Vec<Listener>,
+    /// The bridges to other brokers, in the order of the configuration.
+    #[cfg(feature = "bridge")]
+    pub bridges: Vec<Bridge>,
     /// What is logged, and where to.
     pub log: Log,
     /// The interval at which `$SYS` topics are updated; `None` for never (`sys_interval 0`).
@@ -50,6 +60,8 @@ impl Default for Settings {
             limits: Limits::default(),
             switches: Switches::default(),
             listeners: Vec::new(),
+            #[cfg(feature = "bridge")]
+            bridges: Vec::new(),
             log: Log::default(),
             system_interval: Some(SYSTEM_INTERVAL),
             persistence: None,
@@ -216,6 +228,23 @@ pub struct Trust {
     pub authorities_directory: Option<PathBuf>,
 }
 
+/// The TLS settings of a bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgeTls {
+    /// The trusted authorities (`bridge_cafile`, `bridge_capath`).
+    pub trust: Trust,
+    /// Whether the authorities of the system are trusted as well (`bridge_tls_use_os_certs`).
+    pub trusts_system: bool,
+    /// The certificate chain and private key of the client, in PEM (`bridge_certfile`, `bridge_keyfile`).
+    pub identity: Option<[PathBuf; 2]>,
+    /// Whether the certificate may be for another name (`bridge_insecure`).
+    pub ignores_name: bool,
+    /// The protocol to negotiate (`bridge_alpn`).
+    pub alpn: Option<Box<str>>,
+    /// Whether only TLS 1.3 is allowed (`bridge_tls_version tlsv1.3`). Otherwise, TLS 1.2 is allowed as well.
+    pub is_1_3_only: bool,
+}
+
 /// A range of IP addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -282,6 +311,8 @@ pub struct Security {
     /// (`max_password_attempts`); for all users together, ten times as many. Zero for no limit. Above the limit,
     /// clients are refused with 0x9F.
     pub password_attempts: usize,
+    /// A topic that its clients may publish to whatever the rules say: where a bridge reports its state.
+    pub own_topic: Option<Box<str>>,
 }
 
 impl Default for Security {
@@ -292,6 +323,7 @@ impl Default for Security {
             access: None,
             checks_retain_source: false,
             password_attempts: PASSWORD_ATTEMPTS,
+            own_topic: None,
         }
     }
 }

@@ -4,6 +4,8 @@
 
 #![cfg(feature = "persistence")]
 
+#[path = "conformance/bridges.rs"]
+mod bridges;
 #[path = "conformance/identifiers.rs"]
 mod identifiers;
 #[path = "conformance/identity.rs"]

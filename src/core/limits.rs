@@ -100,6 +100,24 @@ pub struct Limits {
     pub retry_interval: Duration,
 }
 
+/// The limits of one session's queue: see [`Limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Messages, from `burst_bytes` on if the client is connected.
+    pub length: usize,
+    /// Bytes of a connected client's queue up to which its messages are not counted.
+    pub burst_bytes: usize,
+    /// Bytes of the messages.
+    pub bytes: usize,
+}
+
+impl Limits {
+    /// The limits of a session's queue.
+    pub const fn queue(&self) -> QueueLimits {
+        QueueLimits { length: self.queue_length, burst_bytes: self.burst_bytes, bytes: self.queue_bytes }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -39,6 +39,17 @@ pub struct ListenerOptions {
     pub client_identifier_prefixes: Vec<Box<str>>,
     /// Where the User Name comes from.
     pub user_name: UserNameSource,
+    /// The limits of the queues of these clients, where they are not those of the whole broker.
+    pub queue: Option<QueueOptions>,
+}
+
+/// The limits of a queue, for the bridges of this broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// The most messages; `None` for the limit of the whole broker.
+    pub length: Option<usize>,
+    /// Whether a new message takes the place of the oldest one when the queue is full; otherwise, it is dropped itself.
+    pub drops_oldest: bool,
 }
 
 impl ListenerOptions {
@@ -57,6 +68,7 @@ impl ListenerOptions {
             user_name_is_client_identifier: false,
             client_identifier_prefixes: Vec::new(),
             user_name: UserNameSource::Connect,
+            queue: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! and `make conformance` compares the two.
 
 mod admission;
+mod bridges;
 mod budget;
 mod durability;
 mod durable_batches;

@@ -29,6 +29,7 @@ use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{QoS, ReasonCode};
 use crate::settings::{ConfigError, Security};
 
+use crate::protocol::topic::TopicName;
 #[cfg(not(feature = "passwords"))]
 use absent::Worker;
 #[cfg(feature = "passwords")]
@@ -251,6 +252,11 @@ const fn refused(reason: ReasonCode) -> Answer {
     Answer::Now(Verdict::Refused(reason))
 }
 
+/// Whether the clients of a listener may publish to this topic whatever the rules say.
+fn is_own_topic(policy: &Policy, topic: TopicName<'_>) -> bool {
+    policy.security.own_topic.as_deref() == Some(topic.as_str())
+}
+
 impl AccessControl for Authority {
     fn grants_everything(&self) -> bool {
         self.policies.policies.iter().all(Policy::grants_everything)
@@ -277,7 +283,8 @@ impl AccessControl for Authority {
                 self.connect(client, password, now)
             }
             Question::Publish { topic, qos, .. } => {
-                self.by_rules(client, qos, |_| true, |acl, subject| acl.decide(subject, Access::Write, topic))
+                let concerns = |policy: &Policy| !is_own_topic(policy, topic);
+                self.by_rules(client, qos, concerns, |acl, subject| acl.decide(subject, Access::Write, topic))
             }
             Question::Subscribe { filter, .. } => {
                 self.by_rules(client, ANY, |_| true, |acl, subject| acl.decide_filter(subject, filter))
@@ -288,7 +295,7 @@ impl AccessControl for Authority {
             Question::BeSource { topic } => self.by_rules(
                 client,
                 ANY,
-                |policy| policy.security.checks_retain_source,
+                |policy| policy.security.checks_retain_source && !is_own_topic(policy, topic),
                 |acl, subject| acl.decide(subject, Access::Write, topic),
             ),
             Question::Stay => self.stay(client),

@@ -186,11 +186,10 @@ impl Broker {
         connect: &Connect<'_>,
         decisions: &mut Decisions,
     ) -> Option<Result<(), Refusal>> {
-        let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
-        if names > Publisher::LENGTH_MAXIMUM {
-            let what = "the Client Identifier and the User Name together are too long";
-            return Some(Err((ReasonCode::ClientIdentifierNotValid, what)));
-        }
+        let is_bridge = match self.check_names(id, claim) {
+            Ok(is_bridge) => is_bridge,
+            Err(refusal) => return Some(Err(refusal)),
+        };
         let connection = &self.connections[id];
         let client = Client {
             connection: Some(id),
@@ -216,7 +215,7 @@ impl Broker {
         if let Verdict::Refused(reason) = verdict {
             return Some(Err((reason, unauthenticated(reason, claim.user_name))));
         }
-        if let Some(owner) = self.other_owner(claim) {
+        if !is_bridge && let Some(owner) = self.other_owner(claim) {
             decisions.denial = Some(owner);
             return Some(Err((ReasonCode::NotAuthorized, "the session belongs to another user")));
         }
@@ -234,7 +233,25 @@ impl Broker {
                 _ => {}
             }
         }
-        Some(self.check_capacity(claim, connect))
+        match is_bridge {
+            true => Some(self.check_room(claim, connect)),
+            false => Some(self.check_capacity(claim, connect)),
+        }
+    }
+
+    /// Checks the names of a client. Returns whether it is a bridge of this broker.
+    fn check_names(&self, id: ConnectionId, claim: &Claim<'_>) -> Result<bool, Refusal> {
+        let is_of_bridge = self.options.is_of_bridge(&claim.client_identifier, self.connections[id].listener);
+        if is_of_bridge == Some(false) {
+            let what = "the Client Identifier belongs to a bridge of this broker";
+            return Err((ReasonCode::ClientIdentifierNotValid, what));
+        }
+        let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
+        if names > Publisher::LENGTH_MAXIMUM {
+            let what = "the Client Identifier and the User Name together are too long";
+            return Err((ReasonCode::ClientIdentifierNotValid, what));
+        }
+        Ok(is_of_bridge.is_some())
     }
 
     /// Whether one more client can be served, and one more session if it has none yet.
@@ -348,7 +365,7 @@ impl Broker {
         let session = &mut self.clients.sessions[session_id];
         let publisher = session.publisher().written();
         let will = connect.will.as_ref().map(|will| self.session_will(will, &publisher));
-        let expiry_interval = self.granted_expiry(connect);
+        let expiry_interval = self.granted_expiry(&claim.client_identifier, connect);
         let session = &mut self.clients.sessions[session_id];
         session.will = will;
         session.count();
@@ -387,13 +404,17 @@ impl Broker {
         }
     }
 
-    pub(super) fn granted_expiry(&self, connect: &Connect<'_>) -> u32 {
+    pub(super) fn granted_expiry(&self, client_identifier: &str, connect: &Connect<'_>) -> u32 {
         let wanted = match (connect.version, connect.clean_start) {
             (ProtocolVersion::V5, _) => connect.properties.session_expiry_interval().unwrap_or(0),
             (_, true) => 0,
             (_, false) => EXPIRY_NEVER,
         };
-        wanted.min(self.options.limits.session_expiry_maximum)
+        // No other client has come this far with the Client Identifier of a bridge.
+        match self.options.is_bridge(client_identifier) {
+            true => wanted,
+            false => wanted.min(self.options.limits.session_expiry_maximum),
+        }
     }
 
     fn session_will(&mut self, will: &crate::protocol::codec::Will<'_>, publisher: &str) -> Box<Will> {
@@ -432,7 +453,7 @@ impl Broker {
         if connect.version != ProtocolVersion::V5 {
             return properties;
         }
-        let expiry_interval = self.granted_expiry(connect);
+        let expiry_interval = self.granted_expiry(client_identifier, connect);
         if expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
             properties.push(Property::SessionExpiryInterval(expiry_interval));
         }

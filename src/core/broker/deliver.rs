@@ -253,7 +253,6 @@ impl Broker {
     ) -> Option<bool> {
         let is_short = self.has_little_room_for_queued(session, options.qos);
         let exceeds_budget = self.pressure(outbound.publication.length()) == Pressure::Full;
-        let now = self.now();
         let state = &mut self.clients.sessions[session];
         if state.presence == Presence::Over {
             return None;
@@ -264,14 +263,12 @@ impl Broker {
         let message = outbound.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
         let is_connected = state.connection().is_some();
-        let (outgoing, limits) = (state.outgoing_mut(), &self.options.limits);
-        if !outgoing.has_room(bytes, limits, is_connected) {
-            self.output.statistics.expired += outgoing.forget_expired(now) as u64;
-            if !outgoing.has_room(bytes, limits, is_connected) {
-                self.settle_gone(session);
-                return Some(self.lose(session));
-            }
+        let limits = self.options.queue_limits(state.listener);
+        let has_room = state.outgoing_mut().has_room(bytes, limits, is_connected);
+        if !has_room && !self.make_room(session, bytes) {
+            return Some(self.lose(session));
         }
+        let outgoing = self.clients.sessions[session].outgoing_mut();
         let waits_in_store = !is_connected || outgoing.backlog.is_some();
         let number = match self.persistence.journal {
             Some(_) => self.persist_copy(session, &message, options, None),
@@ -296,6 +293,29 @@ impl Broker {
         Some(true)
     }
 
+    /// Drops messages of a full queue until there is room for one of this many bytes: expired ones, then the oldest ones
+    /// if the operator wants that. Returns whether there is room.
+    #[cold]
+    fn make_room(&mut self, session: SessionId, bytes: usize) -> bool {
+        let now = self.now();
+        let state = &mut self.clients.sessions[session];
+        let is_connected = state.connection().is_some();
+        let limits = self.options.queue_limits(state.listener);
+        let drops_oldest = self.options.drops_oldest(state.listener) && limits.length > 0;
+        let outgoing = state.outgoing_mut();
+        self.output.statistics.expired += outgoing.forget_expired(now) as u64;
+        let mut has_room = outgoing.has_room(bytes, limits, is_connected);
+        while drops_oldest && !has_room && self.clients.sessions[session].outgoing_mut().drop_oldest() {
+            self.lose(session);
+            has_room = self.clients.sessions[session].outgoing_mut().has_room(bytes, limits, is_connected);
+        }
+        // Nothing is written for the new message that would take them along.
+        if !has_room {
+            self.settle_gone(session);
+        }
+        has_room
+    }
+
     /// Whether there is too little room to queue another copy: in memory, or on disk for a copy of QoS 0. The room that
     /// is left on disk is for messages that are acknowledged.
     #[inline]
@@ -313,8 +333,14 @@ impl Broker {
         self.output.statistics.dropped += 1;
         let state = &mut self.clients.sessions[session];
         if state.outgoing.as_mut().is_some_and(|outgoing| outgoing.lose()) {
+            let is_bridge = self.options.is_bridge(&state.client_identifier);
             let client = Escaped(&state.client_identifier);
-            info!(target: "notice", "Outgoing messages are being dropped for client {client}.");
+            let advice = if is_bridge {
+                " The limits are bridge_max_queued_messages and max_queued_bytes."
+            } else {
+                ""
+            };
+            info!(target: "notice", "Outgoing messages are being dropped for client {client}.{advice}");
         }
         false
     }

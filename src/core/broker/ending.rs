@@ -256,9 +256,9 @@ impl Broker {
     /// Returns `None` if the messages stay.
     fn take_shared(&mut self, id: SessionId) -> Option<VecDeque<Queued>> {
         let is_short = self.pressure(0) >= Pressure::Keep;
-        let Session { outgoing, subscriptions, .. } = &mut self.clients.sessions[id];
-        let outgoing =
-            outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(&self.options.limits))?;
+        let Session { outgoing, subscriptions, listener, .. } = &mut self.clients.sessions[id];
+        let limits = self.options.queue_limits(*listener);
+        let outgoing = outgoing.as_mut().filter(|outgoing| !is_short && !outgoing.is_overfull(limits))?;
         self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
         let mut last = None;
         let has_other = |id| match last {

@@ -106,9 +106,8 @@ impl Broker {
         if keeps_up && outgoing.is_none_or(Outgoing::may_begin) {
             return Readiness::Ready;
         }
-        let has_room = |outgoing: &Outgoing| {
-            outgoing.has_room(wanted.memory, &self.options.limits, connection.is_some())
-        };
+        let limits = self.options.queue_limits(session.listener);
+        let has_room = |outgoing: &Outgoing| outgoing.has_room(wanted.memory, limits, connection.is_some());
         if wanted.may_wait && outgoing.is_none_or(has_room) { Readiness::Waiting } else { Readiness::Full }
     }
 

@@ -43,6 +43,7 @@ mod authenticate;
 mod authorize;
 mod batches;
 mod begin;
+mod bridges;
 mod budget;
 mod clients;
 mod clock;
@@ -131,6 +132,7 @@ use sys::System;
 use turn::Turn;
 use waiting::Waiting;
 
+pub use bridges::{DroppedSession, LocalSide};
 pub use figures::{Figure, Kind, Unit};
 pub use listener_options::Introduction;
 pub use output::{Statistics, Traffic};
@@ -308,7 +310,9 @@ impl Broker {
     pub fn accept(&mut self, peer: Peer, listener: ListenerId, now: Time) -> Option<ConnectionId> {
         let _entered = self.account.enter();
         self.advance(now);
-        if self.connections.len() >= self.options.limits.connections.saturating_add(REFUSALS_AT_ONCE) {
+        if self.connections.len() >= self.options.limits.connections.saturating_add(REFUSALS_AT_ONCE)
+            && !self.options.is_listener_of_bridge(listener)
+        {
             return None;
         }
         let id = self.connections.insert_with(|id| Connection::new(id, peer, listener, now));

@@ -2,14 +2,18 @@
 
 use log::{Level, LevelFilter, log_enabled};
 
+use super::bridges::LocalSide;
 use super::listener_options::Listeners;
-use crate::core::limits::Limits;
+use crate::core::limits::{Limits, QueueLimits};
+use crate::core::listener::ListenerId;
 use crate::core::switches::Switches;
 
 pub(super) struct Options {
     pub(super) limits: Limits,
     pub(super) switches: Switches,
     pub(super) listeners: Listeners,
+    /// The bridges of this broker.
+    pub(super) bridges: Vec<LocalSide>,
     /// The log level from which on each packet is processed by itself and in full, so that it can be traced. With
     /// [`LevelFilter::Off`], which is below all levels, it always is.
     pub(super) in_full_from: LevelFilter,
@@ -21,8 +25,39 @@ impl Options {
             listeners: Listeners::new(&limits),
             limits,
             switches: Switches::default(),
+            bridges: Vec::new(),
             in_full_from: LevelFilter::Debug,
         }
+    }
+
+    /// Whether this Client Identifier is that of a bridge and this listener is its own; `None` if no bridge has it.
+    pub(super) fn is_of_bridge(&self, client_identifier: &str, listener: ListenerId) -> Option<bool> {
+        let bridge = self.bridges.iter().find(|bridge| *bridge.client_identifier == *client_identifier)?;
+        Some(bridge.listener == listener)
+    }
+
+    /// Whether this Client Identifier is that of a bridge.
+    pub(super) fn is_bridge(&self, client_identifier: &str) -> bool {
+        self.bridges.iter().any(|bridge| *bridge.client_identifier == *client_identifier)
+    }
+
+    /// Whether this is the listener of a bridge.
+    pub(super) fn is_listener_of_bridge(&self, listener: ListenerId) -> bool {
+        self.bridges.iter().any(|bridge| bridge.listener == listener)
+    }
+
+    /// The limits of the queue of a client of this listener.
+    pub(super) fn queue_limits(&self, listener: ListenerId) -> QueueLimits {
+        let limits = self.limits.queue();
+        match self.listeners.of(listener).queue.and_then(|queue| queue.length) {
+            Some(length) => QueueLimits { length, ..limits },
+            None => limits,
+        }
+    }
+
+    /// Whether new messages take the place of the oldest ones in a full queue of a client of this listener.
+    pub(super) fn drops_oldest(&self, listener: ListenerId) -> bool {
+        self.listeners.of(listener).queue.is_some_and(|queue| queue.drops_oldest)
     }
 
     /// Whether packets may be processed by the [short ways](super::fast_path), which do not trace single packets. Where

@@ -132,7 +132,7 @@ impl Broker {
         }
         let known =
             self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_persisted(known));
-        let outlives = self.granted_expiry(connect) > 0;
+        let outlives = self.granted_expiry(&claim.client_identifier, connect) > 0;
         if known.is_none() && outlives {
             return Err((ReasonCode::QuotaExceeded, "there is too little room on disk"));
         }
@@ -171,7 +171,7 @@ impl Broker {
         let is_same = !connect.clean_start
             && connect.will.is_none()
             && session.will.is_none()
-            && session.expiry_interval == self.granted_expiry(connect)
+            && session.expiry_interval == self.granted_expiry(&claim.client_identifier, connect)
             && session.user_name.as_deref() == claim.user_name
             && session.is_proved == claim.is_proved
             && session.listener == self.connections[id].listener;

@@ -417,7 +417,7 @@ impl Broker {
 
     /// Ends the subscription with exactly this filter [MQTT-3.10.4-1]. Messages that are queued for it are still
     /// delivered, unless it is a Shared Subscription with other members. Returns whether there was such a subscription.
-    fn unsubscribe(&mut self, session: SessionId, filter: TopicFilter<'_>) -> bool {
+    pub(super) fn unsubscribe(&mut self, session: SessionId, filter: TopicFilter<'_>) -> bool {
         let held = match filter.share_name() {
             Some(share_name) => self.routing.find_group(share_name, filter.pattern()).map(Held::Group),
             None => self.routing.trie.find(filter.pattern()).map(Held::Filter),

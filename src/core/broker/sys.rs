@@ -6,6 +6,8 @@
 //!
 //! The number of names bounds the memory of these messages, so the limits of retained messages do not count them.
 
+use std::collections::BTreeMap;
+
 use super::Broker;
 use super::clock::Timer;
 use super::figures::{self, Highest, Shown, Unit};
@@ -34,6 +36,8 @@ pub(super) struct System {
     timer: Option<TimerId>,
     /// When the figures were last read.
     taken: Time,
+    /// What was last published about bridges, by topic.
+    about_bridges: BTreeMap<String, String>,
     /// The values that were last published.
     published: [Option<u64>; figures::COUNT],
     rates: [Rate; figures::RATE_COUNT],
@@ -114,6 +118,7 @@ impl Broker {
                 origin: Duration::ZERO,
                 timer: None,
                 taken: self.clock.now,
+                about_bridges: BTreeMap::new(),
                 published: [None; figures::COUNT],
                 rates: [Rate::default(); figures::RATE_COUNT],
                 highest: Highest::default(),
@@ -142,6 +147,7 @@ impl Broker {
             self.clock.wheel.cancel(timer);
         }
         self.announce_version();
+        self.announce_bridges();
         self.system_is_due();
     }
 
@@ -199,6 +205,29 @@ impl Broker {
                     self.announce(&format!("{ABOVE}load/{name}/{span}"), &text, None);
                 }
             }
+        }
+    }
+
+    /// Publishes a value about a bridge, if it differs from the last one, as `what` below its name. An empty value
+    /// removes the message. Without `$SYS` it does nothing.
+    pub fn publish_about_bridge(&mut self, name: &str, what: &str, value: &str, now: Time) {
+        let _entered = self.account.enter();
+        self.advance(now);
+        let Some(system) = &mut self.system else { return };
+        let topic = format!("{ABOVE}bridge/{name}/{what}");
+        let before = match value {
+            "" => system.about_bridges.remove(&topic),
+            _ => system.about_bridges.insert(topic.clone(), value.to_owned()),
+        };
+        if before.unwrap_or_default() != value {
+            self.announce(&topic, value, None);
+        }
+    }
+
+    fn announce_bridges(&mut self) {
+        let Some(system) = &self.system else { return };
+        for (topic, value) in system.about_bridges.clone() {
+            self.announce(&topic, &value, None);
         }
     }
 

@@ -181,6 +181,20 @@ impl Backlog {
         self.numbers.front().copied()
     }
 
+    /// Removes the first message, unless it is being read.
+    pub fn drop_first(&mut self) -> Option<MessageNumber> {
+        if self.underway > 0 {
+            return None;
+        }
+        let average = self.average();
+        let number = self.numbers.pop_front()?;
+        self.groups.remove(&number);
+        self.pass_taken();
+        self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(average) };
+        self.count();
+        Some(number)
+    }
+
     /// Returns the page to read next: at most `most` messages, all of them before `end`. Returns `None` if the first
     /// message is not, or if a page is being read.
     pub fn next_page(&mut self, most: usize, end: MessageNumber) -> Option<NextPage> {

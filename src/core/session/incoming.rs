@@ -57,6 +57,12 @@ impl Incoming {
         true
     }
 
+    /// Removes all identifiers, and returns them in order.
+    pub fn take_all(&mut self) -> Vec<PacketIdentifier> {
+        let taken = self.0.take().map(|identifiers| identifiers.sorted).unwrap_or_default();
+        taken.into_iter().filter_map(PacketIdentifier::new).collect()
+    }
+
     /// The number of unreleased identifiers.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |identifiers| identifiers.sorted.len())

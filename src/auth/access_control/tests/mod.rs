@@ -130,6 +130,25 @@ fn rules_decide_and_say_which_did() {
 }
 
 #[test]
+fn a_topic_of_its_own_needs_no_rule() {
+    let place = Place::new("own");
+    let rules = place.file("acl", "user u\ntopic read r\ntopic deny state\n");
+    let own = Security { own_topic: Some("state".into()), ..(*security(None, Some(&rules))).clone() };
+    let (mut authority, _) = authority(&Rc::new(own));
+    for (topic, is_granted) in [("state", true), ("state/a", false), ("r", false)] {
+        let topic = TopicName::new(topic).unwrap();
+        let publish = Question::Publish { topic, qos: QoS::AtLeastOnce, retain: true };
+        for question in [publish, Question::BeSource { topic }] {
+            let answer = authority.ask(&client(None, Some("u")), question);
+            assert_eq!(answer == GRANTED, is_granted, "{topic} {question:?}");
+        }
+        let receive = Question::Receive { topic };
+        let is_read = authority.ask(&client(None, Some("u")), receive) == GRANTED;
+        assert_eq!(is_read, topic.as_str() == "r");
+    }
+}
+
+#[test]
 fn a_listener_that_no_longer_exists_allows_what_all_others_do() {
     let place = Place::new("common");
     let first = place.file("first", "topic read a/#\ntopic write maxqos 1 w\n");

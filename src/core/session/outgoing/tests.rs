@@ -30,7 +30,7 @@ fn queued(qos: QoS, expires: Time) -> Queued {
 
 /// Queues a message, if there is room for it.
 fn enqueue(outgoing: &mut Outgoing, queued: Queued, limits: &Limits, is_there: bool, now: Time) -> bool {
-    let bytes = queued.message.memory();
+    let (bytes, limits) = (queued.message.memory(), limits.queue());
     let has_room = outgoing.has_room(bytes, limits, is_there)
         || outgoing.forget_expired(now) > 0 && outgoing.has_room(bytes, limits, is_there);
     if has_room {

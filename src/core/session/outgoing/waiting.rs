@@ -6,7 +6,7 @@ use super::{Outgoing, Queued};
 use crate::base::memory;
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
-use crate::core::limits::Limits;
+use crate::core::limits::QueueLimits;
 use crate::core::subscription::GroupId;
 use crate::protocol::codec::QoS;
 
@@ -127,17 +127,32 @@ impl Outgoing {
     }
 
     /// Whether one more message of this many bytes may be queued for a connected or disconnected client.
-    pub fn has_room(&self, bytes: usize, limits: &Limits, is_connected: bool) -> bool {
+    pub fn has_room(&self, bytes: usize, limits: QueueLimits, is_connected: bool) -> bool {
         let total = self.queue_bytes() + bytes;
         let is_first = self.queue.is_empty() && self.backlog.is_none();
-        (self.queue_length() < limits.queue_length || (is_connected && total <= limits.burst_bytes))
-            && (is_first || total <= limits.queue_bytes)
+        (self.queue_length() < limits.length || (is_connected && total <= limits.burst_bytes))
+            && (is_first || total <= limits.bytes)
     }
 
     /// Whether more is queued than [`Outgoing::has_room`] allows, because messages have come back from other members.
-    pub fn is_overfull(&self, limits: &Limits) -> bool {
+    pub fn is_overfull(&self, limits: QueueLimits) -> bool {
         let (count, bytes) = (self.queue_length(), self.queue_bytes());
-        count > limits.queue_length && bytes > limits.burst_bytes || count > 1 && bytes > limits.queue_bytes
+        count > limits.length && bytes > limits.burst_bytes || count > 1 && bytes > limits.bytes
+    }
+
+    /// Drops the oldest queued message. Returns false if there is none that could be dropped: one that is being read from
+    /// the store cannot.
+    pub fn drop_oldest(&mut self) -> bool {
+        if let Some(oldest) = self.queue.pop() {
+            self.gone.extend(oldest.number);
+            self.count();
+            return true;
+        }
+        let Some(backlog) = &mut self.backlog else { return false };
+        let Some(number) = backlog.drop_first() else { return false };
+        self.gone.push(number);
+        self.backlog.take_if(|backlog| backlog.is_empty());
+        true
     }
 
     /// Whether messages of QoS 0 may be queued. If so, the next one has to wait after them [MQTT-4.6.0-6].

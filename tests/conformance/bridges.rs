@@ -1,0 +1,194 @@
+//! The local sides of bridges: what sets their sessions apart from those of other clients.
+
+use std::ops::Range;
+
+use brooklet::core::access::AllowAll;
+use brooklet::core::broker::{DroppedSession, LocalSide};
+use brooklet::core::limits::Limits;
+use brooklet::core::listener::{ListenerId, ListenerOptions, QueueOptions, UserNameSource};
+use brooklet::protocol::codec::ReasonCode;
+
+use crate::wire::*;
+use crate::world::{Peer, World};
+
+/// Where clients connect, and where the bridge does.
+const CLIENTS: ListenerId = ListenerId(0);
+const BRIDGE: ListenerId = ListenerId(1);
+const LOCAL: &str = "local.far.host";
+
+fn local_side(client_identifier: &str) -> LocalSide {
+    LocalSide { client_identifier: client_identifier.into(), listener: BRIDGE }
+}
+
+fn world_with(limits: Limits) -> World {
+    let mut world = World::with(limits, AllowAll);
+    world.broker.set_bridges(vec![local_side(LOCAL)], &[BRIDGE], world.now());
+    world
+}
+
+fn connect_bridge(world: &mut World, connect: &Connect) -> (Peer, Vec<u8>) {
+    let peer = world.open_at(BRIDGE);
+    world.send(peer, connect.bytes());
+    let connack = world.take(peer).remove(0);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "{connack:02x?}");
+    (peer, connack)
+}
+
+fn lasting(client_identifier: &str) -> Connect {
+    Connect::new(V5, client_identifier).resume().expiry(u32::MAX)
+}
+
+#[test]
+fn no_client_takes_the_client_identifier_of_a_bridge() {
+    let mut world = world_with(Limits::default());
+    let (bridge, _) = connect_bridge(&mut world, &lasting(LOCAL));
+    world.ask(bridge, subscribe(V5, 1, &[], &[("#", 1)]));
+    for (level, code) in [(V31, 2), (V311, 2), (V5, ReasonCode::ClientIdentifierNotValid.value())] {
+        for connect in [Connect::new(level, LOCAL), Connect::new(level, LOCAL).resume()] {
+            let peer = world.open_at(CLIENTS);
+            world.send(peer, connect.user_name("ann").bytes());
+            let connack = world.take(peer).remove(0);
+            assert_eq!((connack[0], connack[3]), (0x20, code), "{connack:02x?}");
+        }
+    }
+    assert!(!world.is_closed(bridge));
+    // Neither by way of the User Name.
+    let options = ListenerOptions {
+        user_name_is_client_identifier: true,
+        user_name: UserNameSource::Connect,
+        ..ListenerOptions::within(&Limits::default())
+    };
+    world.broker.set_listener_options(CLIENTS, options.into());
+    let peer = world.open_at(CLIENTS);
+    world.send(peer, Connect::new(V311, "other").user_name(LOCAL).bytes());
+    assert_eq!(world.take(peer), [[0x20, 2, 0, 2]]);
+    assert!(!world.is_closed(bridge));
+}
+
+#[test]
+fn the_session_of_a_bridge_does_not_expire() {
+    for is_bridge in [true, false] {
+        let mut world = world_with(Limits { session_expiry_maximum: 60, ..Limits::default() });
+        let name = if is_bridge { LOCAL } else { "other" };
+        let connect = |world: &mut World| match is_bridge {
+            true => connect_bridge(world, &lasting(name)),
+            false => {
+                let peer = world.open_at(CLIENTS);
+                world.send(peer, lasting(name).bytes());
+                (peer, world.take(peer).remove(0))
+            }
+        };
+        let (peer, _) = connect(&mut world);
+        world.send(peer, disconnect(0, &[]));
+        world.pass_seconds(100);
+        let (_, connack) = connect(&mut world);
+        assert_eq!(connack[2] == 1, is_bridge, "{connack:02x?}");
+    }
+}
+
+#[test]
+fn clients_cannot_keep_a_bridge_away() {
+    let mut world = world_with(Limits { connections: 2, sessions: 2, ..Limits::default() });
+    for number in 0..2 {
+        world.connect(Connect::new(V5, &format!("c{number}")).bytes());
+    }
+    connect_bridge(&mut world, &lasting(LOCAL));
+    let peer = world.open_at(CLIENTS);
+    world.send(peer, Connect::new(V5, "c2").bytes());
+    assert_eq!(world.take(peer).remove(0)[3], ReasonCode::QuotaExceeded.value());
+}
+
+#[test]
+fn a_bridge_that_is_gone_leaves_no_session() {
+    let mut world = world_with(Limits::default());
+    let (bridge, _) = connect_bridge(&mut world, &lasting(LOCAL));
+    world.ask(bridge, subscribe(V5, 1, &[], &[("t", 1)]));
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    world.cut(bridge);
+    for number in 1..4 {
+        world.ask(publisher, Publish::new(V5, "t", b"m").qos(1, number).bytes());
+    }
+    assert_eq!(world.broker.waiting_messages(LOCAL), 3);
+    let now = world.now();
+    let dropped = world.broker.set_bridges(vec![local_side("local.other")], &[BRIDGE], now);
+    assert_eq!(dropped, [DroppedSession { client_identifier: LOCAL.into(), messages: 3 }]);
+    assert_eq!(world.broker.waiting_messages(LOCAL), 0);
+    // The Client Identifier is free, and nothing is left to find there.
+    let peer = world.open_at(CLIENTS);
+    world.send(peer, Connect::new(V311, LOCAL).resume().bytes());
+    assert_eq!(world.take(peer), [[0x20, 2, 0, 0]]);
+    // Nor does a client keep what a bridge claims.
+    let now = world.now();
+    let dropped = world.broker.set_bridges(vec![local_side(LOCAL)], &[BRIDGE], now);
+    assert_eq!(dropped.len(), 1);
+    world.settle();
+    assert!(world.is_closed(peer));
+}
+
+#[test]
+fn a_new_session_of_the_other_broker_begins_with_new_packet_identifiers() {
+    for is_forgotten in [true, false] {
+        let mut world = world_with(Limits::default());
+        let watcher = world.connect(Connect::new(V5, "w").bytes());
+        world.ask(watcher, subscribe(V5, 1, &[], &[("t", 0)]));
+        let (bridge, _) = connect_bridge(&mut world, &lasting(LOCAL));
+        for (payload, is_first) in [(b"1", true), (b"2", false)] {
+            if !is_first && is_forgotten {
+                world.broker.forget_received(LOCAL);
+            }
+            world.ask(bridge, Publish::new(V5, "t", payload).qos(2, 7).bytes());
+            let is_delivered = !world.take(watcher).is_empty();
+            assert_eq!(is_delivered, is_first || is_forgotten);
+        }
+    }
+}
+
+#[test]
+fn subscriptions_from_an_earlier_configuration_end() {
+    let mut world = world_with(Limits::default());
+    let (bridge, _) = connect_bridge(&mut world, &lasting(LOCAL));
+    world.ask(bridge, subscribe(V5, 1, &[], &[("a/#", 1), ("b", 1), ("c", 1)]));
+    world.ask(bridge, subscribe(V5, 2, &[], &[("$share/g/d", 1), ("$share/g/e", 1)]));
+    let now = world.now();
+    let left = ["b".to_owned(), "$share/g/e".to_owned()];
+    world.broker.end_other_subscriptions(LOCAL, &left, now);
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    for topic in ["a/1", "b", "c", "d", "e"] {
+        world.send(publisher, Publish::new(V5, topic, b"m").bytes());
+    }
+    let topics: Vec<String> = world.take(bridge).iter().map(|packet| received(V5, packet).topic).collect();
+    assert_eq!(topics, ["b", "e"]);
+}
+
+/// The payloads that a bridge receives when it comes back, after these were published while it was away.
+fn after_return(queue: QueueOptions, published: Range<u8>) -> Vec<u8> {
+    let mut world = world_with(Limits { queue_length: 5, ..Limits::default() });
+    let options = ListenerOptions { queue: Some(queue), ..ListenerOptions::within(&Limits::default()) };
+    world.broker.set_listener_options(BRIDGE, options.into());
+    let (bridge, _) = connect_bridge(&mut world, &lasting(LOCAL));
+    world.ask(bridge, subscribe(V5, 1, &[], &[("t", 1)]));
+    world.cut(bridge);
+    let publisher = world.connect(Connect::new(V5, "p").bytes());
+    for number in published {
+        world.send(publisher, Publish::new(V5, "t", &[number]).qos(1, u16::from(number) + 1).bytes());
+    }
+    let bridge = world.open_at(BRIDGE);
+    world.send(bridge, lasting(LOCAL).bytes());
+    let publishes = world.take(bridge).into_iter().filter(|packet| packet[0] >> 4 == 3);
+    publishes.map(|packet| *packet.last().expect("a packet has bytes")).collect()
+}
+
+#[test]
+fn a_full_queue_drops_the_newest_or_the_oldest_message() {
+    let newest = QueueOptions { length: None, drops_oldest: false };
+    let oldest = QueueOptions { length: None, drops_oldest: true };
+    assert_eq!(after_return(newest, 0..4), [0, 1, 2, 3]);
+    assert_eq!(after_return(newest, 0..20), [0, 1, 2, 3, 4]);
+    assert_eq!(after_return(oldest, 0..20), [15, 16, 17, 18, 19]);
+    let shorter = QueueOptions { length: Some(2), ..oldest };
+    assert_eq!(after_return(shorter, 0..20), [18, 19]);
+    let longer = QueueOptions { length: Some(8), ..newest };
+    assert_eq!(after_return(longer, 0..20), [0, 1, 2, 3, 4, 5, 6, 7]);
+    let none = QueueOptions { length: Some(0), ..oldest };
+    assert_eq!(after_return(none, 0..20), []);
+}
