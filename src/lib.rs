@@ -20,6 +20,7 @@
 //! - `settings`: the settings of an operator, as plain data
 //! - `auth`: users, their passwords and rights, and limits on guessing
 //! - `storage`: the state that survives the process
+//! - `bridge`: connections to other brokers, as state machines
 //! - `logging`: the log and its destinations
 //! - `server`: the loop, sockets and the clock
 //! - `config`: the configuration file and the command line, converted to settings
@@ -69,6 +70,9 @@
 //! | 3b | `auth::attempts` | limits on guessing: wrong and right passwords, and which is verified next | below, `auth::passwords` |
 //! | 3b | `storage::import` | databases of mosquitto, converted to records | below |
 //! | 3b | `storage::timeline` | the age of stored data, with clocks that may be wrong | below |
+//! | 3b | `bridge::restart` | how long a bridge waits before it connects again | below |
+//! | 3b | `bridge::topics` | the topics of a bridge, and their names on each side | below |
+//! | 3c | `bridge::machine` | a bridge as a client of two brokers: bytes and time in, bytes and actions out | below |
 //! | 4 | `base::files` | access to files that an operator names, without blocking | below |
 //! | 4 | `auth::access_control` | the access control of a configured broker: files with users and rules, and a thread for passwords | below, `base::files` |
 //! | 4 | `storage::store` | the file with the durable state | below |
@@ -82,6 +86,8 @@
 
 pub mod auth;
 pub mod base;
+#[cfg(feature = "bridge")]
+pub mod bridge;
 pub mod config;
 pub mod core;
 pub mod logging;

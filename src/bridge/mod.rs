@@ -1,0 +1,5 @@
+//! The client side of a bridge: what it says to the other broker and to this one, without a socket or a clock.
+
+pub mod machine;
+pub mod restart;
+pub mod topics;
