@@ -157,7 +157,7 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
             return ExitCode::from(EXIT_FAILURE);
         }
     }
-    if let Err(errors) = server.enforce() {
+    if let Err(errors) = server.add_bridges(&settings).and_then(|()| server.enforce()) {
         errors.iter().for_each(|error| error!("Error: {error}"));
         return ExitCode::from(EXIT_FAILURE);
     }
@@ -198,6 +198,7 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
         error!("Error: {error}");
         return ExitCode::from(EXIT_FAILURE);
     }
+    server.start_bridges();
     #[cfg(feature = "system")]
     server.reload_by(settings, Box::new(move |old| reread(old, file.as_deref(), &given)));
     // Reading the configuration and the stored state leaves free memory.

@@ -30,6 +30,8 @@ use stamp::Stamp;
 use stream::{Place, Stream};
 use syslog::Syslog;
 
+pub use stamp::in_utc;
+
 /// The maximum length of a log line in bytes. Longer lines are truncated.
 const LINE_MAXIMUM: usize = 1000;
 /// How long the broker waits for the log to be read when it exits.

@@ -217,12 +217,22 @@ fn utc() -> Zone {
     Zone { offset: 0, name: "UTC".to_owned() }
 }
 
+/// A date and time for a message, given in seconds since 1970.
+pub fn in_utc(epoch: u64) -> String {
+    Moment::new(epoch, utc()).format("%F %T UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shown(epoch: u64, offset: i32, format: &str) -> String {
         Moment::new(epoch, Zone { offset, name: "X".to_owned() }).format(format)
+    }
+
+    #[test]
+    fn messages_have_dates_in_utc() {
+        assert_eq!(in_utc(1_709_251_199), "2024-02-29 23:59:59 UTC");
     }
 
     #[test]

@@ -67,19 +67,16 @@ impl Server {
         let number = (0..LISTENERS_MAXIMUM).find(is_free);
         let number =
             number.ok_or_else(|| ConfigError::new(&*settings.place, "there are too many listeners"))?;
-        Ok((number, self.identify(settings, name)?))
+        Ok((number, self.identify(&settings.place, name)?))
     }
 
-    /// Returns the core's identifier of the listener with this name: the same as before, if the name was known.
-    pub(super) fn identify(
-        &mut self,
-        settings: &settings::Listener,
-        name: &str,
-    ) -> Result<ListenerId, ConfigError> {
+    /// Returns the core's identifier of the listener with this name, which was configured there: the same as
+    /// before, if the name was known.
+    pub(super) fn identify(&mut self, configured_at: &str, name: &str) -> Result<ListenerId, ConfigError> {
         let place = self.names.iter().position(|known| known == name).unwrap_or(self.names.len());
         let id = u16::try_from(place).ok().map(ListenerId).filter(|&id| id != ListenerId::UNKNOWN);
         let id =
-            id.ok_or_else(|| ConfigError::new(&*settings.place, "there were too many listeners; restart"))?;
+            id.ok_or_else(|| ConfigError::new(configured_at, "there were too many listeners; restart"))?;
         if place == self.names.len() {
             self.names.push(name.to_owned());
             self.broker.name_listener(id, name, self.clock.now());

@@ -31,8 +31,10 @@ impl Server {
     /// Everything that is wrong in the files that the settings name.
     pub fn enforce(&mut self) -> Result<(), Vec<ConfigError>> {
         let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());
-        let securities =
+        let of_listeners: Securities =
             opened.map(|listener| (listener.id, Rc::clone(&listener.settings.security))).collect();
+        let of_bridges = self.bridges.securities(of_listeners.first().map(|(_, security)| security));
+        let securities = [of_listeners, of_bridges].concat();
         let prepared = self.prepare_rights(&securities)?;
         self.put_in_force(prepared);
         Ok(())

@@ -107,7 +107,10 @@ impl Server {
         let (log, interval) = (old.log.clone(), old.system_interval);
         let outcome = hosts.and_then(|hosts| {
             logging::set_up(&new.log).map_err(|error| vec![error])?;
-            self.reload_listeners(&plan, &new.listeners, &hosts)
+            let bridges = self.load_bridges(&new)?;
+            self.reload_listeners(&plan, &new.listeners, &hosts, &bridges)?;
+            self.replace_bridges(bridges, &new.limits, self.clock.now());
+            Ok(())
         });
         if let Err(errors) = outcome {
             // The former log could be opened before, so it can be again; if not, the new log does as well.

@@ -25,6 +25,11 @@ pub struct Destination {
     pub port: u16,
     /// The local address to connect from; any, if `None`.
     pub from: Option<IpAddr>,
+    /// TCP keepalive probes: seconds of silence before the first, seconds between two, and how many; none by default.
+    pub keepalive: Option<[u32; 3]>,
+    /// How long sent bytes may stay unacknowledged by the peer's TCP. With `None` the system decides, as it does in a
+    /// binary without the feature `system`.
+    pub user_timeout: Option<Duration>,
     /// TLS, if the server speaks it. The certificate must be for the host.
     pub tls: Option<tls::ClientSetup>,
     /// The path of the WebSocket resource, if the server speaks WebSocket.

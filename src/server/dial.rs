@@ -108,6 +108,15 @@ impl Calls {
         self.calls.is_empty()
     }
 
+    /// The socket of an open connection.
+    #[cfg(all(test, feature = "system", feature = "tls", feature = "websocket"))]
+    pub(super) fn socket(&self, id: CallId) -> Option<&TcpStream> {
+        match &self.calls.find(id)?.stage {
+            Stage::Open(Link { stream: Stream::Tcp(stream), .. }) => Some(stream),
+            _ => None,
+        }
+    }
+
     /// Bytes that the outgoing connections take, without their layers.
     pub(super) fn memory(&self) -> usize {
         self.calls.memory()
@@ -394,12 +403,40 @@ impl Destination {
                 Some(from) => connect_from(from, address)?,
             };
             stream.set_nodelay(true)?;
+            self.set_patience_of_system(&stream)?;
             let both = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut stream, Owner::Caller.token(id.index()), both)?;
             Ok(stream)
         };
         let stream = connect().map_err(|error: io::Error| error.to_string())?;
         Ok(Link::dialled(Stream::Tcp(stream), layers, id))
+    }
+
+    /// Tells the system when to give up a peer that has vanished.
+    #[cfg(feature = "system")]
+    fn set_patience_of_system(&self, stream: &TcpStream) -> io::Result<()> {
+        use std::time::Duration;
+        let socket = socket2::SockRef::from(stream);
+        if let Some([idle, interval, probes]) = self.keepalive {
+            let [idle, interval] = [idle, interval].map(|seconds| Duration::from_secs(seconds.into()));
+            let keepalive = socket2::TcpKeepalive::new().with_time(idle).with_interval(interval);
+            socket.set_tcp_keepalive(&keepalive.with_retries(probes))?;
+        }
+        if let Some(timeout) = self.user_timeout {
+            socket.set_tcp_user_timeout(Some(Duration::from_millis(timeout.milliseconds())))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the system when to give up a peer that has vanished.
+    #[cfg(not(feature = "system"))]
+    fn set_patience_of_system(&self, _stream: &TcpStream) -> io::Result<()> {
+        match self.keepalive {
+            None => Ok(()),
+            Some(_) => {
+                Err(io::Error::other("this binary was built without bridge_tcp_keepalive (feature `system`)"))
+            }
+        }
     }
 }
 

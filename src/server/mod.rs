@@ -9,6 +9,11 @@
 
 mod accept;
 mod auth;
+#[cfg(feature = "bridge")]
+mod bridges;
+#[cfg(not(feature = "bridge"))]
+#[path = "without_bridges.rs"]
+mod bridges;
 mod calls;
 mod clock;
 #[cfg(feature = "system")]
@@ -78,6 +83,7 @@ use crate::core::switches::Switches;
 use crate::logging;
 
 use auth::Rights;
+use bridges::Bridges;
 #[cfg(feature = "persistence")]
 pub use clock::AllClocks;
 use clock::Clock;
@@ -132,6 +138,7 @@ pub struct Server {
     /// By listener number.
     listeners: Vec<Option<Listener>>,
     links: Links,
+    bridges: Bridges,
     resolver: Resolver,
     /// When the poller last returned.
     looked: Time,
@@ -178,6 +185,7 @@ impl Server {
             clock,
             listeners: Vec::new(),
             links: Links::default(),
+            bridges: Bridges::default(),
             looked: clock.now(),
             is_crowded: false,
             #[cfg(feature = "system")]
@@ -257,6 +265,7 @@ impl Server {
         self.apply_effects(now);
         self.look_for_ends(now);
         self.handle_calls(now);
+        self.run_bridges(now);
         self.exchange(now)?;
         self.write(now);
         self.reap(now);
@@ -310,6 +319,7 @@ impl Server {
             self.broker.next_deadline(),
             accepting,
             self.calls_due(),
+            self.bridges.due(),
             self.notifier.due(),
             self.persistence_due(),
             self.trim.due(),
@@ -339,6 +349,8 @@ impl Server {
                         link.begin_closing();
                         self.finish(id, now);
                         self.links.read_on(id);
+                    } else {
+                        self.close_local(id, now);
                     }
                 }
                 Effect::Drop(id) => self.links.dead.push_back((id, String::new())),
@@ -346,6 +358,7 @@ impl Server {
                 Effect::Resume(id) => {
                     if self.broker.resume(id, now) == Intake::More {
                         self.links.read_on(id);
+                        self.resume_bridge(id, now);
                     }
                 }
             }
@@ -358,6 +371,7 @@ impl Server {
         info!("brooklet version {} terminating", env!("CARGO_PKG_VERSION"));
         self.close_all();
         let now = self.clock.now();
+        self.shut_down_bridges(now);
         self.broker.shut_down(now);
         let end = now + FAREWELL;
         while self.links.clients.open() > 0 && self.clock.now() < end {

@@ -60,7 +60,7 @@ impl Server {
         let path = persistence.directory.join(&persistence.file);
         let place = Escaped(&path.display().to_string()).to_string();
         let (now, clocks) = (self.clock.now(), AllClocks::of(self.clock));
-        let listeners = self.present_names(None);
+        let listeners = self.present_names(None).into_iter().chain(self.bridges.names()).collect();
         let opening = Opening { listeners, on_damage: persistence.on_damage, clocks: clocks.read() };
         let mut store = Store::open(&path, opening).map_err(|error| error.to_string())?;
         warn_about(&store, &place);

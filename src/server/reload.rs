@@ -8,6 +8,7 @@ use crate::core::listener::ListenerId;
 use crate::settings::{self, Address, ConfigError, ListenerName, names_of};
 
 use super::Server;
+use super::bridges::Loaded;
 use super::listener::{Listener, SOCKETS_MAXIMUM, Setup, listen, unbound};
 use super::plan::Plan;
 use super::socket::Socket;
@@ -40,6 +41,7 @@ impl Server {
         plan: &Plan,
         new: &[settings::Listener],
         hosts: &[Vec<SocketAddr>],
+        bridges: &[Loaded],
     ) -> Result<(), Vec<ConfigError>> {
         let mut setups = load_all(new)?;
         let mut setup_of = |index: usize| setups[index].take().expect("each is used once");
@@ -47,9 +49,11 @@ impl Server {
         let reserved = self.reserve_all(plan, new, &names)?;
         let mut ids = Vec::with_capacity(new.len());
         for (listener, name) in new.iter().zip(&names) {
-            ids.push(self.identify(listener, &name.name).map_err(|error| vec![error])?);
+            ids.push(self.identify(&listener.place, &name.name).map_err(|error| vec![error])?);
         }
         let securities = ids.iter().zip(new).map(|(&id, listener)| (id, Rc::clone(&listener.security)));
+        let common = new.first().map(|listener| &listener.security);
+        let securities = securities.chain(bridges.iter().map(|bridge| bridge.security(common)));
         let rights = self.prepare_rights(&securities.collect())?;
         let bound = self.bind_all(plan, new, &reserved, hosts)?;
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);

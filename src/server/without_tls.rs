@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
-use crate::settings::{ConfigError, Listener, Trust};
+use crate::settings::{BridgeTls, ConfigError, Listener};
 
 /// The TLS setup of a listener. There is none.
 #[derive(Clone, Debug)]
@@ -45,9 +45,9 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
 /// # Errors
 ///
 /// Always.
-pub fn load_client(trust: &Trust) -> Result<ClientSetup, Vec<ConfigError>> {
+pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
     let what = "this binary was built without TLS (feature `tls`)";
-    Err(vec![ConfigError::new(&*trust.place, what)])
+    Err(vec![ConfigError::new(&*tls.trust.place, what)])
 }
 
 impl Layer {

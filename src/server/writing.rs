@@ -58,7 +58,7 @@ impl Server {
     /// Writes the output of a connection.
     #[inline(always)]
     pub(super) fn write_one(&mut self, id: ConnectionId, now: Time) {
-        let Some(link) = self.links.clients.find(id) else { return };
+        let Some(link) = self.links.clients.find(id) else { return self.write_to_bridge(id, now) };
         let (outcome, may_have_more) = match &mut link.layers {
             None => (self.broker.write_to(id, &mut link.stream, now), link.is_closing()),
             Some(layers) => {
@@ -100,7 +100,10 @@ impl Server {
                 return;
             }
             let Some((id, why)) = self.links.dead.pop_front() else { return };
-            let Some(mut link) = self.links.clients.remove(id) else { continue };
+            let Some(mut link) = self.links.clients.remove(id) else {
+                self.close_local(id, now);
+                continue;
+            };
             if let Some(layers) = &mut link.layers {
                 layers.close();
                 // A client that has gone does not need it.

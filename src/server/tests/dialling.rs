@@ -10,8 +10,8 @@ use crate::protocol::codec::{
 };
 use crate::server::destination::{CallId, Destination};
 use crate::server::dial::{Failure, Report};
+use crate::server::tls::testing::bridge_tls;
 use crate::server::tls::{ClientSetup, load_client};
-use crate::settings::Trust;
 
 /// The longest packet, in bytes.
 const PACKET_MAXIMUM: usize = 1_000_000;
@@ -27,12 +27,20 @@ fn at(address: [u8; 4], port: u16) -> SocketAddr {
 
 fn to(port: u16) -> Destination {
     let patience = Duration::from_seconds(30);
-    Destination { host: NAME.to_owned(), port, from: None, tls: None, websocket: None, patience }
+    Destination {
+        host: NAME.to_owned(),
+        port,
+        from: None,
+        keepalive: None,
+        user_timeout: None,
+        tls: None,
+        websocket: None,
+        patience,
+    }
 }
 
 fn trust(files: &Files) -> ClientSetup {
-    let authorities = Some(files.authority.clone());
-    load_client(&Trust { place: "test.conf:1".to_owned(), authorities, authorities_directory: None }).unwrap()
+    load_client(&bridge_tls(files)).unwrap()
 }
 
 /// A server that dials, with a resolver that returns these addresses. It needs no listener for that, but has one.
@@ -247,11 +255,11 @@ fn every_address_has_its_reason() {
     let cases = [
         (
             Destination { tls: Some(foreign), ..to(other.port) },
-            "was not issued by an authority in cafile or capath",
+            "was not issued by an authority in bridge_cafile",
         ),
         (
             Destination { tls: Some(trust(&files)), host: "other.example".to_owned(), ..to(other.port) },
-            "is for a different name",
+            "is for localhost, 127.0.0.1, not for other.example",
         ),
         (
             Destination { tls: Some(trust(&files)), websocket: Some("/".to_owned()), ..to(other.port) },
@@ -303,6 +311,37 @@ fn connections_come_from_where_they_should() {
         move |server| server.hang_up(id)
     });
     assert!(caller.order(|server| server.links.calls.is_empty()));
+}
+
+#[test]
+fn the_system_gives_up_a_peer_that_has_vanished_when_it_should() {
+    use std::time::Duration as StdDuration;
+    let listener = TcpListener::bind(at(ALIVE, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let caller = dialler(&[ALIVE]);
+    let milliseconds = Duration::from_milliseconds;
+    for (keepalive, timeout, expected) in [
+        (None, None, 0),
+        (Some([61, 13, 4]), Some(milliseconds(12_345)), 12_345),
+        (None, Some(milliseconds(i32::MAX.unsigned_abs().into())), i32::MAX.unsigned_abs().into()),
+    ] {
+        let call = Caller::dial(&caller, Destination { keepalive, user_timeout: timeout, ..to(port) });
+        assert_eq!(call.report(), Report::Connected(at(ALIVE, port)));
+        assert_eq!(call.report(), Report::Readable);
+        let id = call.id;
+        let (probes, set) = caller.order(move |server| {
+            let socket = socket2::SockRef::from(server.links.calls.socket(id).unwrap());
+            let probes = socket.keepalive().unwrap().then(|| {
+                let seconds = [socket.tcp_keepalive_time(), socket.tcp_keepalive_interval()];
+                let [idle, interval] = seconds.map(|duration| duration.unwrap().as_secs());
+                [idle, interval, socket.tcp_keepalive_retries().unwrap().into()]
+            });
+            (probes, socket.tcp_user_timeout().unwrap())
+        });
+        caller.order(move |server| server.hang_up(id));
+        assert_eq!(probes, keepalive.map(|numbers| numbers.map(u64::from)));
+        assert_eq!(set.unwrap_or_default(), StdDuration::from_millis(expected));
+    }
 }
 
 /// The server has given a reason for closing, and is gone when more is sent to it.

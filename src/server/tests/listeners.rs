@@ -79,13 +79,14 @@ fn a_reload_changes_listeners_and_lets_connections_be() {
         listener.tls.as_mut().unwrap().key = listener.tls.as_ref().unwrap().key.with_extension("absent");
     });
     let keep = || Plan { staying: vec![(0, 0)], ..Plan::default() };
-    let told = running.order(move |server| server.reload_listeners(&keep(), &[broken()], &[]).unwrap_err());
+    let told =
+        running.order(move |server| server.reload_listeners(&keep(), &[broken()], &[], &[]).unwrap_err());
     assert!(told.len() == 1 && told[0].to_string().contains("server.absent: it cannot be read"), "{told:?}");
     greet(&mut tls(old.client(None), running.connect()), "as it was");
     let (changed, added) = (make(&second, |_| ()), make(&second, |listener| listener.tls = None));
     let port = running.order(move |server| {
         let plan = Plan { staying: vec![(0, 1)], added: vec![0], ..Plan::default() };
-        server.reload_listeners(&plan, &[added(), changed()], &[Vec::new()]).unwrap();
+        server.reload_listeners(&plan, &[added(), changed()], &[Vec::new()], &[]).unwrap();
         assert_eq!(server.opened, [1, 0]);
         port_of(server, 1)
     });
@@ -94,7 +95,7 @@ fn a_reload_changes_listeners_and_lets_connections_be() {
     let last = make(&second, |listener| listener.tls = None);
     running.order(move |server| {
         let plan = Plan { staying: vec![(0, 0)], removed: vec![1], ..Plan::default() };
-        server.reload_listeners(&plan, &[last()], &[]).unwrap();
+        server.reload_listeners(&plan, &[last()], &[], &[]).unwrap();
         assert_eq!(server.listener_ids().len(), 1);
     });
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, running.port)).is_err(), "it is closed");

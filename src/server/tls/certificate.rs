@@ -1,19 +1,33 @@
-//! The parts of a certificate (RFC 5280) that the broker needs: its subject, its validity, and its public key.
+//! The parts of a certificate (RFC 5280) that the broker needs: its names, its validity, its public key, and some
+//! extensions.
 //!
-//! Parsing checks the form of the DER and verifies nothing: a client's certificate has been verified before its
-//! subject is used here. A malformed certificate parses as `None`, never in part.
+//! Parsing checks the form of the DER and verifies nothing: a peer's certificate has been verified before its names
+//! are used here. A malformed certificate parses as `None`, never in part.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
+use super::der::{BOOLEAN, INTEGER, Item, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, SET};
+
 /// Context-specific, constructed, number 0: the version of the certificate.
 const VERSION: u8 = 0xa0;
+/// Context-specific, number 1 and 2: identifiers of the issuer and of the subject, which are never used.
+const UNIQUE_IDENTIFIERS: [u8; 2] = [0x81, 0x82];
+/// Context-specific, constructed, number 3: the extensions.
+const EXTENSIONS: u8 = 0xa3;
+/// Context-specific, number 2: a host name in a subjectAltName.
+const DNS_NAME: u8 = 0x82;
+/// Context-specific, number 7: an IP address in a subjectAltName.
+const IP_ADDRESS: u8 = 0x87;
+
+/// The kind of the extension that has the names of a server.
+pub(super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 29, 17];
+/// The kind of the extension that limits the names which an authority may certify.
+pub(super) const NAME_CONSTRAINTS: &[u8] = &[0x55, 29, 30];
+/// The kind of the extension that limits what a certificate may be used for.
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 29, 37];
+/// The uses that include a server: serverAuth and anyExtendedKeyUsage.
+const USES_OF_SERVERS: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x55, 29, 37, 0]];
 
 /// The attribute type of the Common Name.
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
@@ -56,6 +70,15 @@ pub(super) struct Certificate<'a> {
     /// Seconds since 1970.
     pub(super) not_after: i64,
     subject: &'a [u8],
+    /// The fields after the public key, all of which are optional.
+    rest: &'a [u8],
+}
+
+/// An extension of a certificate.
+#[derive(Clone, Copy, Debug)]
+struct Extension<'a> {
+    kind: &'a [u8],
+    value: &'a [u8],
 }
 
 /// A public key and its algorithm.
@@ -120,7 +143,75 @@ impl<'a> Certificate<'a> {
             not_before,
             not_after,
             subject,
+            rest: fields.0,
         })
+    }
+
+    /// Whether it names its subject as its issuer, as a certificate does that signed itself.
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.issuer == self.subject
+    }
+
+    /// Whether it certainly has no extension of this kind: not if the extensions are malformed.
+    pub(super) fn lacks(&self, kind: &[u8]) -> bool {
+        self.extensions().is_some_and(|all| all.iter().all(|extension| extension.kind != kind))
+    }
+
+    /// Whether a server may use it: its uses are not limited, or include that.
+    pub(super) fn is_for_servers(&self) -> bool {
+        let Some(extensions) = self.extensions() else { return false };
+        let mut limits = extensions.iter().filter(|extension| extension.kind == EXTENDED_KEY_USAGE);
+        limits.all(|limit| {
+            let mut uses = Reader(Reader(limit.value).take(SEQUENCE).unwrap_or_default());
+            std::iter::from_fn(|| uses.take(OBJECT_IDENTIFIER)).any(|usage| USES_OF_SERVERS.contains(&usage))
+        })
+    }
+
+    /// The names of the server that it is for: host names and IP addresses of the subjectAltName; the Common Name if
+    /// there is no such extension.
+    pub(super) fn host_names(&self) -> Vec<String> {
+        if self.lacks(SUBJECT_ALT_NAME) {
+            return self.common_name().into_iter().collect();
+        }
+        let extensions = self.extensions().unwrap_or_default();
+        let alternatives = extensions.iter().filter(|extension| extension.kind == SUBJECT_ALT_NAME);
+        let mut found = Vec::new();
+        for alternative in alternatives {
+            let mut names = Reader(Reader(alternative.value).take(SEQUENCE).unwrap_or_default());
+            let items = std::iter::from_fn(|| names.next_item());
+            found.extend(items.filter_map(|item| match item.tag {
+                DNS_NAME => core::str::from_utf8(item.contents).ok().map(str::to_owned),
+                IP_ADDRESS => ip_address(item.contents).map(|address| address.to_string()),
+                _ => None,
+            }));
+        }
+        found
+    }
+
+    /// All extensions; `None` if they are malformed.
+    fn extensions(&self) -> Option<Vec<Extension<'a>>> {
+        let mut fields = Reader(self.rest);
+        let mut extensions = Vec::new();
+        while !fields.0.is_empty() {
+            let field = fields.next_item()?;
+            if UNIQUE_IDENTIFIERS.contains(&field.tag) {
+                continue;
+            }
+            if field.tag != EXTENSIONS {
+                return None;
+            }
+            let mut list = Reader(Reader(field.contents).take(SEQUENCE)?);
+            while !list.0.is_empty() {
+                let mut parts = Reader(list.take(SEQUENCE)?);
+                let kind = parts.take(OBJECT_IDENTIFIER)?;
+                if parts.0.first() == Some(&BOOLEAN) {
+                    parts.take(BOOLEAN)?;
+                }
+                let value = parts.take(OCTET_STRING)?;
+                extensions.push(Extension { kind, value });
+            }
+        }
+        Some(extensions)
     }
 
     /// The first Common Name.
@@ -164,6 +255,12 @@ impl<'a> Certificate<'a> {
         }
         Some(attributes)
     }
+}
+
+/// An IP address from its four or sixteen bytes.
+fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+    let of_4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    of_4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// Decodes a value of a string type. `None` for other types and for invalid text.
@@ -248,94 +345,10 @@ fn push_dotted(text: &mut String, kind: &[u8]) -> Option<()> {
     kind.last().filter(|last| **last & 0x80 == 0).map(|_| ())
 }
 
-/// One item of DER.
-struct Item<'a> {
-    tag: u8,
-    contents: &'a [u8],
-    /// The contents with their header.
-    whole: &'a [u8],
-}
-
-/// The bytes that are left to read.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    /// The contents of the next item, which must have this tag.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next_item().filter(|item| item.tag == tag).map(|item| item.contents)
-    }
-
-    fn next_item(&mut self) -> Option<Item<'a>> {
-        let (&[tag, first], rest) = self.0.split_first_chunk()?;
-        // Tags of more than one byte do not occur in what is read here.
-        if tag & 0x1f == 0x1f {
-            return None;
-        }
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            0x81..=0x84 => {
-                let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                let length = digits.iter().fold(0_u64, |length, &digit| length << 8 | u64::from(digit));
-                let is_shortest = length >= 0x80 && digits.first() != Some(&0);
-                (usize::try_from(length).ok().filter(|_| is_shortest)?, rest)
-            }
-            _ => return None,
-        };
-        let (contents, rest) = rest.split_at_checked(length)?;
-        let (whole, _) = self.0.split_at_checked(self.0.len() - rest.len())?;
-        self.0 = rest;
-        Some(Item { tag, contents, whole })
-    }
-
-    /// The contents of a bit string that consists of whole bytes.
-    fn take_whole_bits(&mut self) -> Option<&'a [u8]> {
-        match self.take(BIT_STRING)?.split_first()? {
-            (0, bytes) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// A time in seconds since 1970.
-    fn take_time(&mut self) -> Option<i64> {
-        let Item { tag, contents, .. } = self.next_item()?;
-        let text = core::str::from_utf8(contents).ok()?.strip_suffix('Z')?;
-        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let (year_digits, digits) = match tag {
-            UTC_TIME => (2, 12),
-            GENERALIZED_TIME => (4, 14),
-            _ => return None,
-        };
-        if !is_digits || text.len() != digits {
-            return None;
-        }
-        let (year, rest) = text.split_at_checked(year_digits)?;
-        let year: i64 = year.parse().ok()?;
-        let year = match tag {
-            UTC_TIME if year < 50 => 2000 + year,
-            UTC_TIME => 1900 + year,
-            _ => year,
-        };
-        let mut parts = [0_i64; 5];
-        for (part, digits) in parts.iter_mut().zip(rest.as_bytes().chunks(2)) {
-            *part = digits.iter().fold(0, |number, digit| 10 * number + i64::from(digit - b'0'));
-        }
-        let [month, day, hour, minute, second] = parts;
-        let is_moment = (1..=12).contains(&month) && (1..=31).contains(&day);
-        is_moment.then(|| ((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
-    }
-}
-
-/// The days from 1970-01-01 to a day of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // A year that begins in March has its leap day at its end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::tls::der::{BIT_STRING, GENERALIZED_TIME, UTC_TIME};
     use crate::server::tls::testing::Authority;
     use proptest::prelude::*;
 
@@ -359,6 +372,11 @@ mod tests {
 
     /// A certificate whose subject consists of these sets.
     fn with_subject(subject: &[Vec<u8>]) -> Vec<u8> {
+        with_rest(subject, &[])
+    }
+
+    /// A certificate with these fields after its key.
+    fn with_rest(subject: &[Vec<u8>], rest: &[u8]) -> Vec<u8> {
         let time = item(UTC_TIME, b"240229235959Z");
         let fields = [
             item(INTEGER, &[1]),
@@ -367,19 +385,16 @@ mod tests {
             item(SEQUENCE, &[time, item(GENERALIZED_TIME, b"20500101000000Z")].concat()),
             item(SEQUENCE, &subject.concat()),
             item(SEQUENCE, b"key"),
+            rest.to_vec(),
         ];
         let signature = [item(SEQUENCE, &[]), item(BIT_STRING, &[0, 1, 2])].concat();
         item(SEQUENCE, &[item(SEQUENCE, &fields.concat()), signature].concat())
     }
 
-    #[test]
-    fn days_are_counted_through_leap_years() {
-        for (date, expected) in
-            [((1970, 1, 1), 0), ((2000, 2, 29), 11_016), ((2000, 3, 1), 11_017), ((2100, 3, 1), 47_541)]
-        {
-            let (year, month, day) = date;
-            assert_eq!(days(year, month, day), expected, "{date:?}");
-        }
+    /// Reads all that can be read of it.
+    fn look_at(certificate: &Certificate<'_>) {
+        let _ = (certificate.common_name(), certificate.subject());
+        let _ = (certificate.host_names(), certificate.is_for_servers(), certificate.is_self_issued());
     }
 
     #[test]
@@ -390,6 +405,60 @@ mod tests {
         assert_eq!((certificate.not_before, certificate.not_after), (1_709_251_199, 2_524_608_000));
         assert_eq!((certificate.common_name(), certificate.subject()), (None, Some(String::new())));
         assert_eq!((certificate.is_version_1, certificate.signature), (true, &[1, 2][..]));
+    }
+
+    fn extension(kind: &[u8], value: &[u8]) -> Vec<u8> {
+        let parts = [item(OBJECT_IDENTIFIER, kind), item(BOOLEAN, &[0xff]), item(OCTET_STRING, value)];
+        item(SEQUENCE, &parts.concat())
+    }
+
+    fn with_extensions(extensions: &[Vec<u8>]) -> Vec<u8> {
+        let subject = [item(SET, &attribute(COMMON_NAME, &utf8("common")))];
+        let list = item(EXTENSIONS, &item(SEQUENCE, &extensions.concat()));
+        with_rest(&subject, &[item(UNIQUE_IDENTIFIERS[0], b"\0x"), list].concat())
+    }
+
+    #[test]
+    fn the_names_of_a_server_are_those_of_one_kind() {
+        let names = [
+            item(0x81, b"mail@example.org"),
+            item(DNS_NAME, b"*.example.org"),
+            item(IP_ADDRESS, &[127, 0, 0, 1]),
+            item(IP_ADDRESS, &[0; 16]),
+            item(IP_ADDRESS, &[1; 5]),
+        ];
+        let of =
+            |extensions: &[Vec<u8>]| Certificate::parse(&with_extensions(extensions)).unwrap().host_names();
+        let alternatives = extension(SUBJECT_ALT_NAME, &item(SEQUENCE, &names.concat()));
+        assert_eq!(of(&[extension(b"x", b""), alternatives]), ["*.example.org", "127.0.0.1", "::"]);
+        assert_eq!(of(&[extension(SUBJECT_ALT_NAME, &item(SEQUENCE, b""))]), [""; 0]);
+        assert_eq!(of(&[extension(SUBJECT_ALT_NAME, b"junk")]), [""; 0]);
+        assert_eq!(of(&[extension(b"x", b"")]), ["common"]);
+        assert_eq!(of(&[b"junk".to_vec()]), [""; 0]);
+    }
+
+    #[test]
+    fn an_extension_is_missing_only_where_all_can_be_read() {
+        let lacks = |rest: &[u8]| Certificate::parse(&with_rest(&[], rest)).unwrap().lacks(SUBJECT_ALT_NAME);
+        assert!(lacks(b""));
+        assert!(lacks(&item(EXTENSIONS, &item(SEQUENCE, &extension(NAME_CONSTRAINTS, b"")))));
+        assert!(!lacks(&item(EXTENSIONS, &item(SEQUENCE, &extension(SUBJECT_ALT_NAME, b"")))));
+        assert!(!lacks(&item(EXTENSIONS, b"")));
+        assert!(!lacks(&item(EXTENSIONS, &item(SEQUENCE, b"x"))));
+        assert!(!lacks(&item(SEQUENCE, b"")));
+    }
+
+    #[test]
+    fn the_uses_of_a_certificate_are_read() {
+        let uses = |list: &[&[u8]]| {
+            let list: Vec<_> = list.iter().map(|usage| item(OBJECT_IDENTIFIER, usage)).collect();
+            let bytes = with_extensions(&[extension(EXTENDED_KEY_USAGE, &item(SEQUENCE, &list.concat()))]);
+            Certificate::parse(&bytes).unwrap().is_for_servers()
+        };
+        let for_clients: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+        assert!(uses(&[for_clients, USES_OF_SERVERS[0]]) && uses(&[USES_OF_SERVERS[1]]));
+        assert!(!uses(&[for_clients]) && !uses(&[]));
+        assert!(Certificate::parse(&with_extensions(&[])).unwrap().is_for_servers());
     }
 
     #[test]
@@ -445,14 +514,14 @@ mod tests {
             bytes[at % length] = to;
             bytes.truncate(length - cut % length / 4);
             if let Some(certificate) = Certificate::parse(&bytes) {
-                let _ = (certificate.common_name(), certificate.subject());
+                look_at(&certificate);
             }
         }
 
         #[test]
         fn nothing_reads_as_a_certificate(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             if let Some(certificate) = Certificate::parse(&item(SEQUENCE, &item(SEQUENCE, &bytes))) {
-                let _ = (certificate.common_name(), certificate.subject());
+                look_at(&certificate);
             }
         }
     }

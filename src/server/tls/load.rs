@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::warn;
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -16,7 +17,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use crate::auth::access_control::{read_file, unreadable};
 use crate::core::listener::UserNameSource;
@@ -26,6 +27,70 @@ use super::Setup;
 use super::certificate::Certificate;
 use super::key_log::KeyLog;
 use super::verifier::Verifier;
+
+/// The keywords by which an operator names files, for messages about them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keywords {
+    certificate: &'static str,
+    key: &'static str,
+    pub(super) authorities: &'static str,
+    pub(super) authorities_directory: &'static str,
+    /// The programs that verify the certificate.
+    peers: &'static str,
+}
+
+const OF_LISTENER: Keywords = Keywords {
+    certificate: "certfile",
+    key: "keyfile",
+    authorities: "cafile",
+    authorities_directory: "capath",
+    peers: "clients",
+};
+
+pub(super) const OF_BRIDGE: Keywords = Keywords {
+    certificate: "bridge_certfile",
+    key: "bridge_keyfile",
+    authorities: "bridge_cafile",
+    authorities_directory: "bridge_capath",
+    peers: "servers",
+};
+
+/// Trusted authorities.
+#[derive(Debug)]
+pub(super) struct Authorities {
+    pub(super) roots: RootCertStore,
+    /// The digests of those certificates that name themselves as their issuer. A server may present one itself.
+    pub(super) self_issued: Vec<Digest>,
+}
+
+impl Authorities {
+    pub(super) fn none() -> Self {
+        Self { roots: RootCertStore::empty(), self_issued: Vec::new() }
+    }
+
+    /// Returns whether the certificate is well-formed; otherwise, it is not added.
+    fn add(&mut self, certificate: CertificateDer<'_>) -> bool {
+        let is_self_issued =
+            Certificate::parse(&certificate).is_some_and(|certificate| certificate.is_self_issued());
+        let digest = is_self_issued.then(|| digest(&certificate));
+        let is_added = self.roots.add(certificate).is_ok();
+        self.self_issued.extend(digest.filter(|_| is_added));
+        is_added
+    }
+}
+
+/// The SHA-256 digest of a certificate, which takes less memory than the certificate.
+pub(super) type Digest = [u8; 32];
+
+/// The digest of a certificate.
+pub(super) fn digest(certificate: &CertificateDer<'_>) -> Digest {
+    let common = match TLS13_AES_128_GCM_SHA256 {
+        SupportedCipherSuite::Tls13(suite) => &suite.common,
+        SupportedCipherSuite::Tls12(suite) => &suite.common,
+    };
+    let digest = common.hash_provider.hash(certificate);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
 
 /// Session tickets sent per connection. The client stores them, and the server keeps no sessions.
 const TICKETS: usize = 1;
@@ -39,7 +104,7 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
     let Some(tls) = &listener.tls else { return Ok(None) };
     let provider = Arc::new(ring::default_provider());
     let mut errors = Vec::new();
-    let certificate = load_certificate(tls, &provider, &mut errors);
+    let certificate = load_certificate([&tls.certificate, &tls.key], &OF_LISTENER, &provider, &mut errors);
     let is_named = listener.options.user_name != UserNameSource::Connect;
     let verifier = load_verifier(&listener.place, tls, is_named, &provider, &mut errors);
     match (certificate, verifier) {
@@ -80,33 +145,34 @@ fn configure(
     Ok(config)
 }
 
-fn load_certificate(
-    tls: &Tls,
+/// Loads a certificate chain and its private key.
+pub(super) fn load_certificate(
+    [certificate, key]: [&Path; 2],
+    keywords: &Keywords,
     provider: &CryptoProvider,
     errors: &mut Vec<ConfigError>,
 ) -> Option<CertifiedKey> {
-    let chain = load_certificates(&tls.certificate, "certfile", errors);
-    let key = load_key(&tls.key, provider, errors);
-    let (chain, key) = (chain?, key?);
+    let chain = load_certificates(certificate, keywords.certificate, errors);
+    let loaded = load_key(key, keywords.key, provider, errors);
+    let (chain, loaded) = (chain?, loaded?);
     let Some(first) = Certificate::parse(chain.first()?) else {
-        errors.push(config_error(&tls.certificate, "its first certificate is malformed"));
+        errors.push(config_error(certificate, "its first certificate is malformed"));
         return None;
     };
-    if key.public_key().is_some_and(|public_key| public_key.as_ref() != first.public_key) {
-        let what =
-            format!("the key does not belong to the first certificate of {}", tls.certificate.display());
-        errors.push(config_error(&tls.key, what));
+    if loaded.public_key().is_some_and(|public_key| public_key.as_ref() != first.public_key) {
+        let what = format!("the key does not belong to the first certificate of {}", certificate.display());
+        errors.push(config_error(key, what));
         return None;
     }
-    warn_of_dates(&tls.certificate, &first);
-    Some(CertifiedKey::new(chain, key))
+    warn_of_dates(certificate, &first, keywords.peers);
+    Some(CertifiedKey::new(chain, loaded))
 }
 
-/// An expired certificate still works for clients without a clock, so it is only a warning.
-fn warn_of_dates(path: &Path, certificate: &Certificate<'_>) {
+/// An expired certificate still works for peers without a clock, so it is only a warning.
+fn warn_of_dates(path: &Path, certificate: &Certificate<'_>, peers: &str) {
     let now = epoch();
     if certificate.not_after < now {
-        warn!("Warning: the certificate in {} has expired; most clients will refuse it.", path.display());
+        warn!("Warning: the certificate in {} has expired; most {peers} will refuse it.", path.display());
     } else if certificate.not_before > now {
         warn!("Warning: the certificate in {} is not valid yet.", path.display());
     }
@@ -143,22 +209,25 @@ fn load_certificates(
 
 fn load_key(
     path: &Path,
+    keyword: &str,
     provider: &CryptoProvider,
     errors: &mut Vec<ConfigError>,
 ) -> Option<Arc<dyn SigningKey>> {
-    let bytes = read(path, "keyfile", errors)?;
+    let bytes = read(path, keyword, errors)?;
     let is_encrypted = [&b"ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()
         .any(|mark| bytes.windows(mark.len()).any(|window| window == *mark));
     let what = match PrivateKeyDer::from_pem_slice(&bytes) {
-        _ if is_encrypted => "the key is encrypted, one without a password was expected (keyfile)".to_owned(),
+        _ if is_encrypted => format!("the key is encrypted, one without a password was expected ({keyword})"),
         Ok(key) => match provider.key_provider.load_private_key(key) {
             Ok(key) => return Some(key),
             Err(_) => "the key is of a kind or size that is not supported, \
                        RSA from 2048 bits on, ECDSA with P-256 or P-384, or Ed25519 was expected"
                 .to_owned(),
         },
-        Err(PemError::NoItemsFound) => "there is no private key in it, PEM was expected (keyfile)".to_owned(),
+        Err(PemError::NoItemsFound) => {
+            format!("there is no private key in it, PEM was expected ({keyword})")
+        }
         Err(error) => format!("it is malformed as PEM: {error}"),
     };
     errors.push(config_error(path, what));
@@ -176,7 +245,7 @@ fn load_verifier(
 ) -> Option<Arc<dyn ClientCertVerifier>> {
     let before = errors.len();
     let (file, directory) = (tls.authorities.as_deref(), tls.authorities_directory.as_deref());
-    let roots = load_authorities(file, directory, errors);
+    let roots = load_authorities(file, directory, &OF_LISTENER, errors).roots;
     let revoked = load_revoked(tls, errors);
     if errors.len() > before {
         return None;
@@ -220,35 +289,38 @@ fn load_verifier(
 pub(super) fn load_authorities(
     file: Option<&Path>,
     directory: Option<&Path>,
+    keywords: &Keywords,
     errors: &mut Vec<ConfigError>,
-) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
+) -> Authorities {
+    let mut authorities = Authorities::none();
     if let Some(path) = file {
-        for certificate in load_certificates(path, "cafile", errors).unwrap_or_default() {
-            if roots.add(certificate).is_err() {
+        for certificate in load_certificates(path, keywords.authorities, errors).unwrap_or_default() {
+            if !authorities.add(certificate) {
                 errors.push(config_error(path, "one of its certificates is malformed"));
             }
         }
     }
     if let Some(directory) = directory {
-        let before = roots.len();
+        let keyword = keywords.authorities_directory;
+        let before = authorities.roots.len();
         match files_of(directory) {
             // Other files there are ignored.
             Ok(paths) => {
-                let files = paths.iter().filter_map(|path| read(path, "capath", &mut Vec::new()));
+                let files = paths.iter().filter_map(|path| read(path, keyword, &mut Vec::new()));
                 for bytes in files {
-                    roots.add_parsable_certificates(
-                        CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok),
-                    );
+                    CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok).for_each(|certificate| {
+                        authorities.add(certificate);
+                    });
                 }
-                if roots.len() == before {
-                    errors.push(config_error(directory, "there is no certificate in it (capath)"));
+                if authorities.roots.len() == before {
+                    errors
+                        .push(config_error(directory, format!("there is no certificate in it ({keyword})")));
                 }
             }
-            Err(error) => errors.push(unreadable(directory, "capath", &error)),
+            Err(error) => errors.push(unreadable(directory, keyword, &error)),
         }
     }
-    roots
+    authorities
 }
 
 /// The files of a directory, in order.

@@ -7,13 +7,16 @@
 mod buffers;
 mod certificate;
 mod client;
+mod der;
 mod key_log;
 mod load;
+mod server_verifier;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 mod verifier;
+mod version_1;
 mod words;
 
 use std::fmt;
@@ -23,12 +26,11 @@ use std::sync::Arc;
 
 use rustls::{Connection, ServerConfig, ServerConnection};
 
-use crate::core::connection::Side;
 use crate::core::listener::UserNameSource;
 
 use buffers::Buffers;
 use certificate::Certificate;
-use words::in_words;
+use words::{Terms, in_words};
 
 pub use client::{ClientSetup, load_client};
 pub use load::load;
@@ -64,6 +66,8 @@ pub(super) struct Layer {
     buffers: Buffers,
     /// Which part of a client's certificate is its User Name. Not used for a server, which is known by its name.
     user_name: UserNameSource,
+    /// The terms of a connection to a server.
+    terms: Option<Arc<Terms>>,
     /// Whether the identity of the peer has been returned.
     is_introduced: bool,
     /// Whether the layer has failed; output is discarded then.
@@ -75,23 +79,17 @@ impl Layer {
     pub(super) fn new(setup: &Setup) -> Result<Self, String> {
         let connection =
             ServerConnection::new(Arc::clone(&setup.config)).map_err(|error| error.to_string())?;
-        Ok(Self::of(connection.into(), setup.user_name))
+        Ok(Self::of(connection.into(), setup.user_name, None))
     }
 
     /// The layer of a connection to a server, which must present a certificate for this name or address.
     pub(super) fn connect(setup: &ClientSetup, name: &str) -> Result<Self, String> {
-        Ok(Self::of(setup.begin(name)?, UserNameSource::Connect))
+        Ok(Self::of(setup.begin(name)?, UserNameSource::Connect, Some(setup.terms())))
     }
 
-    fn of(connection: Connection, user_name: UserNameSource) -> Self {
-        Self { connection, buffers: Buffers::default(), user_name, is_introduced: false, is_failed: false }
-    }
-
-    const fn side(&self) -> Side {
-        match self.connection {
-            Connection::Server(_) => Side::Server,
-            Connection::Client(_) => Side::Client,
-        }
+    fn of(connection: Connection, user_name: UserNameSource, terms: Option<Arc<Terms>>) -> Self {
+        let buffers = Buffers::default();
+        Self { connection, buffers, user_name, terms, is_introduced: false, is_failed: false }
     }
 
     /// Decrypts `ciphertext` and appends the result to `plaintext`.
@@ -104,7 +102,7 @@ impl Layer {
             self.buffers.read(&before[..before.len() - ciphertext.len()]);
             let state = match self.connection.process_new_packets() {
                 Ok(state) => state,
-                Err(error) => return self.fail(in_words(&error, self.side())),
+                Err(error) => return self.fail(in_words(&error, self.terms.as_deref())),
             };
             self.buffers.waiting(state.tls_bytes_to_write());
             if state.plaintext_bytes_to_read() > 0 {

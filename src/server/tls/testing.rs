@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
-use crate::settings::{Address, Listener, Protocol, Security, Tls};
+use crate::settings::{Address, BridgeTls, Listener, Protocol, Security, Tls, Trust};
 
 /// The configuration file of `openssl`.
 const CONFIGURATION: &str = "\
@@ -118,13 +118,22 @@ impl Authority {
     }
 
     fn with_name(name: &str) -> Self {
+        Self::with_key(name, "P-256")
+    }
+
+    /// An authority with a key on P-521.
+    pub(in crate::server) fn of_p521() -> Self {
+        Self::with_key("large", "P-521")
+    }
+
+    fn with_key(name: &str, curve: &str) -> Self {
         let directory = Arc::new(Directory::new());
         directory.write("openssl.cnf", CONFIGURATION.as_bytes());
         directory.write("index.txt", b"");
         directory.write("serial", b"1000\n");
         directory.write("crlnumber", b"01\n");
         directory.openssl(&format!(
-            "req -x509 -config openssl.cnf -extensions authority -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+            "req -x509 -config openssl.cnf -extensions authority -newkey ec -pkeyopt ec_paramgen_curve:{curve} -nodes \
              -keyout authority.key -out authority.crt -days 2 -subj \u{1}/CN={name}",
         ));
         Self { directory }
@@ -151,6 +160,51 @@ impl Authority {
         self.sign(name, "")
     }
 
+    /// Issues a certificate with these extensions, each on its line.
+    pub(in crate::server) fn issue_with(&self, name: &str, subject: &str, extensions: &str) -> Files {
+        self.request(name, subject, "ec");
+        self.write_extensions(name, extensions);
+        self.sign(name, &format!("-extfile {name}.ext -extensions these"))
+    }
+
+    /// Issues a certificate that is valid from one of these dates to the other.
+    pub(in crate::server) fn issue_dated(&self, name: &str, subject: &str, dates: [&str; 2]) -> Files {
+        self.request(name, subject, "ec");
+        self.sign_dated(name, dates, "");
+        self.files(name)
+    }
+
+    /// A certificate that signed itself, with these extensions, valid from one of these dates to the other. The authority
+    /// has nothing to do with it.
+    pub(in crate::server) fn self_signed(
+        &self,
+        name: &str,
+        subject: &str,
+        extensions: &str,
+        dates: [&str; 2],
+    ) -> Files {
+        self.request(name, subject, "ec");
+        self.write_extensions(name, extensions);
+        let by_itself = format!("-selfsign -keyfile {name}.key -extfile {name}.ext -extensions these");
+        self.sign_dated(name, dates, &by_itself);
+        let files = self.files(name);
+        Files { authority: files.certificate.clone(), ..files }
+    }
+
+    /// An authority that this one has certified with these extensions, in addition to those of an authority.
+    pub(in crate::server) fn certify(&self, extensions: &str) -> Self {
+        let other = Self::new();
+        let directory = &other.directory;
+        other.write_extensions("authority", &format!("basicConstraints = critical, CA:TRUE\n{extensions}"));
+        let above = self.directory.path("authority").display().to_string();
+        directory.openssl("x509 -in authority.crt -signkey authority.key -x509toreq -out authority.csr");
+        directory.openssl(&format!(
+            "x509 -req -in authority.csr -CA {above}.crt -CAkey {above}.key -CAcreateserial -sha256 -days 2 \
+             -extfile authority.ext -extensions these -out authority.crt"
+        ));
+        other
+    }
+
     /// Another authority with the same name.
     pub(in crate::server) fn impostor(&self) -> Self {
         let told = self.directory.openssl("x509 -in authority.crt -noout -subject -nameopt RFC2253");
@@ -166,11 +220,20 @@ impl Authority {
     /// Issues a certificate that was valid for a day in the past.
     pub(in crate::server) fn issue_expired(&self, name: &str, subject: &str) -> Files {
         self.request(name, subject, "ec");
+        self.sign_dated(name, ["20200101000000Z", "20200102000000Z"], "");
+        self.files(name)
+    }
+
+    /// Signs a request, with dates.
+    fn sign_dated(&self, name: &str, [from, until]: [&str; 2], how: &str) {
         self.directory.openssl(&format!(
-            "ca -batch -notext -config openssl.cnf -startdate 20200101000000Z -enddate 20200102000000Z \
+            "ca -batch -notext -config openssl.cnf -startdate {from} -enddate {until} {how} \
              -in {name}.csr -out {name}.crt"
         ));
-        self.files(name)
+    }
+
+    fn write_extensions(&self, name: &str, extensions: &str) {
+        self.directory.write(&format!("{name}.ext"), format!("[these]\n{extensions}\n").as_bytes());
     }
 
     /// A revocation list with this certificate in it.
@@ -253,6 +316,14 @@ impl Files {
         CertificateDer::from_pem_slice(&read(&self.certificate)).unwrap().to_vec()
     }
 
+    pub(in crate::server) fn pem(&self) -> Vec<u8> {
+        read(&self.certificate)
+    }
+
+    pub(in crate::server) fn authority_pem(&self) -> Vec<u8> {
+        read(&self.authority)
+    }
+
     /// The subject as `openssl` prints it by RFC 2253.
     pub(in crate::server) fn openssl_subject(&self) -> String {
         let path = self.certificate.display();
@@ -266,6 +337,13 @@ impl Files {
         self.directory.openssl(&format!("pkey -in {path} -aes128 -passout pass:secret -out encrypted.key"));
         self.directory.path("encrypted.key")
     }
+}
+
+/// TLS with a server whose certificate was issued by the authority of this one.
+pub(in crate::server) fn bridge_tls(files: &Files) -> BridgeTls {
+    let place = "test.conf:1".to_owned();
+    let authorities = Some(files.authority.clone());
+    BridgeTls { trust: Trust { place, authorities, authorities_directory: None }, ..BridgeTls::default() }
 }
 
 /// A listener with TLS and this certificate, which trusts no authority.

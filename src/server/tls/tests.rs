@@ -1,4 +1,6 @@
-//! The layer against the client of rustls, in memory.
+//! The layer of a server against the client of rustls, in memory.
+
+mod to_servers;
 
 use std::io::{self, IoSlice, Read as _, Write};
 use std::rc::Rc;
@@ -277,8 +279,10 @@ fn a_refused_client_gets_an_alert_and_the_log_a_reason() {
     for (files, expected) in cases {
         let mut pair = Pair::new(&Arc::new(authority.client(files)), &setup);
         let outcome = pair.exchange(usize::MAX);
-        let expected = expected.map_or(Outcome::Open, |why| Outcome::Failed(why.to_owned()));
-        assert_eq!(outcome, expected);
+        match (&outcome, expected) {
+            (Outcome::Failed(why), Some(expected)) => assert!(why.starts_with(expected), "{why}"),
+            _ => assert_eq!((&outcome, expected), (&Outcome::Open, None)),
+        }
         if outcome != Outcome::Open {
             assert!(!pair.socket.taken.is_empty(), "an alert tells the client");
             assert_eq!(pair.write(b"into the void").unwrap(), 13);
