@@ -138,13 +138,18 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     })
 }
 
-/// Adds the options from the environment.
+/// Adds the options from the environment, and the name of this machine.
 pub fn with_environment(mut given: CommandLine) -> CommandLine {
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
     given.persistence_location = variable("MOSQUITTO_PERSISTENCE_LOCATION");
     given.user_number = variable("PUID");
     given.group_number = variable("PGID");
     given.file_mask = variable("UMASK_SET");
+    #[cfg(feature = "bridge")]
+    {
+        let name = nix::unistd::gethostname().ok();
+        given.host_name = name.map(|name| name.to_string_lossy().into_owned());
+    }
     given
 }
 

@@ -113,6 +113,49 @@ fn keys_that_everyone_can_read_cause_a_warning() {
     }
 }
 
+#[cfg(all(feature = "bridge", feature = "tls"))]
+#[test]
+fn files_of_a_bridge_have_to_be_there() {
+    let scratch = Scratch::new("bridge");
+    let bridge = "connection a\naddress 192.0.2.1\ntopic #\nremote_clientid a\n";
+    let path = scratch.file(
+        "a.conf",
+        &format!("{bridge}bridge_cafile /no/ca\nbridge_certfile /no/certificate\nbridge_keyfile /no/key\n"),
+    );
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    let error = text(&output.stderr);
+    for part in ["/no/ca: ", "/no/certificate: ", "/no/key: "] {
+        assert_eq!(error.matches(&format!("Error: {part}")).count(), 1, "{part}: {error}");
+    }
+}
+
+#[cfg(all(feature = "bridge", feature = "tls"))]
+#[test]
+fn the_key_of_a_bridge_that_everyone_can_read_causes_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new("bridge-mode");
+    let key = scratch.file("key", "no key");
+    let bridge = "connection a\naddress 192.0.2.1\ntopic #\nbridge_tls_use_os_certs true\n";
+    let path = scratch.file("a.conf", &format!("{bridge}bridge_certfile {key}\nbridge_keyfile {key}\n"));
+    for (mode, count) in [(0o644, 1), (0o640, 0)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
+        let told = text(&brooklet(&["-c", &path, "--test-config"]).stderr);
+        let warning = format!("Warning: {key}: every user of this machine can read it (mode 0644)");
+        assert_eq!(told.matches(&warning).count(), count, "{mode:o}: {told}");
+    }
+}
+
+/// The name of this machine, which the system knows, is a part of the default Client Identifiers.
+#[cfg(feature = "bridge")]
+#[test]
+fn a_bridge_needs_no_client_identifier() {
+    let scratch = Scratch::new("host-name");
+    let path = scratch.file("a.conf", "connection a\naddress 192.0.2.1\ntopic #\n");
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
 #[test]
 fn a_user_to_become_has_to_be_there() {
     let scratch = Scratch::new("user");
@@ -205,6 +248,14 @@ fn a_fifo_in_place_of_a_file_is_reported_at_once() {
             format!("certfile /dev/null\nkeyfile {fifo}"),
             format!("certfile /dev/null\nkeyfile /dev/null\ncafile {fifo}"),
             format!("certfile /dev/null\nkeyfile /dev/null\ncrlfile {fifo}"),
+        ]);
+    }
+    if cfg!(all(feature = "bridge", feature = "tls")) {
+        let bridge = "connection a\naddress 192.0.2.1\ntopic #\nbridge_tls_use_os_certs true\n";
+        said.extend([
+            format!("{bridge}bridge_cafile {fifo}"),
+            format!("{bridge}bridge_certfile {fifo}\nbridge_keyfile /dev/null"),
+            format!("{bridge}bridge_certfile /dev/null\nbridge_keyfile {fifo}"),
         ]);
     }
     let mut files: Vec<String> = (0..)

@@ -6,13 +6,14 @@ use brooklet::core::switches::Switches;
 use brooklet::protocol::codec::QoS;
 use brooklet::protocol::proxy::Proxy;
 use brooklet::settings::{
-    Address, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime, OnDamage, Protocol,
-    Security, Settings, Tls,
+    Address, Bridge, BridgeTopic, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime,
+    OnDamage, Protocol, Security, Settings, Tls,
 };
 
 /// One line for each listener, then those about the whole broker.
 pub fn digest(settings: &Settings) -> Vec<String> {
     let mut lines: Vec<String> = settings.listeners.iter().map(of_listener).collect();
+    lines.extend(settings.bridges.iter().flat_map(of_bridge));
     let mut about = Vec::new();
     unusual(&settings.limits, &Limits::default(), &mut about);
     if !about.is_empty() {
@@ -137,6 +138,36 @@ fn of_security(security: &Security, words: &mut Vec<String>) {
     if security.password_attempts != 10 {
         words.push(format!("{} password attempts", security.password_attempts));
     }
+}
+
+/// A line for the bridge, and one for each of its rules.
+fn of_bridge(bridge: &Bridge) -> Vec<String> {
+    let plain = &crate::bridges::bridge("").expect("it is valid");
+    let mut words = vec![format!("bridge {}", bridge.name)];
+    words.extend(bridge.addresses.iter().map(|address| format!("to {} port {}", address.host, address.port)));
+    unusual(&bridge.remote, &plain.remote, &mut words);
+    unusual(&bridge.local, &plain.local, &mut words);
+    unusual(&bridge.queue, &plain.queue, &mut words);
+    unusual(&bridge.restart, &plain.restart, &mut words);
+    let fields = |bridge: &Bridge| {
+        [
+            format!("round robin {}", bridge.is_round_robin),
+            format!("from {:?}", bridge.from),
+            format!("notifications {:?}", bridge.notifications),
+            format!("start {:?}", bridge.start),
+            format!("reload {:?}", bridge.reload),
+            format!("TLS {:?}", bridge.tls),
+            format!("TCP {:?} {:?}", bridge.tcp_keepalive, bridge.tcp_user_timeout),
+        ]
+    };
+    words.extend(
+        fields(bridge).into_iter().zip(fields(plain)).filter(|(one, other)| one != other).map(|(one, _)| one),
+    );
+    let topics = bridge.topics.iter().map(|topic| {
+        let BridgeTopic { pattern, direction, qos, local_prefix, remote_prefix } = topic;
+        format!("  {direction:?} {pattern:?} at QoS {}, {local_prefix:?} {remote_prefix:?}", qos.level())
+    });
+    std::iter::once(words.join(", ")).chain(topics).collect()
 }
 
 /// The fields of a struct that differ from the defaults.

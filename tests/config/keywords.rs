@@ -2,18 +2,26 @@
 //! state against the settings of an empty file.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "bridge")]
 use std::fs;
 
-use brooklet::config::file::keywords::{Standing, keywords};
 #[cfg(feature = "system")]
-use brooklet::config::file::{self, CommandLine, Step, keywords::Keyword};
+use brooklet::config::file::keywords::Keyword;
+#[cfg(feature = "bridge")]
+use brooklet::config::file::keywords::Standing;
+use brooklet::config::file::keywords::keywords;
 #[cfg(feature = "system")]
 use brooklet::settings::Settings;
 
+#[cfg(feature = "system")]
+use crate::settle::settle;
+
 /// What the README states about a keyword: its default, its standing and its note.
+#[cfg(feature = "bridge")]
 type Row = [String; 3];
 
 /// The rows of the table in the README.
+#[cfg(feature = "bridge")]
 fn rows() -> BTreeMap<String, Row> {
     let readme = fs::read_to_string("README.md").expect("README.md can be read");
     let page = readme.split("\n## Coming from mosquitto\n").nth(1).expect("the page is there");
@@ -31,6 +39,8 @@ fn rows() -> BTreeMap<String, Row> {
     rows
 }
 
+/// Without the feature `bridge`, the keywords of bridges are refused.
+#[cfg(feature = "bridge")]
 #[test]
 fn the_readme_lists_every_keyword_with_its_default_and_place() {
     let mut rows = rows();
@@ -53,31 +63,39 @@ fn the_readme_lists_every_keyword_with_its_default_and_place() {
     assert!(wrong.is_empty(), "the README should say:\n{}", wrong.join("\n"));
 }
 
-#[cfg(feature = "system")]
-fn settings(text: &str) -> Settings {
-    let (statements, _) = file::parse(text.as_bytes(), "a.conf");
-    let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
-    file::settle(&steps, &CommandLine::default()).0
-}
-
 /// The values that these settings report for each keyword.
 #[cfg(feature = "system")]
 fn values(settings: &Settings) -> BTreeMap<&'static str, String> {
-    let value = |keyword: &Keyword| keyword.value(settings, &settings.listeners[0]);
+    let value = |keyword: &Keyword| {
+        let value = keyword.value(settings, &settings.listeners[0]);
+        #[cfg(feature = "bridge")]
+        let value = value.or_else(|| keyword.value_of_bridge(settings.bridges.first()?));
+        value
+    };
     keywords().filter_map(|keyword| Some((keyword.name, value(keyword)?))).collect()
 }
 
 /// Some keywords have a meaning only together with others: they are tested with those set.
 #[cfg(feature = "system")]
-const RICH: &str = "persistence true\nlistener 1\nprotocol websockets\ncertfile a\nkeyfile b\n";
+const RICH: &str = "persistence true\nlistener 1\nprotocol websockets\ncertfile a\nkeyfile b\n\
+                    connection NAME\naddress a\ntopic #\nstart_type lazy\nbridge_cafile a\nbridge_certfile a\n\
+                    bridge_keyfile b\nlocal_clientid l\nnotification_topic t\nlocal_cleansession false\n\
+                    bridge_session_expiry_interval 1\nbridge_tcp_user_timeout 1\nbridge_receive_maximum 1\n";
+
+/// The least with a listener and a bridge.
+#[cfg(feature = "system")]
+const PLAIN: &str = "listener 1\nconnection NAME\naddress a\ntopic #\n";
 
 #[cfg(feature = "system")]
 #[test]
 fn absent_keywords_have_the_defaults_of_the_table() {
-    let (plain, rich) = (values(&settings("listener 1\n")), values(&settings(RICH)));
+    let (plain, rich) = (values(&settle(PLAIN).0), values(&settle(RICH).0));
     let defaults: BTreeMap<_, _> =
         keywords().filter_map(|keyword| Some((keyword.name, keyword.default()?))).collect();
     for (name, default) in &defaults {
+        if ["address", "topic"].contains(name) {
+            continue;
+        }
         let is_said = RICH.lines().any(|line| line.starts_with(&format!("{name} ")));
         if let Some(value) = if is_said { &plain } else { &rich }.get(name) {
             assert_eq!(value, default, "{name}");
@@ -92,7 +110,7 @@ fn absent_keywords_have_the_defaults_of_the_table() {
 #[cfg(feature = "system")]
 #[test]
 fn a_keyword_that_is_set_is_reported_by_its_name() {
-    const SAMPLES: [&str; 18] = [
+    const SAMPLES: [&str; 25] = [
         "true",
         "false",
         "1",
@@ -111,14 +129,27 @@ fn a_keyword_that_is_set_is_reported_by_its_name() {
         "set_aside",
         "tlsv1.3",
         "mqtt",
+        "mqttv50",
+        "60 10 3",
+        "once",
+        "immediate",
+        "oldest",
+        "4294967295",
+        "5000",
     ];
     // They are part of the values of others, or are not reported.
-    const NOT_TOLD: [&str; 5] =
-        ["bind_interface", "log_facility", "log_timestamp_format", "socket_domain", "tls_keyform"];
+    const NOT_TOLD: [&str; 6] = [
+        "bind_interface",
+        "bridge_require_ocsp",
+        "log_facility",
+        "log_timestamp_format",
+        "socket_domain",
+        "tls_keyform",
+    ];
     let base = format!("{RICH}enable_proxy_protocol 2\n");
-    let before = values(&settings(&base));
+    let before = values(&settle(&base).0);
     let changed = |line: &str| -> Vec<&'static str> {
-        let after = values(&settings(&format!("{base}{line}\n")));
+        let after = values(&settle(&format!("{base}{line}\n")).0);
         let differs = |name: &&str| after.get(*name).is_some_and(|value| *value != before[*name]);
         before.keys().copied().filter(differs).collect()
     };

@@ -1,12 +1,17 @@
 //! Typical configuration files, and broken ones: the result of each is in `expected.txt`.
 
 mod binary;
-#[cfg(all(feature = "tls", feature = "websocket"))]
+#[cfg(feature = "bridge")]
+mod bridges;
+#[cfg(all(feature = "bridge", feature = "tls", feature = "websocket"))]
 mod digest;
+#[cfg(any(feature = "bridge", feature = "system"))]
 mod keywords;
 #[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod plan;
-#[cfg(all(feature = "tls", feature = "websocket"))]
+#[cfg(any(feature = "bridge", feature = "system"))]
+mod settle;
+#[cfg(all(feature = "bridge", feature = "tls", feature = "websocket"))]
 mod table;
 
 use brooklet::config::file::{self, CommandLine, Verbosity};
@@ -69,6 +74,15 @@ fn the_environment_is_checked_like_the_file() {
 fn without_tls_certificates_are_refused() {
     let errors = file::load(Some("tests/config/good/tls-server.conf"), &CommandLine::default()).errors;
     let expected = "tests/config/good/tls-server.conf:3:1: this binary was built without TLS (feature tls)";
+    assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[cfg(not(feature = "bridge"))]
+#[test]
+fn without_bridges_they_are_refused() {
+    let errors =
+        file::load(Some("tests/config/good/bridge-test-server.conf"), &CommandLine::default()).errors;
+    let expected = "tests/config/good/bridge-test-server.conf:1:1: 'connection': this binary was built without bridges (feature bridge)";
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
 

@@ -1,14 +1,11 @@
 //! The changes of a reload, found by comparing two configurations.
 
-use brooklet::config::file::{self, CommandLine, Step};
+use brooklet::config::file;
 use brooklet::server::plan::{Changes, plan};
 use brooklet::settings::Settings;
 
 fn settings(text: &str) -> Settings {
-    let (statements, findings) = file::parse(text.as_bytes(), "a.conf");
-    assert!(findings.is_empty(), "{findings:?}");
-    let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
-    let (settings, findings) = file::settle(&steps, &CommandLine::default());
+    let (settings, findings) = crate::settle::settle(text);
     assert!(findings.iter().all(|finding| !finding.is_error), "{findings:?}");
     settings
 }
@@ -120,4 +117,66 @@ fn every_keyword_of_a_listener_is_named() {
         assert_eq!(naming.count(), 1, "{part}: {changes:?}");
     }
     assert!(changes.applied.iter().all(|line| line.starts_with("Listener at port 1: ")), "{changes:?}");
+}
+
+#[cfg(feature = "bridge")]
+#[test]
+fn bridges_come_go_and_change_by_their_names() {
+    const ONE: &str = "connection one\naddress a\ntopic #\n";
+    const TWO: &str = "connection two\naddress a\ntopic #\n";
+    let told = |old: &str, new: &str| {
+        let changes = changes(old, new);
+        assert!(changes.waiting.is_empty());
+        changes.applied
+    };
+    assert!(told(&format!("{ONE}{TWO}"), &format!("\n{TWO}{ONE}")).is_empty(), "they moved within the file");
+    assert_eq!(told(ONE, TWO), ["Bridge two added.", "Bridge one removed."]);
+    let lazily = |line: &str| told(ONE, &format!("{ONE}{line}\n"));
+    let end = "from its next connection on.";
+    assert_eq!(
+        lazily("keepalive_interval 7\nbridge_tcp_user_timeout 60000"),
+        [format!("Bridge one: keepalive_interval changed from 60 to 7, {end}")]
+    );
+    assert_eq!(
+        lazily("topic \"a b\" in 1 \"\" r/"),
+        [format!("Bridge one: topic changed from # out 0 to # out 0, \"a b\" in 1 \"\" r/, {end}")]
+    );
+    assert_eq!(
+        told(ONE, "connection one\naddress a [::1]:7\ntopic #\nbridge_reload_type immediate"),
+        [
+            "Bridge one: address changed from a:1883 to a:1883 [::1]:7.",
+            "Bridge one: bridge_reload_type changed from lazy to immediate.",
+        ]
+    );
+    assert_eq!(
+        lazily("restart_timeout 5 30 60"),
+        [format!("Bridge one: restart_timeout changed from 5 30 to 5 30 60, {end}")]
+    );
+    assert_eq!(
+        lazily("restart_timeout 9"),
+        [format!("Bridge one: restart_timeout changed from 5 30 to 9, {end}")]
+    );
+    assert_eq!(
+        lazily("start_type lazy"),
+        [format!("Bridge one: start_type changed from automatic to lazy, {end}")]
+    );
+}
+
+/// That a password changed is reported, but not the password.
+#[cfg(feature = "bridge")]
+#[test]
+fn changed_passwords_are_not_shown() {
+    for which in ["remote", "local"] {
+        let with = |password: &str| {
+            let user = format!("{which}_username u\n");
+            let line =
+                if password.is_empty() { String::new() } else { format!("{which}_password {password}\n") };
+            format!("connection one\naddress a\ntopic #\nbridge_reload_type immediate\n{user}{line}")
+        };
+        let line = |end: &str| [format!("Bridge one: {which}_password changed{end}.")];
+        assert_eq!(changes(&with("first"), &with("second")).applied, line(""));
+        assert_eq!(changes(&with(""), &with("second")).applied, line(" from none to a secret"));
+        assert_eq!(changes(&with("first"), &with("")).applied, line(" from a secret to none"));
+        assert!(changes(&with("first"), &with("first")).is_empty());
+    }
 }

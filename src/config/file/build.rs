@@ -13,6 +13,8 @@ use crate::settings::{
     Address, Listener, LogDestination, LogKinds, LogTime, Protocol, Security, Settings, Tls,
 };
 
+#[cfg(feature = "bridge")]
+use super::bridges::with_bridges;
 use super::conflicts::{check_names, check_ports, check_unnamed};
 use super::outcome::{Finding, Place};
 use super::pending::{
@@ -42,7 +44,10 @@ pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
         shared: Vec::new(),
     };
     let listeners = builder.listeners(&pending, given, &mut findings);
-    (Settings { listeners, ..pending.globals.settings }, findings)
+    let settings = Settings { listeners, ..pending.globals.settings };
+    #[cfg(feature = "bridge")]
+    let settings = with_bridges(settings, pending.bridges, given.host_name.as_deref(), &mut findings);
+    (settings, findings)
 }
 
 /// Fills in values that depend on several keywords, and those that the command line and the environment override.

@@ -1,6 +1,10 @@
 //! What a reload changes, as lines for the log, keyword by keyword.
 
+#[cfg(feature = "bridge")]
+use crate::base::escape::Escaped;
 use crate::server::plan::{Changes, Plan, plan};
+#[cfg(feature = "bridge")]
+use crate::settings::{Bridge, Reload};
 use crate::settings::{Listener, Settings};
 
 use super::keywords::{Meaning, Shown, Value, keywords};
@@ -19,6 +23,8 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
     for index in removed {
         changes.applied.push(format!("Listener at {} removed.", old.listeners[index].address));
     }
+    #[cfg(feature = "bridge")]
+    compare_bridges(&old.bridges, &new.bridges, &mut changes.applied);
     for (name, shown) in shown() {
         match *shown {
             Shown::AtOnce(show) => {
@@ -53,6 +59,35 @@ fn compare(old: &Listener, new: &Listener, lines: &mut Vec<String>) {
     lines.append(&mut later);
 }
 
+/// Compares the bridges, which are identified by their names.
+#[cfg(feature = "bridge")]
+fn compare_bridges(old: &[Bridge], new: &[Bridge], lines: &mut Vec<String>) {
+    for bridge in new {
+        match old.iter().find(|other| other.name == bridge.name) {
+            Some(other) => compare_bridge(other, bridge, lines),
+            None => lines.push(format!("Bridge {} added.", Escaped(&bridge.name))),
+        }
+    }
+    for bridge in old.iter().filter(|bridge| new.iter().all(|other| other.name != bridge.name)) {
+        lines.push(format!("Bridge {} removed.", Escaped(&bridge.name)));
+    }
+}
+
+#[cfg(feature = "bridge")]
+fn compare_bridge(old: &Bridge, new: &Bridge, lines: &mut Vec<String>) {
+    let end = match new.reload {
+        Reload::Lazy => ", from its next connection on",
+        Reload::Immediate => "",
+    };
+    for (name, shown) in shown() {
+        if let Shown::OfBridge(show) = *shown
+            && let Some(line) = difference(name, show(old), show(new))
+        {
+            lines.push(format!("Bridge {}: {line}{end}.", Escaped(&new.name)));
+        }
+    }
+}
+
 fn shown() -> impl Iterator<Item = (&'static str, &'static Shown)> {
     keywords().filter_map(|keyword| match keyword.meaning {
         Meaning::Sets(setting) => Some((keyword.name, &setting.shown)),
@@ -64,6 +99,10 @@ fn shown() -> impl Iterator<Item = (&'static str, &'static Shown)> {
 fn difference(name: &str, old: Value<'_>, new: Value<'_>) -> Option<String> {
     if old == new {
         return None;
+    }
+    #[cfg(feature = "bridge")]
+    if let (Value::Secret(_), Value::Secret(_)) = (&old, &new) {
+        return Some(format!("{name} changed"));
     }
     Some(format!("{name} changed from {} to {}", old.text()?, new.text()?))
 }

@@ -10,7 +10,11 @@ use crate::auth::access_control::{Policies, warning_of_mode};
 use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::core::listener::ListenerId;
+#[cfg(feature = "bridge")]
+use crate::server::tls::load_client;
 use crate::server::{self, privileges};
+#[cfg(feature = "bridge")]
+use crate::settings::BridgeTls;
 use crate::settings::{ConfigError, LogDestination, Settings};
 
 /// The result of checking settings.
@@ -35,9 +39,18 @@ pub fn check(settings: &Settings) -> Checked {
             }
         }
     }
+    #[cfg(feature = "bridge")]
+    for tls in settings.bridges.iter().filter_map(|bridge| bridge.tls.as_ref()) {
+        check_bridge_tls(tls, &mut checked.errors);
+    }
     // Collecting a set sorts its items first, which takes more code than inserting them one by one.
     let mut keys = BTreeSet::<&Path>::new();
     keys.extend(settings.listeners.iter().filter_map(|listener| Some(&*listener.tls.as_ref()?.key)));
+    #[cfg(feature = "bridge")]
+    keys.extend(settings.bridges.iter().filter_map(|bridge| {
+        let [_, key] = bridge.tls.as_ref()?.identity.as_ref()?;
+        Some(&**key)
+    }));
     checked.warnings.extend(keys.into_iter().filter_map(warning_of_mode));
     match Policies::load(&securities) {
         Ok(policies) => checked.warnings.extend(policies.warnings().cloned()),
@@ -60,6 +73,27 @@ pub fn check(settings: &Settings) -> Checked {
         expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }
     checked
+}
+
+/// Checks that the files that a bridge names can be loaded. The authorities of the system are no files of the
+/// configuration: where only they are trusted, the other files need only be readable.
+#[cfg(feature = "bridge")]
+fn check_bridge_tls(tls: &BridgeTls, errors: &mut Vec<ConfigError>) {
+    if tls.trust.authorities.is_some() || tls.trust.authorities_directory.is_some() {
+        errors.extend(load_client(tls).err().into_iter().flatten());
+        return;
+    }
+    for (path, keyword) in tls.identity.iter().flatten().zip(["bridge_certfile", "bridge_keyfile"]) {
+        expect_readable(path, keyword, errors);
+    }
+}
+
+/// Checks that a file can be read.
+#[cfg(feature = "bridge")]
+fn expect_readable(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
+    if let Err(error) = files::open(path) {
+        report(path, &format!("{error}, expected a file ({keyword})"), errors);
+    }
 }
 
 fn expect_directory(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {

@@ -3,9 +3,17 @@
 //! are invalid.
 
 use crate::base::fuzzing::Input;
+#[cfg(feature = "bridge")]
+use crate::base::time::Duration;
+#[cfg(feature = "bridge")]
+use crate::protocol::topic::{TopicFilter, TopicName};
 use crate::settings::Address;
+#[cfg(feature = "bridge")]
+use crate::settings::{Bridge, Start};
 
-use super::keywords::keywords;
+#[cfg(feature = "bridge")]
+use super::keywords::Scope;
+use super::keywords::{Form, Keyword, Meaning, keywords};
 use super::{CommandLine, Finding, Outcome, Place, Statement, Step, parse, settle};
 
 /// The approximate maximum size of a composed text in bytes: enough for several keywords, and small enough to be fast.
@@ -19,7 +27,7 @@ pub fn check(data: &[u8]) {
 
 /// Composes a text that is more likely to be a valid configuration than random bytes.
 fn composed(data: &[u8]) -> String {
-    const VALUES: [&str; 24] = [
+    const VALUES: [&str; 33] = [
         "",
         "true",
         "false",
@@ -44,17 +52,50 @@ fn composed(data: &[u8]) -> String {
         "3 4",
         "1d",
         "a # b",
+        "h:8883 [::1]",
+        "a/+ both 1 l/ r/",
+        "\"\" in 2 l r",
+        "lazy",
+        "mqttv50",
+        "10 60 30",
+        "60 10",
+        "# out 0 \"\" r",
+        "immediate",
     ];
     let mut input = Input::new(data);
-    let keywords: Vec<_> = keywords().collect();
+    let mut keywords: Vec<&Keyword> = keywords().collect();
     let mut text = String::new();
-    while !input.is_empty() && text.len() < COMPOSED_MAXIMUM {
+    #[cfg(feature = "bridge")]
+    if input.below(2) == 0 {
+        keywords.retain(|keyword| is_of_bridge(keyword));
+        text.push_str("connection a\naddress h\ntopic #\nremote_username u\n");
+    }
+    let most = input.below(256) * COMPOSED_MAXIMUM / 256;
+    while !input.is_empty() && text.len() < most {
         let keyword = keywords[input.below(keywords.len())];
         // Families of keywords have a suffix.
         let end = if keyword.name.ends_with('_') { "x" } else { "" };
-        text.push_str(&format!("{}{end} {}\n", keyword.name, input.pick(&VALUES)));
+        let value = match form(keyword).filter(|_| input.below(8) > 0) {
+            Some(Form::Switch(_)) => (*input.pick(&["true", "false"])).to_owned(),
+            Some(&Form::Number(least, most, _)) => input.pick(&[least, most, 1, 10]).to_string(),
+            _ => (*input.pick(&VALUES)).to_owned(),
+        };
+        text.push_str(&format!("{}{end} {value}\n", keyword.name));
     }
     text
+}
+
+/// The form of the value of a keyword, if it sets one.
+fn form(keyword: &Keyword) -> Option<&'static Form> {
+    match keyword.meaning {
+        Meaning::Sets(setting) => Some(&setting.form),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "bridge")]
+fn is_of_bridge(keyword: &Keyword) -> bool {
+    matches!(keyword.meaning, Meaning::Sets(setting) if setting.scope == Scope::Bridge)
 }
 
 fn read(data: &[u8]) {
@@ -63,7 +104,12 @@ fn read(data: &[u8]) {
     assert_eq!(findings, findings_again);
     assert!(statements.iter().map(parts).eq(again.iter().map(parts)));
     let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
-    let given = CommandLine { ports: vec![1, 2], ..CommandLine::default() };
+    let given = CommandLine {
+        ports: vec![1, 2],
+        #[cfg(feature = "bridge")]
+        host_name: Some("host".to_owned()),
+        ..CommandLine::default()
+    };
     let (settings, more) = settle(&steps, &given);
     findings.extend(more);
     check_places(data, &findings);
@@ -84,6 +130,33 @@ fn read(data: &[u8]) {
             is_local || is_set || !listener.security.allows_anonymous,
             "anonymous clients are not allowed by accident"
         );
+    }
+    #[cfg(feature = "bridge")]
+    settings.bridges.iter().enumerate().for_each(|(index, bridge)| {
+        check_bridge(bridge, &settings.bridges[..index]);
+    });
+}
+
+/// Checks what a bridge relies on.
+#[cfg(feature = "bridge")]
+fn check_bridge(bridge: &Bridge, others: &[Bridge]) {
+    assert!(!bridge.addresses.is_empty() && !bridge.topics.is_empty());
+    assert!(bridge.addresses.iter().all(|address| !address.host.is_empty() && address.port > 0));
+    for topic in &bridge.topics {
+        for prefix in [&topic.local_prefix, &topic.remote_prefix] {
+            assert!(prefix.is_empty() || TopicName::new(prefix).is_ok());
+            let filter = format!("{prefix}{}", topic.pattern);
+            assert!(TopicFilter::new(&filter).is_ok_and(|it| it.pattern() == filter), "{filter}");
+        }
+    }
+    assert!(bridge.notifications.iter().all(|it| TopicName::new(&it.topic).is_ok()));
+    assert!(bridge.remote.keep_alive >= 5 && bridge.remote.receive_maximum > 0);
+    assert!(bridge.remote.password.is_none() || bridge.remote.user_name.is_some());
+    assert!(bridge.restart.least <= bridge.restart.most && bridge.restart.least > Duration::ZERO);
+    assert!(!matches!(bridge.start, Start::Lazy { threshold: 0, .. }));
+    for other in others {
+        assert_ne!(bridge.name, other.name);
+        assert_ne!(bridge.local.client_identifier, other.local.client_identifier);
     }
 }
 

@@ -5,8 +5,13 @@
 //! their values and their effects are defined in one table, [`keywords`].
 //!
 //! The syntax is that of mosquitto.conf: one statement per line, a keyword followed by spaces and its value; a comment
-//! is a line that starts with `#`; options after a `listener` apply to that listener. Tabs are accepted as spaces.
+//! is a line that starts with `#`; options after a `listener` apply to that listener, and those after a `connection` to
+//! that bridge. Tabs are accepted as spaces.
 
+#[cfg(feature = "bridge")]
+mod bridge_values;
+#[cfg(feature = "bridge")]
+mod bridges;
 mod build;
 #[cfg(feature = "system")]
 mod changes;

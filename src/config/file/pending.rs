@@ -3,9 +3,17 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "bridge")]
+use crate::base::time::Duration;
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
+#[cfg(feature = "bridge")]
+use crate::protocol::codec::ProtocolVersion;
 use crate::protocol::proxy::Proxy;
+#[cfg(feature = "bridge")]
+use crate::settings::{
+    Bridge, BridgeQueue, BridgeTls, BridgeTopic, Local, QueueDrop, Reload, Remote, Restart, Start, Trust,
+};
 use crate::settings::{Family, Network, Persistence, Security, Settings, Tls};
 
 use super::outcome::Place;
@@ -36,6 +44,9 @@ pub struct CommandLine {
     pub file_mask: Option<String>,
     /// The file to write the keys of TLS connections to, for diagnosis.
     pub key_log: Option<String>,
+    /// The name of this machine, for the Client Identifiers of bridges.
+    #[cfg(feature = "bridge")]
+    pub host_name: Option<String>,
 }
 
 /// How much is logged.
@@ -89,6 +100,8 @@ pub(super) struct Pending {
     /// `listener`.
     pub unnamed: PendingListener,
     pub listeners: Vec<PendingListener>,
+    #[cfg(feature = "bridge")]
+    pub bridges: Vec<PendingBridge>,
 }
 
 impl Pending {
@@ -98,6 +111,8 @@ impl Pending {
             security: PendingSecurity::default(),
             unnamed: PendingListener::new(None),
             listeners: Vec::new(),
+            #[cfg(feature = "bridge")]
+            bridges: Vec::new(),
         }
     }
 }
@@ -109,6 +124,12 @@ pub(super) struct Target<'a> {
     pub options: &'a mut Options,
     /// Those of the current listener, or of all.
     pub security: &'a mut PendingSecurity,
+    /// The current bridge; without one, only keywords for others are given.
+    #[cfg(feature = "bridge")]
+    pub bridge: &'a mut PendingBridge,
+    /// The place of the value.
+    #[cfg(feature = "bridge")]
+    pub place: &'a Place,
 }
 
 /// The settings of the whole broker.
@@ -241,5 +262,140 @@ impl PendingListener {
     /// The place of a keyword of this listener, or else that of the listener itself.
     pub(super) fn place_of(&self, keyword: &str) -> Option<&Place> {
         self.options.places.place(keyword).or(self.place.as_ref())
+    }
+}
+
+/// The settings of one bridge.
+#[cfg(feature = "bridge")]
+#[derive(Debug)]
+pub(super) struct PendingBridge {
+    /// The place of its `connection`.
+    pub place: Place,
+    pub places: Places,
+    /// Final values, except those that the other fields have.
+    pub settings: Bridge,
+    pub topics: Vec<(Place, BridgeTopic)>,
+    pub remote_client_identifier: Option<Box<str>>,
+    pub local_client_identifier: Option<Box<str>>,
+    pub is_clean_locally: Option<bool>,
+    pub session_expiry: Option<u32>,
+    pub receive_maximum: Option<u16>,
+    pub has_notifications: bool,
+    pub notification_topic: Option<Box<str>>,
+    pub notifies_locally_only: bool,
+    pub start: StartType,
+    pub threshold: i64,
+    /// In seconds.
+    pub idle_timeout: i64,
+    /// In seconds.
+    pub keep_alive: i64,
+    pub restart: PendingRestart,
+    /// In milliseconds; zero leaves it to the system.
+    pub tcp_user_timeout: Option<u32>,
+    /// Without its certificate and key.
+    pub tls: BridgeTls,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+/// When a bridge connects, without the parameters of each type.
+#[cfg(feature = "bridge")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartType {
+    Automatic,
+    Lazy,
+    Once,
+}
+
+/// How many seconds a bridge waits before it connects again, as configured.
+#[cfg(feature = "bridge")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PendingRestart {
+    pub base: i64,
+    /// The wait is constant if there is none.
+    pub cap: Option<i64>,
+    pub stable: i64,
+}
+
+#[cfg(feature = "bridge")]
+impl PendingBridge {
+    /// The maximum of topics whose retained message changes while the bridge is away.
+    const RETAINED_CHANGES: usize = 10_000;
+
+    pub(super) fn new(name: &str, place: Place) -> Self {
+        let tls = BridgeTls {
+            trust: Trust::default(),
+            trusts_system: false,
+            identity: None,
+            ignores_name: false,
+            alpn: None,
+            is_1_3_only: false,
+        };
+        Self {
+            places: Places::default(),
+            settings: unset(name, &place),
+            place,
+            topics: Vec::new(),
+            remote_client_identifier: None,
+            local_client_identifier: None,
+            is_clean_locally: None,
+            session_expiry: None,
+            receive_maximum: None,
+            has_notifications: true,
+            notification_topic: None,
+            notifies_locally_only: false,
+            start: StartType::Automatic,
+            threshold: 10,
+            idle_timeout: 60,
+            keep_alive: 60,
+            restart: PendingRestart { base: 5, cap: Some(30), stable: 0 },
+            tcp_user_timeout: None,
+            tls,
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+/// A bridge for which nothing is configured yet.
+#[cfg(feature = "bridge")]
+fn unset(name: &str, place: &Place) -> Bridge {
+    Bridge {
+        place: format!("{}:{}", place.file, place.line),
+        name: name.into(),
+        addresses: Vec::new(),
+        is_round_robin: false,
+        from: None,
+        topics: Vec::new(),
+        remote: Remote {
+            client_identifier: Box::default(),
+            user_name: None,
+            password: None,
+            version: ProtocolVersion::V311,
+            tries_private: true,
+            is_clean: false,
+            session_expiry: u32::MAX,
+            keep_alive: 0,
+            packet_size: None,
+            receive_maximum: 0,
+            topic_alias_maximum: 10,
+            forwards_retain: true,
+            unsubscribes: true,
+        },
+        local: Local { client_identifier: Box::default(), user_name: None, password: None, is_clean: false },
+        notifications: None,
+        start: Start::Automatic,
+        restart: Restart { least: Duration::ZERO, most: Duration::ZERO, stable: Duration::ZERO },
+        reload: Reload::Lazy,
+        tls: None,
+        tcp_keepalive: None,
+        tcp_user_timeout: None,
+        queue: BridgeQueue {
+            length: None,
+            drops: QueueDrop::Newest,
+            age: None,
+            rate: None,
+            retained_changes: PendingBridge::RETAINED_CHANGES,
+        },
     }
 }

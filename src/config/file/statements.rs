@@ -1,16 +1,21 @@
 //! Converts statements to pending settings: determines what each applies to, and checks its value.
 
+#[cfg(feature = "bridge")]
+use super::bridge_values;
 use super::keywords::{Form, Keyword, Meaning, Scope, Setting, Special};
 use super::outcome::{Finding, Place};
+#[cfg(feature = "bridge")]
+use super::pending::PendingBridge;
 use super::pending::{Pending, PendingListener, Target};
 use super::text::Statement;
+use super::values::{comment_starts, is_blank};
 
 /// A step through the files of a configuration.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A statement.
     Statement(Statement),
-    /// The start of an included file. It has no current listener.
+    /// The start of an included file. It has no current listener and no current bridge.
     Enter,
     /// The end of an included file.
     Leave,
@@ -24,6 +29,8 @@ pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
         findings: Vec::new(),
         open: Open::default(),
         outer: None,
+        #[cfg(feature = "bridge")]
+        no_bridge: PendingBridge::new("", Place { file: "".into(), line: 0, column: 0 }),
     };
     for step in steps {
         match step {
@@ -40,6 +47,9 @@ pub(super) fn pending(steps: &[Step]) -> (Pending, Vec<Finding>) {
 struct Open {
     /// The current listener, to which options apply; the unnamed one, if none.
     listener: Option<usize>,
+    /// The current bridge, to which its options apply, even after a `listener`.
+    #[cfg(feature = "bridge")]
+    bridge: Option<usize>,
     /// The refused keywords, to which others belong.
     heads: Vec<&'static str>,
 }
@@ -53,6 +63,9 @@ struct Settler {
     open: Open,
     /// The state of the file that includes the current one.
     outer: Option<Open>,
+    /// Stands in for the current bridge while there is none. It remains unchanged.
+    #[cfg(feature = "bridge")]
+    no_bridge: PendingBridge,
 }
 
 impl Settler {
@@ -76,7 +89,13 @@ impl Settler {
 
     /// Checks a value and stores it in the pending settings.
     fn set(&mut self, setting: &Setting, statement: &Statement) {
-        let Self { pending: Pending { globals, security: common, unnamed, listeners }, findings, .. } = self;
+        #[cfg(feature = "bridge")]
+        if setting.scope == Scope::Bridge && self.open.bridge.is_none() {
+            self.report_part(&["connection"], statement);
+            return;
+        }
+        let Self { pending: Pending { globals, security: common, unnamed, listeners, .. }, findings, .. } =
+            self;
         let is_named = self.open.listener.is_some();
         let listener = self.open.listener.map_or(unnamed, |index| &mut listeners[index]);
         let security = match &self.per_listener {
@@ -92,22 +111,36 @@ impl Settler {
             }
             Some(_) => &mut listener.security,
         };
-        let mut target = Target { globals, options: &mut listener.options, security };
+        let mut target = Target {
+            globals,
+            options: &mut listener.options,
+            security,
+            #[cfg(feature = "bridge")]
+            bridge: match self.open.bridge {
+                Some(index) => &mut self.pending.bridges[index],
+                None => &mut self.no_bridge,
+            },
+            #[cfg(feature = "bridge")]
+            place: &statement.value_place,
+        };
         if let Err(finding) = give(&mut target, &setting.form, statement, findings) {
             findings.push(finding);
+            // A bridge is not reported to lack what is wrong.
+            #[cfg(feature = "bridge")]
+            if setting.scope == Scope::Bridge {
+                target.bridge.places.insert(setting.name, statement.place.clone());
+            }
             return;
         }
         let places = match setting.scope {
             Scope::Global => &mut target.globals.places,
             Scope::Listener => &mut target.options.places,
             Scope::Security => &mut target.security.places,
+            #[cfg(feature = "bridge")]
+            Scope::Bridge => &mut target.bridge.places,
         };
-        let earlier = places.insert(statement.keyword.name, statement.place.clone());
-        findings.extend(earlier.and_then(|earlier| match setting.form {
-            Form::List(..) | Form::WordList(..) => None,
-            Form::Text(..) => Some(given_twice(statement, &earlier)),
-            _ => Some(given_before(statement, &earlier)),
-        }));
+        let earlier = places.insert(setting.name, statement.place.clone());
+        findings.extend(earlier.and_then(|earlier| repeated(&setting.form, statement, &earlier)));
     }
 
     /// Reports a keyword that belongs to another one, unless the other has already been refused.
@@ -123,6 +156,8 @@ impl Settler {
     fn process_special(&mut self, special: Special, statement: &Statement) {
         let outcome = match special {
             Special::Listener => self.open_listener(statement),
+            #[cfg(feature = "bridge")]
+            Special::Connection => self.open_bridge(statement),
             Special::Port => self.set_port(statement),
             Special::BindAddress => self.set_bind_address(statement),
             Special::PerListenerSettings => self.set_per_listener(statement),
@@ -154,6 +189,27 @@ impl Settler {
         self.open.listener = Some(self.pending.listeners.len());
         self.pending.listeners.push(listener);
         Ok(())
+    }
+
+    /// Even if the name is wrong, the following options belong to this bridge.
+    #[cfg(feature = "bridge")]
+    fn open_bridge(&mut self, statement: &Statement) -> Result<(), Finding> {
+        let word = first_word(statement, &mut self.findings);
+        let earlier = self.pending.bridges.iter().find(|other| *other.settings.name == *word);
+        let earlier = earlier.map(|other| other.place.line_for(&statement.place));
+        self.open.bridge = Some(self.pending.bridges.len());
+        self.pending.bridges.push(PendingBridge::new(word, statement.place.clone()));
+        if word.is_empty() {
+            return Err(wrong(statement, "the name of a bridge"));
+        }
+        bridge_values::check_name(word).map_err(|expected| wrong(statement, expected))?;
+        match earlier {
+            Some(earlier) => {
+                let text = format!("bridge '{word}' is given twice, expected once (already in {earlier})");
+                Err(Finding::error(&statement.value_place, text))
+            }
+            None => Ok(()),
+        }
     }
 
     fn set_port(&mut self, statement: &Statement) -> Result<(), Finding> {
@@ -227,6 +283,11 @@ fn give(
         Form::Text(expected, set) | Form::List(expected, set) => {
             set(target, text(statement, expected, findings)?)
         }
+        #[cfg(feature = "bridge")]
+        Form::Line(expected, set) | Form::Lines(expected, set) => match &*statement.value {
+            "" => Err(expected),
+            line => set(target, line),
+        },
     };
     given.map_err(|expected| wrong(statement, expected))
 }
@@ -272,7 +333,7 @@ fn text<'a>(
 
 /// The words of a value, up to what was probably meant to be a comment.
 fn words(value: &str) -> impl Iterator<Item = &str> {
-    value.split([' ', '\t']).filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#'))
+    value.split(is_blank).filter(|word| !word.is_empty()).take_while(|word| !comment_starts(word))
 }
 
 /// The first word of a value, empty if there is none. Warns if there are more.
@@ -319,6 +380,19 @@ fn wrong(statement: &Statement, expected: &str) -> Finding {
         );
     }
     Finding::error(&statement.value_place, format!("'{written}' is '{value}', expected {expected}"))
+}
+
+/// Reports a keyword that was already given, unless it may be repeated.
+fn repeated(form: &Form, statement: &Statement, earlier: &Place) -> Option<Finding> {
+    match form {
+        Form::List(..) | Form::WordList(..) => None,
+        Form::Text(..) => Some(given_twice(statement, earlier)),
+        #[cfg(feature = "bridge")]
+        Form::Lines(..) => None,
+        #[cfg(feature = "bridge")]
+        Form::Line(..) => Some(given_twice(statement, earlier)),
+        _ => Some(given_before(statement, earlier)),
+    }
 }
 
 fn given_twice(statement: &Statement, earlier: &Place) -> Finding {

@@ -11,6 +11,16 @@ use super::pending::WEBSOCKET_HEADERS;
 /// The lowest memory limit, in bytes: enough for the largest packet and some clients.
 pub const MEMORY_LIMIT_MINIMUM: usize = 4 * 1024 * 1024;
 
+/// Whether a character separates words.
+pub(super) const fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t')
+}
+
+/// Whether a word after the first one was probably meant to start a comment.
+pub(super) fn comment_starts(word: &str) -> bool {
+    word.starts_with('#')
+}
+
 /// Parses a number of bytes, which may have the unit K, M or G.
 pub fn bytes(text: &str) -> Option<usize> {
     let (digits, unit) = match text.chars().next_back() {

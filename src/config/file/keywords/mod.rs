@@ -2,6 +2,9 @@
 //! to show it, and a note. The table is used to read configurations and to log the changes of a reload, and the section
 //! "Coming from mosquitto" of the README is checked against it.
 
+mod bridge;
+#[cfg(all(feature = "bridge", feature = "system"))]
+mod bridge_shown;
 mod global;
 mod listener;
 mod others;
@@ -16,7 +19,7 @@ pub(super) use {row::Shown, shown::Value};
 
 /// All keywords of mosquitto.conf, and some of Brooklet's own.
 pub fn keywords() -> impl Iterator<Item = &'static Keyword> {
-    [global::ROWS, listener::ROWS, others::ROWS].into_iter().flatten()
+    [global::ROWS, listener::ROWS, bridge::ROWS, others::ROWS].into_iter().flatten()
 }
 
 /// Returns the row of a word, if it is a keyword.

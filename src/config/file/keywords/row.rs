@@ -1,6 +1,8 @@
 //! The types of a row in the table of keywords.
 
 use crate::config::file::pending::Target;
+#[cfg(all(feature = "bridge", feature = "system"))]
+use crate::settings::Bridge;
 #[cfg(feature = "system")]
 use crate::settings::{Listener, Settings};
 
@@ -60,7 +62,18 @@ impl Keyword {
         match setting.shown {
             Shown::AtOnce(show) | Shown::AfterRestart(show) => show(settings).text(),
             Shown::ForAll(show) | Shown::ForNewcomers(show) => show(listener).text(),
+            #[cfg(feature = "bridge")]
+            Shown::OfBridge(_) => None,
             Shown::By(_) | Shown::Never => None,
+        }
+    }
+
+    /// Its value in the settings of a bridge, as [`Keyword::value`] returns that of other settings.
+    #[cfg(all(feature = "bridge", feature = "system"))]
+    pub fn value_of_bridge(&self, bridge: &Bridge) -> Option<String> {
+        match self.meaning {
+            Meaning::Sets(Setting { shown: Shown::OfBridge(show), .. }) => show(bridge).text(),
+            _ => None,
         }
     }
 
@@ -95,6 +108,8 @@ pub(in crate::config::file) enum Meaning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config::file) enum Special {
     Listener,
+    #[cfg(feature = "bridge")]
+    Connection,
     Port,
     BindAddress,
     IncludeDirectory,
@@ -104,6 +119,8 @@ pub(in crate::config::file) enum Special {
 /// A keyword that sets a value.
 #[derive(Debug)]
 pub(in crate::config::file) struct Setting {
+    /// The keyword; for another name of a keyword, that keyword.
+    pub name: &'static str,
     pub scope: Scope,
     /// The default, in the form that the log of a reload has.
     pub default: &'static str,
@@ -121,6 +138,9 @@ pub(in crate::config::file) enum Scope {
     Listener,
     /// The whole broker, or with `per_listener_settings` the listener before it.
     Security,
+    /// The bridge before it.
+    #[cfg(feature = "bridge")]
+    Bridge,
 }
 
 /// The form of a value, and the function that sets it. The error of the function is what was expected.
@@ -138,6 +158,12 @@ pub(in crate::config::file) enum Form {
     Text(&'static str, Set),
     /// The rest of the line; the keyword may be repeated.
     List(&'static str, Set),
+    /// The rest of the line, which may end with a comment; the keyword may not be repeated.
+    #[cfg(feature = "bridge")]
+    Line(&'static str, Set),
+    /// The rest of the line, which may end with a comment; the keyword may be repeated.
+    #[cfg(feature = "bridge")]
+    Lines(&'static str, Set),
 }
 
 type Set = fn(&mut Target<'_>, &str) -> Result<(), &'static str>;
@@ -154,6 +180,9 @@ pub(in crate::config::file) enum Shown {
     ForAll(fn(&Listener) -> Value<'_>),
     /// A value of a listener. A change takes effect for new connections.
     ForNewcomers(fn(&Listener) -> Value<'_>),
+    /// A value of a bridge. A change takes effect as its `bridge_reload_type` says.
+    #[cfg(feature = "bridge")]
+    OfBridge(fn(&Bridge) -> Value<'_>),
     /// Shown under the name of this keyword.
     By(&'static str),
     /// Shown only as part of another value.
@@ -166,12 +195,16 @@ pub(super) const fn row(name: &'static str, meaning: Meaning, note: &'static str
 }
 
 /// Creates the row of a keyword that sets a value: its scope, its default, its form and how to show it. Values are
-/// shown only by a broker that can reload its configuration.
+/// shown only by a broker that can reload its configuration. `is` names the keyword of which it is another name.
 macro_rules! setting {
-    ($name:expr, $scope:ident, $default:expr, $form:expr, $shown:expr, $note:expr $(,)?) => {
+    ($name:literal, $scope:ident, $default:expr, $form:expr, $shown:expr, $note:expr $(,)?) => {
+        setting!($name is $name, $scope, $default, $form, $shown, $note)
+    };
+    ($name:literal is $other:literal, $scope:ident, $default:expr, $form:expr, $shown:expr, $note:expr $(,)?) => {
         row(
             $name,
             Meaning::Sets(&Setting {
+                name: $other,
                 scope: Scope::$scope,
                 default: $default,
                 form: $form,

@@ -17,6 +17,9 @@ pub(in crate::config::file) enum Value<'a> {
     Text(&'a str),
     /// Text of the broker, or escaped text from the operator.
     Words(String),
+    /// A password, which is never shown.
+    #[cfg(feature = "bridge")]
+    Secret(&'a str),
     /// The keyword does not apply at present.
     NotApplicable,
 }
@@ -30,6 +33,8 @@ impl Value<'_> {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => Escaped(text).to_string(),
             Self::Words(words) => words,
+            #[cfg(feature = "bridge")]
+            Self::Secret(_) => "a secret".to_owned(),
             Self::NotApplicable => return None,
         })
     }
