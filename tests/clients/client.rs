@@ -96,9 +96,14 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 
 impl Options {
     pub(crate) fn new(server: &Server, version: Version, identifier: &str) -> Self {
+        Self::at(server.port(), version, identifier)
+    }
+
+    /// Those of a client of the broker at this port.
+    pub(crate) fn at(port: u16, version: Version, identifier: &str) -> Self {
         Self {
             version,
-            port: server.port(),
+            port,
             identifier: identifier.to_owned(),
             will: None,
             is_persistent: false,

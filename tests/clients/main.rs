@@ -2,6 +2,8 @@
 //! end, for 3.1.1 and 5.0. Then there are the tests of the binary itself: flags, log, signals, exit codes.
 
 mod binary;
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+mod bridges;
 mod client;
 #[cfg(feature = "persistence")]
 mod clocks;
