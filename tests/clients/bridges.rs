@@ -14,7 +14,10 @@ use crate::client::{Client, Options, Version, run};
 use crate::place::end;
 use crate::server::{PATIENCE, Server, brooklet};
 
+mod circles;
 mod faults;
+mod load;
+mod network;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -163,6 +166,13 @@ impl Sites {
     fn insert(&self, lines: &str) {
         let text = fs::read_to_string(self.directory.0.join("near.conf")).expect("it was written");
         self.directory.write("near.conf", &format!("{lines}{text}"));
+    }
+
+    /// Replaces this text in the configuration of the near broker.
+    fn replace(&self, before: &str, after: &str) {
+        let text = fs::read_to_string(self.directory.0.join("near.conf")).expect("it was written");
+        assert!(text.contains(before), "{text}");
+        self.directory.write("near.conf", &text.replace(before, after));
     }
 
     fn near(&self) -> Server {
@@ -339,24 +349,44 @@ fn retained_messages_are_not_sent_again_to_a_session_that_lives() {
     }
 }
 
+/// It is refused before anything of its CONNECT takes effect, whether it wants the session or its end.
 #[test]
 fn no_client_takes_the_queue_of_a_bridge() {
+    const REFUSED_311: &[u8] = &[2, 0, 2];
+    // The reason follows in words.
+    const REFUSED_5: &[u8] = &[62, 0, 0x85];
     let sites = Sites::new("identifier", Kind::Brooklet);
     sites.configure("topic up/# out 1");
     let near = sites.near();
     run(async {
         let mut publisher = sites.client(Version::V5, false, "publisher").await;
         publisher.publish("up/secret", QoS::AtLeastOnce, false, "secret").await;
+        for (count, (version, flags, refused)) in
+            [(4, 0, REFUSED_311), (4, 2, REFUSED_311), (5, 0, REFUSED_5), (5, 2, REFUSED_5)]
+                .into_iter()
+                .enumerate()
+        {
+            let properties: &[u8] = if version == 5 { &[0] } else { &[] };
+            let rest =
+                [&[0, 4, b'M', b'Q', b'T', b'T', version, flags, 0, 60], properties, b"\0\x0Alocal.edge"];
+            let rest = rest.concat();
+            let length = u8::try_from(rest.len()).expect("it is short");
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, sites.near_port)).expect("it listens");
+            stream.write_all(&[&[0x10, length], &rest[..]].concat()).expect("it reads");
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).expect("it answers");
+            assert!(
+                answer[0] == 0x20 && answer[1..].starts_with(refused),
+                "{answer:?} to version {version}, flags {flags}"
+            );
+            near.wait_for_lines("the Client Identifier belongs to a bridge of this broker", count + 1);
+        }
+        let _far = sites.far();
+        let mut far = sites.client(Version::V5, true, "far").await;
+        far.subscribe("up/#", QoS::AtLeastOnce).await;
+        assert_eq!(far.receive().await.payload, b"secret");
     });
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, sites.near_port)).expect("it listens");
-    let identifier = b"local.edge";
-    let mut connect = vec![0x10, 12 + 10, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 60, 0, 10];
-    connect.extend_from_slice(identifier);
-    stream.write_all(&connect).expect("it reads");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("it answers");
-    assert_eq!(answer, [0x20, 2, 0, 2]);
-    near.wait_for_line("the Client Identifier belongs to a bridge of this broker");
+    end(near);
 }
 
 #[test]

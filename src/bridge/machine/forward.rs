@@ -137,7 +137,7 @@ impl Machine {
             Ok(delivery) => {
                 self.report.forwarded += 1;
                 self.pace.sends();
-                self.forwarded_at = now;
+                self.took(topic.as_str(), publish.payload, now);
                 match delivery {
                     Delivery::AtMostOnce => self.acknowledge_here(publish.delivery),
                     _ => self.remote.pulse.owes(now),
@@ -198,9 +198,18 @@ impl Machine {
             return self.refuse(publish, Way::In, obstacle);
         }
         self.report.received += 1;
-        self.forwarded_at = now;
+        self.took(topic, publish.payload, now);
         if publish.delivery != Delivery::AtMostOnce {
             self.local.owed += 1;
+        }
+    }
+
+    /// A message was forwarded, in either direction. `topic` is the one with which it has come.
+    #[inline]
+    fn took(&mut self, topic: &str, payload: &[u8], now: Time) {
+        self.forwarded_at = now;
+        if self.suspect.circles(topic, payload, now) {
+            self.name_circle(topic);
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! In MQTT 5.0, each bridge leaves its name in a User Property of the messages that it forwards in either direction. A
 //! message that has been over a bridge is not forwarded by it again, whatever way it came back. Before MQTT 5.0, a
-//! message that a bridge has just forwarded and that comes back over it is recognized by its topic and payload.
+//! message that a bridge has just forwarded and that comes back over it is recognized by its topic and payload. Nothing
+//! ends the way of a message around a circle with a bridge before MQTT 5.0, but it is noticed.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -20,6 +21,15 @@ const HOPS_MAXIMUM: usize = 16;
 const ECHO_PATIENCE: Duration = Duration::from_seconds(10);
 /// The most messages whose echoes are awaited. Beyond: the oldest is forgotten, and its echo is forwarded.
 const ECHOES_MAXIMUM: usize = 1024;
+
+/// A message seems to circle if it is forwarded so many times
+pub const CIRCLE_TIMES: u32 = 100;
+/// within this time,
+pub const CIRCLE_TIME: Duration = Duration::from_seconds(10);
+/// and at least once in each such time.
+const CIRCLE_PAUSE: Duration = Duration::from_seconds(1);
+/// How many bytes of a message are compared.
+const CIRCLE_BYTES: usize = 256;
 
 /// The way of one message.
 #[derive(Debug, Default)]
@@ -126,6 +136,50 @@ impl Echoes {
     }
 }
 
+/// A message that may circle, since it was forwarded at least once. Only one is watched at a time: what circles is
+/// forwarded more often than anything else, so its turn comes soon.
+#[derive(Debug, Default)]
+pub struct Suspect {
+    /// The first bytes of its payload.
+    payload: Vec<u8>,
+    topic: String,
+    /// The length of its payload in bytes.
+    length: usize,
+    /// How often it was forwarded.
+    times: u32,
+    since: Time,
+    latest: Time,
+}
+
+impl Suspect {
+    /// Takes note of a message that is forwarded. Returns whether it seems to circle, once for each suspect.
+    #[inline]
+    pub fn circles(&mut self, topic: &str, payload: &[u8], now: Time) -> bool {
+        let is_recent = now.since(self.latest) < CIRCLE_PAUSE && now.since(self.since) < CIRCLE_TIME;
+        if !is_recent {
+            self.replace(topic, payload, now);
+            return false;
+        }
+        if payload.len() != self.length || !payload.starts_with(&self.payload) || topic != self.topic {
+            return false;
+        }
+        self.latest = now;
+        self.times += 1;
+        self.times == CIRCLE_TIMES
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn replace(&mut self, topic: &str, payload: &[u8], now: Time) {
+        let length = payload.len();
+        self.payload.clear();
+        self.payload.extend_from_slice(&payload[..length.min(CIRCLE_BYTES)]);
+        self.topic.clear();
+        self.topic.push_str(topic);
+        (self.length, self.times, self.since, self.latest) = (length, 1, now, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +209,23 @@ mod tests {
         }
         assert!(!echoes.is_echo("a", &0usize.to_be_bytes(), at(0)));
         assert!((1..=ECHOES_MAXIMUM).all(|number| echoes.is_echo("a", &number.to_be_bytes(), at(0))));
+    }
+
+    #[test]
+    fn what_is_forwarded_often_within_a_while_circles() {
+        let times = |suspect: &mut Suspect, payload: &[u8], from: u64, milliseconds: u64| {
+            let at = |time| Time::ZERO + Duration::from_milliseconds(from + time * milliseconds);
+            (0..250).filter(|&time| suspect.circles("a", payload, at(time))).count()
+        };
+        let mut suspect = Suspect::default();
+        assert_eq!(times(&mut suspect, b"x", 20_000, 20), 1, "it is named once");
+        assert_eq!(times(&mut suspect, b"x", 40_000, 200), 0, "50 times within 10 s");
+        assert_eq!(times(&mut suspect, b"y", 89_900, 0), 0, "another one is watched");
+        assert_eq!(times(&mut suspect, b"y", 100_000, 20), 1, "the first one has not come again");
+        let long = |last| [&[b'x'; CIRCLE_BYTES][..], last].concat();
+        assert_eq!(times(&mut suspect, &long(b""), 120_000, 0), 1);
+        assert_eq!(times(&mut suspect, &long(b"y"), 120_100, 0), 0, "it is longer");
+        assert!(!suspect.circles("b", &long(b""), at(120)), "it has another topic");
     }
 
     #[test]

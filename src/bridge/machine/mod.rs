@@ -58,7 +58,7 @@ use log::Level;
 use attempts::Attempts;
 use forward::Scratch;
 use local::{Local, LocalState};
-use loops::{Echoes, OwnHop};
+use loops::{Echoes, OwnHop, Suspect};
 use pace::Pace;
 use remote::{Next, Probe, Remote, RemoteState};
 use report::Report;
@@ -99,6 +99,7 @@ pub struct Machine {
     seed: u64,
     hop: OwnHop,
     echoes: Echoes,
+    suspect: Suspect,
     report: Report,
     signals: Signals,
 }
@@ -131,6 +132,7 @@ impl Machine {
             seed,
             hop: OwnHop::new(&settings.remote.client_identifier, seed),
             echoes: Echoes::new(seed),
+            suspect: Suspect::default(),
             report: Report::default(),
             signals: Signals::default(),
             settings,

@@ -7,6 +7,7 @@ use log::Level;
 use super::Machine;
 use super::forward::Obstacle;
 use super::local::LocalState;
+use super::loops::{CIRCLE_TIME, CIRCLE_TIMES};
 use super::remote::RemoteState;
 use crate::base::escape::Escaped;
 use crate::bridge::topics::Way;
@@ -74,7 +75,7 @@ pub struct Report {
     pub last_error: Option<String>,
     /// On this connection, a message was named that could not be forwarded.
     has_named_dropped: bool,
-    /// A message that has come back was named.
+    /// A message that has come back, or seems to circle, was named.
     has_named_loop: bool,
     /// On this connection, a refused message was named.
     has_named_refused: bool,
@@ -167,6 +168,22 @@ impl Machine {
                 Escaped(topic)
             ),
         );
+    }
+
+    /// Names a message that seems to circle, once.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn name_circle(&mut self, topic: &str) {
+        if once(&mut self.report.has_named_loop) == Level::Warn {
+            self.say(
+                Level::Warn,
+                format_args!(
+                    "The same message was forwarded {CIRCLE_TIMES} times within {} s. Is there a loop of bridges? Topic {}",
+                    CIRCLE_TIME.seconds(),
+                    Escaped(topic)
+                ),
+            );
+        }
     }
 
     /// Names a message that its receiver has refused.

@@ -53,24 +53,31 @@ const CONNACK_311: &[u8] = &[0x20, 2, 0, 0];
 const CONNACK_5: &[u8] = &[0x20, 3, 0, 0, 0];
 
 /// Publishes something, and waits until it comes back.
-async fn is_served(client: &mut Client) {
+pub(super) async fn is_served(client: &mut Client) {
     client.publish("own/a", QoS::AtLeastOnce, false, "own").await;
     while client.receive().await.topic != "own/a" {}
 }
 
-/// The near broker names this reason and how long it waits. Its client is served meanwhile.
-async fn names(near: &Server, client: &mut Client, what: &str, reason: &str) {
+/// Waits for a line that contains this text. Returns how often the client was served meanwhile.
+pub(super) async fn wait_for_line(near: &Server, client: &mut Client, text: &str) -> usize {
     let end = now() + PATIENCE / 2;
+    let mut served = 0;
     loop {
         is_served(client).await;
-        let lines = near.lines_with(reason);
-        if let Some(line) = lines.first() {
-            assert!(line.contains(what) && line.ends_with("The next attempt is in 1.0 s"), "{line}");
-            return;
+        served += 1;
+        if !near.lines_with(text).is_empty() {
+            return served;
         }
-        assert!(now() < end, "no line with {reason:?} in:\n{}", near.lines_with("").join("\n"));
+        assert!(now() < end, "no line with {text:?} in:\n{}", near.lines_with("").join("\n"));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The near broker names this reason and how long it waits. Its client is served meanwhile.
+async fn names(near: &Server, client: &mut Client, what: &str, reason: &str) {
+    wait_for_line(near, client, reason).await;
+    let line = &near.lines_with(reason)[0];
+    assert!(line.contains(what) && line.ends_with("The next attempt is in 1.0 s"), "{line}");
 }
 
 #[test]
@@ -242,82 +249,6 @@ fn the_rules_of_a_user_apply_to_a_bridge_that_has_one() {
     }
 }
 
-/// How long a long queue is.
-const COUNT: usize = 10_000;
-/// Limits that allow such a queue.
-const LIMITS: &str = "max_queued_messages 20000\nmax_queued_bytes 100000000\n";
-
-/// All messages with these numbers arrive, while the other client is served.
-async fn arrive_beside(receiver: &mut Client, other: &mut Client) {
-    let is_over = std::cell::Cell::new(false);
-    let arrive = async {
-        for number in 0..COUNT {
-            assert_eq!(receiver.receive().await.payload, number.to_string().into_bytes());
-        }
-        is_over.set(true);
-    };
-    let live = async {
-        while !is_over.get() {
-            is_served(other).await;
-        }
-    };
-    tokio::join!(arrive, live);
-}
-
-#[test]
-fn a_long_queue_arrives_there_in_order_beside_a_client() {
-    for kind in kinds() {
-        let sites = Sites::new("long", kind);
-        sites.configure("bridge_max_queued_messages 20000\ntopic up/# out 1");
-        sites.insert(LIMITS);
-        let near = sites.near();
-        run(async {
-            let mut client = sites.client(Version::V5, false, "near").await;
-            client.publish_numbers("up/n", 0..COUNT).await;
-        });
-        end(near);
-        let _far = sites.far_with(LIMITS);
-        run(async {
-            let mut far = sites.client(Version::V311, true, "far").await;
-            far.subscribe("up/#", QoS::AtLeastOnce).await;
-            let _near = sites.near();
-            let mut client = sites.client(Version::V5, false, "near").await;
-            client.subscribe("own/#", QoS::AtLeastOnce).await;
-            arrive_beside(&mut far, &mut client).await;
-        });
-    }
-}
-
-#[test]
-fn a_long_queue_arrives_here_in_order_beside_a_client() {
-    for kind in kinds() {
-        let sites = Sites::new("long-in", kind);
-        let _far = sites.far_with(LIMITS);
-        sites.configure("topic down/# in 1");
-        sites.insert(LIMITS);
-        let near = sites.near();
-        let options =
-            Options { is_persistent: true, ..Options::at(sites.near_port, Version::V5, "receiver") };
-        run(async {
-            let mut receiver = options.connect().await;
-            receiver.subscribe("down/#", QoS::AtLeastOnce).await;
-            receiver.subscribe(STATE, QoS::AtMostOnce).await;
-            wait_for_state(&mut receiver, "1").await;
-            receiver.unsubscribe(STATE).await;
-        });
-        end(near);
-        run(async {
-            let mut far = sites.client(Version::V5, true, "far").await;
-            far.publish_numbers("down/n", 0..COUNT).await;
-            let _near = sites.near();
-            let mut receiver = options.connect().await;
-            let mut client = sites.client(Version::V5, false, "near").await;
-            client.subscribe("own/#", QoS::AtLeastOnce).await;
-            arrive_beside(&mut receiver, &mut client).await;
-        });
-    }
-}
-
 /// The near broker is killed again and again while it forwards a queue.
 #[test]
 fn qos_2_is_exactly_once_though_the_broker_is_killed() {
@@ -400,51 +331,6 @@ fn qos_2_is_exactly_once_though_the_other_broker_is_killed() {
         });
         end(near);
     }
-}
-
-/// Each of three brokers has a bridge to the next one.
-#[test]
-fn a_ring_of_brokers_ends_every_journey() {
-    let directory = Directory::new("ring");
-    let ports = [free_port(), free_port(), free_port()];
-    let brokers: Vec<Server> = (0..3)
-        .map(|place| {
-            let (port, next) = (ports[place], ports[(place + 1) % 3]);
-            let name = format!("ring{place}.conf");
-            let file = directory.write(
-                &name,
-                &format!(
-                    "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nlog_type all\nconnection next\n\
-                     address 127.0.0.1:{next}\nremote_clientid ring{place}\nrestart_timeout 1\n\
-                     bridge_protocol_version mqttv50\ntopic # both 1\n"
-                ),
-            );
-            let mut command = brooklet();
-            command.arg("-c").arg(file);
-            Server::follow(command)
-        })
-        .collect();
-    for broker in &brokers {
-        broker.wait_for_line("Connected to");
-    }
-    run(async {
-        let mut client = Options::at(ports[0], Version::V5, "client").connect().await;
-        client.subscribe("#", QoS::AtLeastOnce).await;
-        client.publish("round/a", QoS::AtLeastOnce, false, "").await;
-        // One way around and the other.
-        for _ in 0..3 {
-            assert_eq!(client.receive().await.topic, "round/a");
-        }
-        let named = brokers[0].wait_for_line("it has come over this bridge before");
-        assert!(named.contains("Bridge next: ") && named.ends_with("topic round/a"), "{named}");
-        for number in 0..20 {
-            let topic = format!("later/{number}");
-            client.publish(&topic, QoS::AtLeastOnce, false, "").await;
-            for _ in 0..3 {
-                assert_eq!(client.receive().await.topic, topic, "it does not go on");
-            }
-        }
-    });
 }
 
 #[test]

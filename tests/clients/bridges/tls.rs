@@ -19,8 +19,8 @@ fn make_authority(directory: &Directory, name: &str) {
     openssl(directory, &[&arguments[..], &NEW_KEY].concat());
 }
 
-/// Makes a certificate of an authority for this machine, as `NAME.crt` and `NAME.key`.
-fn issue(directory: &Directory, authority: &str, name: &str) {
+/// Makes a certificate of an authority for this machine, as `NAME.crt` and `NAME.key`. With no days it expires at once.
+fn issue(directory: &Directory, authority: &str, name: &str, days: &str) {
     directory
         .write("leaf", "[leaf]\nbasicConstraints = CA:FALSE\nsubjectAltName = DNS:localhost, IP:127.0.0.1\n");
     let [key, request, certificate] = ["key", "csr", "crt"].map(|kind| format!("{name}.{kind}"));
@@ -31,7 +31,7 @@ fn issue(directory: &Directory, authority: &str, name: &str) {
     #[rustfmt::skip]
     openssl(directory, &[
         "x509", "-req", "-in", &request, "-CA", &authority_certificate, "-CAkey", &authority_key, "-CAcreateserial",
-        "-sha256", "-days", "2", "-extfile", "leaf", "-extensions", "leaf", "-out", &certificate,
+        "-sha256", "-days", days, "-extfile", "leaf", "-extensions", "leaf", "-out", &certificate,
     ]);
 }
 
@@ -42,7 +42,7 @@ fn sites(name: &str, kind: Kind) -> Sites {
         make_authority(&sites.directory, authority);
     }
     for name in ["server", "client"] {
-        issue(&sites.directory, "good", name);
+        issue(&sites.directory, "good", name, "2");
     }
     sites
 }
@@ -119,6 +119,25 @@ fn a_bridge_without_the_certificate_that_is_required_is_told() {
         sites.configure_tls("good", false);
         let near = sites.near();
         near.wait_for_line("the server requires a certificate");
+        end(near);
+    }
+}
+
+#[test]
+fn a_certificate_that_is_out_of_date_is_refused_in_words() {
+    for kind in kinds() {
+        let sites = sites("expired", kind);
+        issue(&sites.directory, "good", "server", "0");
+        // Its time ends with this second.
+        std::thread::sleep(Duration::from_secs(2));
+        let _far = sites.far_with_tls(false, free_port());
+        sites.configure_tls("good", false);
+        let near = sites.near();
+        let line = near.wait_for_line("has expired (it was valid until");
+        assert!(
+            line.contains("The attempt to connect to 127.0.0.1:") && line.contains("The next attempt is in")
+        );
+        near.wait_for_lines("The attempt to connect to 127.0.0.1:", 2);
         end(near);
     }
 }
