@@ -322,10 +322,9 @@ impl Machine {
         self.close_local();
     }
 
-    /// Opens the connection on which messages are forwarded.
+    /// Opens the connection on which messages are forwarded, once the other broker is set up.
     pub(super) fn open_local_for_messages(&mut self) {
         self.open_local(LocalState::Opening, self.receive_maximum_there());
-        self.publish_here(CONNECTED);
     }
 
     /// The most messages in flight to the other broker; `None` for any number.
@@ -360,6 +359,8 @@ impl Machine {
         };
         self.local.state = LocalState::Running;
         self.subscribe_here(handling, self.remote.qos);
+        // A client that waits for this counts on what it publishes next being forwarded.
+        self.publish_here(CONNECTED);
     }
 
     /// Ends the subscriptions of earlier settings.
