@@ -1,8 +1,6 @@
 //! Messages on their way through a bridge: renamed, lowered to what the receiver accepts, and encoded once. A message
 //! that cannot be forwarded is acknowledged in place of its receiver, so that it does not come again.
 
-use std::collections::BTreeSet;
-
 use super::Machine;
 use super::connect::LOCAL_VERSION;
 use super::loops::{Hop, Journey, OwnHop};
@@ -43,7 +41,7 @@ pub enum Obstacle {
 #[derive(Debug, Default)]
 pub struct Lowered {
     /// QoS 2 messages that were sent with QoS 1. At most 65,535.
-    to_at_least_once: BTreeSet<PacketIdentifier>,
+    to_at_least_once: Vec<PacketIdentifier>,
 }
 
 impl Lowered {
@@ -55,10 +53,11 @@ impl Lowered {
     /// The acknowledgement for this broker of a PUBACK of the other one.
     #[inline]
     pub fn acknowledgement_of(&mut self, identifier: PacketIdentifier) -> AcknowledgementKind {
-        if !self.to_at_least_once.is_empty() && self.to_at_least_once.remove(&identifier) {
-            return AcknowledgementKind::PubRec;
-        }
-        AcknowledgementKind::PubAck
+        let Some(index) = self.to_at_least_once.iter().position(|&lowered| lowered == identifier) else {
+            return AcknowledgementKind::PubAck;
+        };
+        self.to_at_least_once.swap_remove(index);
+        AcknowledgementKind::PubRec
     }
 }
 
@@ -145,7 +144,7 @@ impl Machine {
                 if let (Delivery::AtLeastOnce(identifier), Delivery::ExactlyOnce(_)) =
                     (delivery, publish.delivery)
                 {
-                    self.remote.lowered.to_at_least_once.insert(identifier);
+                    self.remote.lowered.to_at_least_once.push(identifier);
                 }
             }
             Err(obstacle) => self.refuse(publish, Way::Out, obstacle),

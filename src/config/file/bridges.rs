@@ -5,9 +5,7 @@ use std::ops::RangeInclusive;
 use crate::base::time::Duration;
 use crate::protocol::topic::TopicName;
 use crate::protocol::utf8::is_sound;
-use crate::settings::{
-    Bridge, BridgeTls, BridgeTopic, Local, Notifications, Remote, Restart, Settings, Start, Trust,
-};
+use crate::settings::{Bridge, BridgeTls, BridgeTopic, Notifications, Restart, Settings, Start, Trust};
 
 use super::outcome::{Finding, Place};
 use super::pending::{PendingBridge, StartType};
@@ -27,8 +25,9 @@ pub(super) fn with_bridges(
         .any(|listener| listener.security.access.is_some() || listener.security.passwords.is_some());
     let mut places = Vec::new();
     for bridge in pending {
-        let completion = Completion { pending: &bridge, findings };
-        let complete = completion.complete(host_name, receive_maximum, has_rules);
+        let mut completion = Completion { pending: &bridge, bridge: bridge.settings.clone(), findings };
+        completion.complete(host_name, receive_maximum, has_rules);
+        let complete = completion.bridge;
         check_local_client_identifier(&bridge, &complete, &settings.bridges, &places, findings);
         settings.bridges.push(complete);
         places.push(bridge.place);
@@ -64,46 +63,43 @@ fn check_local_client_identifier(
 /// The conversion of one bridge.
 struct Completion<'a> {
     pending: &'a PendingBridge,
+    bridge: Bridge,
     findings: &'a mut Vec<Finding>,
 }
 
 impl Completion<'_> {
-    fn complete(mut self, host_name: Option<&str>, receive_maximum: u16, has_rules: bool) -> Bridge {
-        let pending = self.pending;
+    fn complete(&mut self, host_name: Option<&str>, receive_maximum: u16, has_rules: bool) {
         self.check_complete();
         self.check_users(has_rules);
-        let client_identifier = self.client_identifier(host_name);
+        self.complete_remote(host_name, receive_maximum);
+        let pending = self.pending;
+        let keep_alive = Duration::from_seconds(self.bridge.remote.keep_alive.into());
+        self.bridge.local.is_clean = pending.is_clean_locally.unwrap_or(self.bridge.remote.is_clean);
+        self.bridge.local.client_identifier = match &pending.local_client_identifier {
+            Some(identifier) => identifier.clone(),
+            None => format!("local.{}", self.bridge.remote.client_identifier).into(),
+        };
+        self.bridge.tcp_user_timeout = match pending.tcp_user_timeout {
+            None => Some(keep_alive),
+            Some(0) => None,
+            Some(milliseconds) => Some(Duration::from_milliseconds(milliseconds.into())),
+        };
+        self.bridge.topics = self.topics();
+        self.bridge.notifications = self.notifications();
+        self.bridge.start = self.start();
+        self.bridge.restart = self.restart();
+        self.bridge.tls = self.tls();
+    }
+
+    fn complete_remote(&mut self, host_name: Option<&str>, receive_maximum: u16) {
+        let pending = self.pending;
         let keep_alive = self.within("keepalive_interval", pending.keep_alive, 5..=65_535);
-        let keep_alive = u16::try_from(keep_alive).unwrap_or(u16::MAX);
-        let is_clean = pending.settings.remote.is_clean;
-        let local_client_identifier = pending.local_client_identifier.clone();
-        Bridge {
-            topics: self.topics(),
-            notifications: self.notifications(&client_identifier),
-            start: self.start(),
-            restart: self.restart(),
-            tls: self.tls(),
-            tcp_user_timeout: match pending.tcp_user_timeout {
-                None => Some(Duration::from_seconds(keep_alive.into())),
-                Some(milliseconds) => {
-                    Some(Duration::from_milliseconds(milliseconds.into())).filter(|_| milliseconds > 0)
-                }
-            },
-            local: Local {
-                client_identifier: local_client_identifier
-                    .unwrap_or_else(|| format!("local.{client_identifier}").into()),
-                is_clean: pending.is_clean_locally.unwrap_or(is_clean),
-                ..pending.settings.local.clone()
-            },
-            remote: Remote {
-                client_identifier,
-                keep_alive,
-                session_expiry: pending.session_expiry.unwrap_or(if is_clean { 0 } else { u32::MAX }),
-                receive_maximum: pending.receive_maximum.unwrap_or(receive_maximum),
-                ..pending.settings.remote.clone()
-            },
-            ..pending.settings.clone()
-        }
+        let client_identifier = self.client_identifier(host_name);
+        let remote = &mut self.bridge.remote;
+        remote.client_identifier = client_identifier;
+        remote.keep_alive = u16::try_from(keep_alive).unwrap_or(u16::MAX);
+        remote.session_expiry = pending.session_expiry.unwrap_or(if remote.is_clean { 0 } else { u32::MAX });
+        remote.receive_maximum = pending.receive_maximum.unwrap_or(receive_maximum);
     }
 
     fn error_at(&mut self, keyword: &str, text: impl Into<String>) {
@@ -129,14 +125,14 @@ impl Completion<'_> {
     }
 
     fn check_complete(&mut self) {
-        let PendingBridge { place, settings, places, .. } = self.pending;
+        let PendingBridge { place, places, .. } = self.pending;
         // A `connection` without a name was reported already.
-        if settings.name.is_empty() {
+        if self.bridge.name.is_empty() {
             return;
         }
         for keyword in ["address", "topic"] {
             if places.place(keyword).is_none() {
-                let text = format!("bridge '{}' has no '{keyword}', expected at least one", settings.name);
+                let text = format!("bridge '{}' has no '{keyword}', expected at least one", self.bridge.name);
                 self.findings.push(Finding::error(place, text));
             }
         }
@@ -168,7 +164,7 @@ impl Completion<'_> {
             self.error_at("connection", "this machine has no name, expected 'remote_clientid'");
             return Box::default();
         };
-        format!("{host}.{}", self.pending.settings.name).into()
+        format!("{host}.{}", self.bridge.name).into()
     }
 
     /// The rules without duplicates, which have no effect.
@@ -185,14 +181,15 @@ impl Completion<'_> {
         topics
     }
 
-    fn notifications(&mut self, client_identifier: &str) -> Option<Notifications> {
+    fn notifications(&mut self) -> Option<Notifications> {
         let pending = self.pending;
         if !pending.has_notifications {
             return None;
         }
-        let topic = pending.notification_topic.clone();
-        let topic =
-            topic.unwrap_or_else(|| format!("$SYS/broker/connection/{client_identifier}/state").into());
+        let topic = match &pending.notification_topic {
+            Some(topic) => topic.clone(),
+            None => format!("$SYS/broker/connection/{}/state", self.bridge.remote.client_identifier).into(),
+        };
         if TopicName::new(&topic).is_err() {
             let text = format!(
                 "'{topic}' is no topic, expected a 'notification_topic' or a 'remote_clientid' without '+' and '#'"
@@ -245,7 +242,7 @@ impl Completion<'_> {
         if tls.ignores_name {
             let text = format!(
                 "bridge '{}' accepts a certificate for any name, so any holder of a trusted certificate can read and change its messages",
-                pending.settings.name
+                self.bridge.name
             );
             self.warn_at("bridge_insecure", text);
         }

@@ -6,8 +6,6 @@
 //!
 //! The number of names bounds the memory of these messages, so the limits of retained messages do not count them.
 
-use std::collections::BTreeMap;
-
 use super::Broker;
 use super::clock::Timer;
 use super::figures::{self, Highest, Shown, Unit};
@@ -37,7 +35,7 @@ pub(super) struct System {
     /// When the figures were last read.
     taken: Time,
     /// What was last published about bridges, by topic.
-    about_bridges: BTreeMap<String, String>,
+    about_bridges: Vec<(String, String)>,
     /// The values that were last published.
     published: [Option<u64>; figures::COUNT],
     rates: [Rate; figures::RATE_COUNT],
@@ -118,7 +116,7 @@ impl Broker {
                 origin: Duration::ZERO,
                 timer: None,
                 taken: self.clock.now,
-                about_bridges: BTreeMap::new(),
+                about_bridges: Vec::new(),
                 published: [None; figures::COUNT],
                 rates: [Rate::default(); figures::RATE_COUNT],
                 highest: Highest::default(),
@@ -215,13 +213,15 @@ impl Broker {
         self.advance(now);
         let Some(system) = &mut self.system else { return };
         let topic = format!("{ABOVE}bridge/{name}/{what}");
-        let before = match value {
-            "" => system.about_bridges.remove(&topic),
-            _ => system.about_bridges.insert(topic.clone(), value.to_owned()),
-        };
-        if before.unwrap_or_default() != value {
-            self.announce(&topic, value, None);
+        let known = &mut system.about_bridges;
+        match known.iter().position(|(other, _)| *other == topic) {
+            Some(index) if known[index].1 == value => return,
+            Some(index) if value.is_empty() => drop(known.swap_remove(index)),
+            Some(index) => value.clone_into(&mut known[index].1),
+            None if value.is_empty() => return,
+            None => known.push((topic.clone(), value.to_owned())),
         }
+        self.announce(&topic, value, None);
     }
 
     fn announce_bridges(&mut self) {
