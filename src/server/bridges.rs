@@ -1,7 +1,6 @@
 //! The bridges of this broker. Each is a machine between two connections: one in memory to the core, and an outgoing
 //! one to another broker. Here the bytes are passed on, and what the machine asks for is done.
 
-use std::io::{self, Write};
 use std::rc::Rc;
 
 use log::{log, warn};
@@ -12,11 +11,11 @@ use super::destination::{CallId, Destination};
 use super::dial::Report;
 use super::tls;
 use crate::base::escape::Escaped;
-use crate::base::peer::Peer;
 use crate::base::time::{Duration, Time};
+use crate::bridge::local_connection::LocalConnection;
 use crate::bridge::machine::{Action, Condition, Machine, Status};
 use crate::bridge::topics::Topics;
-use crate::core::broker::{DroppedSession, Intake, LocalSide};
+use crate::core::broker::{DroppedSession, LocalSide};
 use crate::core::limits::Limits;
 use crate::core::listener::{ListenerId, ListenerOptions, QueueOptions};
 use crate::core::slots::ConnectionId;
@@ -50,21 +49,13 @@ struct Bridge {
     listener: ListenerId,
     tls: Option<tls::ClientSetup>,
     machine: Machine,
-    local: Option<Local>,
+    /// The connection to the core.
+    local: Option<LocalConnection>,
     remote: Option<Remote>,
     /// A second connection, which only finds out whether an address answers.
     probe: Option<CallId>,
     /// What was last published of its state, and when its other figures are published next.
     shown: Option<(Condition, Time)>,
-}
-
-/// The connection to the core.
-struct Local {
-    id: ConnectionId,
-    /// Whether the core takes no more bytes for now.
-    is_paused: bool,
-    /// Whether the machine did not take all that the core has to say.
-    is_full: bool,
 }
 
 /// The connection to the other broker.
@@ -83,32 +74,9 @@ pub(super) struct Loaded {
     tls: Option<tls::ClientSetup>,
 }
 
-/// Takes the bytes of the core up to a limit.
-struct Bounded<'a> {
-    bytes: &'a mut Vec<u8>,
-    room: usize,
-}
-
-impl Write for Bounded<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() >= self.room {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The bytes taken from the core at once, beyond the last piece of its outbox.
-const ROOM: usize = 64 * 1024;
-
 impl Bridges {
     fn place_of_local(&self, id: ConnectionId) -> Option<usize> {
-        self.0.iter().position(|bridge| bridge.local.as_ref().is_some_and(|local| local.id == id))
+        self.0.iter().position(|bridge| bridge.local.as_ref().is_some_and(|local| local.id() == id))
     }
 
     fn place_of_remote(&self, id: CallId) -> Option<usize> {
@@ -177,10 +145,7 @@ impl Bridge {
 
     /// Whether it has something to do at once.
     fn is_busy(&self) -> bool {
-        let is_local = self.local.as_ref().is_some_and(|local| {
-            local.is_full && self.machine.takes_local()
-                || !local.is_paused && !self.machine.local_output().is_empty()
-        });
+        let is_local = self.local.as_ref().is_some_and(|local| local.is_busy(&self.machine));
         let is_remote = self.remote.as_ref().is_some_and(|remote| {
             remote.has_input && self.machine.takes_remote()
                 || !remote.is_full && !self.machine.remote_output().is_empty()
@@ -316,7 +281,7 @@ impl Server {
 
     fn close_side_here(&mut self, bridge: &mut Bridge, now: Time) {
         if let Some(local) = bridge.local.take() {
-            self.broker.closed(local.id, "the bridge has closed", now);
+            local.close(&mut self.broker, now);
         }
     }
 
@@ -441,9 +406,9 @@ impl Server {
     }
 
     fn open_local(&mut self, bridge: &mut Bridge, now: Time) {
-        match self.broker.accept(Peer::Local, bridge.listener, now) {
-            Some(id) => bridge.local = Some(Local { id, is_paused: false, is_full: false }),
-            None => bridge.machine.local_closed("there is no room for the connection", now),
+        bridge.local = LocalConnection::open(&mut self.broker, bridge.listener, now);
+        if bridge.local.is_none() {
+            bridge.machine.local_closed("there is no room for the connection", now);
         }
     }
 
@@ -482,14 +447,9 @@ impl Server {
     }
 
     fn pass_to_local(&mut self, bridge: &mut Bridge, now: Time) {
-        let Some(local) = &mut bridge.local else { return };
-        let bytes = bridge.machine.local_output();
-        if local.is_paused || bytes.is_empty() {
-            return;
+        if let Some(local) = &mut bridge.local {
+            local.send(&mut self.broker, &mut bridge.machine, now);
         }
-        local.is_paused = self.broker.received(local.id, bytes, now) == Intake::Paused;
-        let count = bytes.len();
-        bridge.machine.local_sent(count, now);
     }
 
     fn receive_from_remote(&mut self, bridge: &mut Bridge, now: Time) {
@@ -504,24 +464,9 @@ impl Server {
     }
 
     fn receive_from_local(&mut self, bridge: &mut Bridge, now: Time) {
-        let Some(local) = &mut bridge.local else { return };
-        if !bridge.machine.takes_local() {
-            local.is_full |= self.broker.has_output(local.id);
-            return;
+        if let Some(local) = &mut bridge.local {
+            local.receive(&mut self.broker, &mut bridge.machine, &mut self.links.plaintext, now);
         }
-        if std::mem::take(&mut local.is_full) {
-            self.broker.writable(local.id);
-        }
-        if !self.broker.has_output(local.id) {
-            return;
-        }
-        let mut bytes = std::mem::take(&mut self.links.plaintext);
-        bytes.clear();
-        let taken = self.broker.write_to(local.id, &mut Bounded { bytes: &mut bytes, room: ROOM }, now);
-        assert!(taken.is_ok(), "memory takes all bytes");
-        bridge.machine.local_received(&bytes, now);
-        self.links.plaintext = bytes;
-        local.is_full = self.broker.has_output(local.id);
     }
 
     /// The core has something to say to a connection that is not a client's.
@@ -537,7 +482,7 @@ impl Server {
         if let Some(place) = self.bridges.place_of_local(id) {
             self.with_bridge(place, |server, bridge| {
                 if let Some(local) = &mut bridge.local {
-                    local.is_paused = false;
+                    local.resume();
                 }
                 server.run_bridge(bridge, now);
             });
@@ -549,8 +494,7 @@ impl Server {
         if let Some(place) = self.bridges.place_of_local(id) {
             self.with_bridge(place, |server, bridge| {
                 server.receive_from_local(bridge, now);
-                bridge.local = None;
-                server.broker.closed(id, "the bridge has closed", now);
+                server.close_side_here(bridge, now);
                 bridge.machine.local_closed("this broker has closed the connection", now);
                 server.run_bridge(bridge, now);
             });

@@ -49,7 +49,7 @@ mod requests;
 mod setup;
 mod signals;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::rc::Rc;
 

@@ -3,7 +3,7 @@
 mod life;
 mod limits;
 mod loops;
-mod rig;
+pub mod rig;
 
 use rig::{Rig, both, settings};
 

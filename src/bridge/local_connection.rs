@@ -1,0 +1,151 @@
+//! The connection of a bridge to its own broker, in memory: bytes go from the machine to the core and back.
+
+use std::io::{self, Write};
+
+use crate::base::peer::Peer;
+use crate::base::time::Time;
+use crate::bridge::machine::Machine;
+use crate::core::broker::{Broker, Intake};
+use crate::core::listener::ListenerId;
+use crate::core::slots::ConnectionId;
+
+/// The bytes taken from the core at once, beyond the last piece of its outbox.
+const ROOM: usize = 64 * 1024;
+
+/// A connection to the core.
+#[derive(Debug)]
+pub struct LocalConnection {
+    id: ConnectionId,
+    /// Whether the core takes no more bytes for now.
+    is_paused: bool,
+    /// Whether the core could give more bytes than were taken.
+    is_full: bool,
+}
+
+/// Takes the bytes of the core up to a limit.
+struct Bounded<'a> {
+    bytes: &'a mut Vec<u8>,
+    is_full: bool,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() >= ROOM {
+            self.is_full = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl LocalConnection {
+    /// Opens a connection; `None` if there is no room for it.
+    pub fn open(broker: &mut Broker, listener: ListenerId, now: Time) -> Option<Self> {
+        let id = broker.accept(Peer::Local, listener, now)?;
+        Some(Self { id, is_paused: false, is_full: false })
+    }
+
+    /// Its number in the core.
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Ends the connection.
+    pub fn close(self, broker: &mut Broker, now: Time) {
+        broker.closed(self.id, "the bridge has closed", now);
+    }
+
+    /// The core takes bytes again.
+    pub const fn resume(&mut self) {
+        self.is_paused = false;
+    }
+
+    /// Whether bytes can be passed on at once.
+    pub fn is_busy(&self, machine: &Machine) -> bool {
+        self.is_full && machine.takes_local() || !self.is_paused && !machine.local_output().is_empty()
+    }
+
+    /// Passes on what the machine has to say.
+    pub fn send(&mut self, broker: &mut Broker, machine: &mut Machine, now: Time) {
+        let bytes = machine.local_output();
+        if self.is_paused || bytes.is_empty() {
+            return;
+        }
+        self.is_paused = broker.received(self.id, bytes, now) == Intake::Paused;
+        let count = bytes.len();
+        machine.local_sent(count, now);
+    }
+
+    /// Passes on what the core has to say, as far as the machine takes it. What the core withholds until it is durable
+    /// does not count: the connection becomes dirty when it may leave.
+    pub fn receive(&mut self, broker: &mut Broker, machine: &mut Machine, buffer: &mut Vec<u8>, now: Time) {
+        if !machine.takes_local() {
+            self.is_full |= broker.has_output(self.id);
+            return;
+        }
+        if std::mem::take(&mut self.is_full) {
+            broker.writable(self.id);
+        }
+        if !broker.has_output(self.id) {
+            return;
+        }
+        buffer.clear();
+        let mut bounded = Bounded { bytes: buffer, is_full: false };
+        let taken = broker.write_to(self.id, &mut bounded, now);
+        assert!(taken.is_ok(), "memory takes all bytes");
+        self.is_full = bounded.is_full;
+        machine.local_received(buffer, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::base::time::Duration;
+    use crate::bridge::machine::Condition;
+    use crate::bridge::machine::tests::rig::settings;
+    use crate::core::access::AllowAll;
+    use crate::core::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
+    use crate::core::limits::Limits;
+    use crate::protocol::codec::ProtocolVersion;
+
+    /// A broker that makes nothing durable before it is told to.
+    fn broker() -> Broker {
+        let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);
+        let next =
+            NextNumbers { session: SessionNumber(NonZeroU64::MIN), message: MessageNumber(NonZeroU64::MIN) };
+        broker.begin_journal(next, Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO });
+        broker
+    }
+
+    #[test]
+    fn answers_that_are_not_durable_keep_the_bridge_waiting_and_not_busy() {
+        let (now, mut buffer) = (Time::ZERO, Vec::new());
+        let mut broker = broker();
+        let mut machine = Machine::new(Rc::new(settings(ProtocolVersion::V5)), 100_000, 1, now);
+        let mut local = LocalConnection::open(&mut broker, ListenerId::default(), now).unwrap();
+        for _ in 0..10 {
+            local.send(&mut broker, &mut machine, now);
+            local.receive(&mut broker, &mut machine, &mut buffer, now);
+        }
+        assert!(broker.has_output(local.id()) && !local.is_busy(&machine));
+        assert_eq!(machine.status().condition, Condition::Preparing);
+        for _ in 0..5 {
+            if let Some(batch) = broker.take_batch(now) {
+                broker.durable(batch.number, now);
+            }
+            broker.tick(now, 10);
+            local.send(&mut broker, &mut machine, now);
+            local.receive(&mut broker, &mut machine, &mut buffer, now);
+        }
+        assert_ne!(machine.status().condition, Condition::Preparing, "SUBACK has come");
+    }
+}
