@@ -65,7 +65,8 @@ pub struct Limits {
     /// QoS 1 and 2 messages in flight to a client that states no Receive Maximum, and the most to any client. Never
     /// more than [`IN_FLIGHT_MAXIMUM`].
     pub in_flight: u16,
-    /// The Receive Maximum reported to 5.0 clients. Beyond: 0x93 and the connection ends.
+    /// The Receive Maximum reported to 5.0 clients, but not to bridges of this broker. Beyond: 0x93 and the connection
+    /// ends. Messages of earlier connections that are not released come on top.
     pub receive_maximum: u16,
     /// The Topic Alias Maximum reported to 5.0 clients. Beyond: 0x94 and the connection ends.
     pub topic_alias_maximum: u16,

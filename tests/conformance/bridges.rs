@@ -86,6 +86,20 @@ fn the_session_of_a_bridge_does_not_expire() {
     }
 }
 
+/// The other broker decides how many of its messages are in flight.
+#[test]
+fn the_receive_maximum_does_not_apply_to_a_bridge() {
+    let mut world = world_with(Limits { receive_maximum: 2, ..Limits::default() });
+    let (bridge, connack) = connect_bridge(&mut world, &lasting(LOCAL));
+    // No Receive Maximum among the properties.
+    assert_ne!(connack[5], 0x21, "{connack:02x?}");
+    for identifier in 1..=40 {
+        let answer = world.ask(bridge, Publish::new(V5, "t", b"x").qos(2, identifier).bytes());
+        assert_eq!(answer[0], 0x50);
+    }
+    assert!(!world.is_closed(bridge));
+}
+
 #[test]
 fn clients_cannot_keep_a_bridge_away() {
     let mut world = world_with(Limits { connections: 2, sessions: 2, ..Limits::default() });

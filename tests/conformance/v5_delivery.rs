@@ -338,6 +338,31 @@ fn mqtt5_3_3_4_7() {
     }
 }
 
+/// The client counts anew on each connection (4.9), so what it has not released before does not count.
+#[test]
+fn messages_of_an_earlier_connection_do_not_fill_the_receive_maximum() {
+    for qos in [1, 2] {
+        let mut world = World::with_limits(|limits| limits.receive_maximum = 2);
+        let publish = |qos, identifier| Publish::new(V5, "t", b"x").qos(qos, identifier).bytes();
+        let connect = Connect::new(V5, "a").resume().expiry(1000);
+        let a = world.connect(connect.bytes());
+        (1..=2).for_each(|identifier| drop(world.ask(a, publish(2, identifier))));
+        world.cut(a);
+        let a = world.open();
+        world.send(a, connect.bytes());
+        assert_eq!(world.take(a)[0][2], 1, "the session is present");
+        for identifier in 3..=4 {
+            world.ask(a, publish(qos, identifier));
+        }
+        world.ask(a, acknowledge(0x62, 1));
+        world.ask(a, publish(1, 9));
+        assert!(!world.is_closed(a));
+        let unreleased = if qos == 2 { 5..=5 } else { 5..=7 };
+        unreleased.clone().for_each(|identifier| drop(world.ask(a, publish(2, identifier))));
+        assert_broken(&mut world, a, publish(2, 8), 0x93);
+    }
+}
+
 /// With a Receive Maximum; one subscriber at this QoS and a publisher.
 fn windowed(maximum: u16, qos: u8) -> (World, Peer, Peer) {
     let mut world = World::new();

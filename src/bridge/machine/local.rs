@@ -50,8 +50,6 @@ pub struct Local {
     pub output: Output,
     /// The number of messages from the other broker that this one has not answered yet.
     pub owed: u32,
-    /// The most messages that it may owe answers for.
-    receive_maximum: u16,
     /// The number of subscriptions whose outcome is known.
     granted: usize,
 }
@@ -63,7 +61,6 @@ impl Local {
             input: Input::default(),
             output: Output::default(),
             owed: 0,
-            receive_maximum: u16::MAX,
             granted: 0,
         }
     }
@@ -83,17 +80,10 @@ impl Local {
         self.state == LocalState::Running
     }
 
-    /// Whether this broker has to answer before it is sent more messages.
-    pub fn owes_too_much(&self) -> bool {
-        self.owed >= self.receive_maximum.into()
-    }
-
     /// Whether a message of the other broker may be added to the output.
     #[inline]
     pub fn takes_messages(&self) -> bool {
-        matches!(self.state, LocalState::Held | LocalState::Running)
-            && !self.output.is_full()
-            && !self.owes_too_much()
+        matches!(self.state, LocalState::Held | LocalState::Running) && !self.output.is_full()
     }
 
     fn close(&mut self) {
@@ -227,7 +217,6 @@ impl Machine {
                     let code = ReasonCode::from_u8(connack.code).unwrap_or(ReasonCode::UnspecifiedError);
                     return self.local_is_wrong(&code.to_string(), now);
                 }
-                self.local.receive_maximum = connack.properties.receive_maximum().unwrap_or(u16::MAX);
                 if self.local.state == LocalState::Opening {
                     self.open(connack.session_present);
                 }

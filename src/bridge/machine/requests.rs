@@ -30,10 +30,10 @@ impl Machine {
         }
         let RemoteState::SettingUp { setup, .. } = &self.remote.state else { return has_sent };
         let is_done = setup.is_done();
-        // Answers of this broker come after its messages. If the other broker has sent so many messages that it has to
-        // wait for such answers before the bridge can read those to its requests, the messages of this broker have to pass
-        // earlier. That one has the Packet Identifier of a request by chance is unlikely.
-        let is_opened = self.local.is_held() && (is_done || self.local.owes_too_much());
+        // Answers of this broker come after its messages. If the other broker has sent so many messages that this one
+        // takes no more before such answers are read, the messages of this broker have to pass before the requests are
+        // answered. That one has the Packet Identifier of a request by chance is unlikely.
+        let is_opened = self.local.is_held() && (is_done || !self.local.takes_messages());
         if is_opened {
             self.run_local();
         }

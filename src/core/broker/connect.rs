@@ -457,7 +457,9 @@ impl Broker {
         if expiry_interval != connect.properties.session_expiry_interval().unwrap_or(0) {
             properties.push(Property::SessionExpiryInterval(expiry_interval));
         }
-        properties.push(Property::ReceiveMaximum(self.options.limits.receive_maximum));
+        if !self.options.is_bridge(client_identifier) {
+            properties.push(Property::ReceiveMaximum(self.options.limits.receive_maximum));
+        }
         if options.maximum_qos < QoS::ExactlyOnce {
             // [MQTT-3.2.2-9]
             properties.push(Property::MaximumQoS(options.maximum_qos));

@@ -55,8 +55,21 @@ impl Broker {
         let is_repeat =
             matches!(delivery, Delivery::ExactlyOnce(identifier) if incoming.contains(identifier));
         let is_v5 = self.connections[id].version == ProtocolVersion::V5;
-        let has_place = !is_v5 || incoming.len() < usize::from(self.options.limits.receive_maximum);
+        let has_place = !is_v5
+            || incoming.len() < usize::from(self.options.limits.receive_maximum)
+            || self.has_other_place(session);
         has_place && !is_repeat && !self.lacks_memory_for(delivery, incoming.len())
+    }
+
+    /// Whether a message can be accepted though the unreleased ones fill the Receive Maximum. Those of earlier connections
+    /// do not count, since the client counts anew on each connection (MQTT 5.0, 4.9). The other broker of a bridge
+    /// decides itself how many messages are in flight, as any client before MQTT 5.0 does.
+    #[cold]
+    #[inline(never)]
+    fn has_other_place(&self, session: SessionId) -> bool {
+        let session = &self.clients.sessions[session];
+        session.incoming.len() - usize::from(self.options.limits.receive_maximum) < session.incoming.carried()
+            || self.options.is_bridge(&session.client_identifier)
     }
 
     /// Whether there is no memory for one more Packet Identifier of a client that already has this many.

@@ -15,13 +15,15 @@ pub struct Incoming(Option<Box<Identifiers>>);
 #[derive(Debug, Default)]
 struct Identifiers {
     sorted: VecDeque<u16>,
+    /// How many there were when the client connected.
+    carried: usize,
     counted: Counted,
 }
 
 impl Incoming {
     /// Adds an identifier. Returns whether it is new.
     pub fn insert(&mut self, identifier: PacketIdentifier) -> bool {
-        let Identifiers { sorted, counted } = &mut **self.0.get_or_insert_default();
+        let Identifiers { sorted, counted, .. } = &mut **self.0.get_or_insert_default();
         let (identifier, capacity) = (identifier.value(), sorted.capacity());
         if sorted.back().is_none_or(|&last| last < identifier) {
             sorted.push_back(identifier);
@@ -61,6 +63,18 @@ impl Incoming {
     pub fn take_all(&mut self) -> Vec<PacketIdentifier> {
         let taken = self.0.take().map(|identifiers| identifiers.sorted).unwrap_or_default();
         taken.into_iter().filter_map(PacketIdentifier::new).collect()
+    }
+
+    /// The client has connected again.
+    pub fn resume(&mut self) {
+        if let Some(identifiers) = &mut self.0 {
+            identifiers.carried = identifiers.sorted.len();
+        }
+    }
+
+    /// How many were unreleased when the client connected.
+    pub fn carried(&self) -> usize {
+        self.0.as_ref().map_or(0, |identifiers| identifiers.carried)
     }
 
     /// The number of unreleased identifiers.

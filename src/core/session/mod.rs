@@ -171,6 +171,7 @@ impl Session {
     /// Begins a new connection, which takes this many messages of QoS 1 and 2 at a time.
     pub fn resume(&mut self, window: u16) {
         self.window = window;
+        self.incoming.resume();
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.resume(window);
         }
