@@ -134,7 +134,19 @@ impl Bridge {
         LocalSide {
             client_identifier: self.settings.local.client_identifier.clone(),
             listener: self.listener,
+            filters: self.retained_filters(),
+            changes_maximum: self.settings.queue.retained_changes,
         }
+    }
+
+    /// The Topic Filters of the messages that are retained in the other broker.
+    fn retained_filters(&self) -> Vec<Box<str>> {
+        if !self.settings.remote.forwards_retain {
+            return Vec::new();
+        }
+        let topics = Topics::new(&self.settings.topics);
+        let own = topics.wanted_here().iter().filter(|wanted| wanted.topic_filter().share_name().is_none());
+        own.map(|wanted| wanted.filter.clone()).collect()
     }
 
     /// When it needs something, if nothing happens before.
@@ -183,6 +195,7 @@ impl Server {
             self.broker.set_listener_options(loaded.listener, options_of(&loaded.settings));
             self.bridges.0.push(Bridge::new(loaded, packet_size, seed, now));
         }
+        self.claim_sessions();
         Ok(())
     }
 
@@ -396,8 +409,11 @@ impl Server {
                 Action::Probe(index) => self.probe_for_bridge(bridge, index, now),
                 Action::HangUp => self.close_side_there(bridge),
                 Action::ForgetReceived => {
-                    self.broker.forget_received(&bridge.settings.local.client_identifier);
+                    let client_identifier = &bridge.settings.local.client_identifier;
+                    self.broker.forget_received(client_identifier);
+                    self.broker.owe_all_retained(client_identifier, now);
                 }
+                Action::CatchUp => self.broker.catch_up(&bridge.settings.local.client_identifier, now),
             }
         }
         while let Some((level, line)) = bridge.machine.next_line() {

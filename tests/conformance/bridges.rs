@@ -17,7 +17,12 @@ const BRIDGE: ListenerId = ListenerId(1);
 const LOCAL: &str = "local.far.host";
 
 fn local_side(client_identifier: &str) -> LocalSide {
-    LocalSide { client_identifier: client_identifier.into(), listener: BRIDGE }
+    LocalSide {
+        client_identifier: client_identifier.into(),
+        listener: BRIDGE,
+        filters: vec!["#".into()],
+        changes_maximum: 100,
+    }
 }
 
 fn world_with(limits: Limits) -> World {

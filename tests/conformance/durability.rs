@@ -489,8 +489,16 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> DurableWorld {
         };
         let (number, sessions, length) = (message(number), vec![session], publication.length());
         let (lowest_qos, in_flight, group) = (publication.qos, vec![], None);
-        let waiting =
-            Restored::Waiting { message: number, length, expires, lowest_qos, sessions, in_flight, group };
+        let waiting = Restored::Waiting {
+            message: number,
+            length,
+            expires,
+            lowest_qos,
+            sessions,
+            in_flight,
+            group,
+            retained: None,
+        };
         durable.world.broker.restore(waiting, now);
         let form = brooklet::core::journal::CopyForm {
             qos: QoS::AtLeastOnce,

@@ -3,6 +3,7 @@
 //! and `make conformance` compares the two.
 
 mod admission;
+mod bridge_retained;
 mod bridges;
 mod budget;
 mod durability;

@@ -249,6 +249,7 @@ impl Found {
                 assert!(topic.starts_with("r/"), "{topic}");
                 self.note(format!("retained {topic}"));
             }
+            Restored::Owed(owed) => self.note(format!("{owed:?}")),
         }
     }
 

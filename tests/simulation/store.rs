@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 use brooklet::base::time::{Duration, Time};
 use brooklet::core::journal::{
-    Batch, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, Record, Restored,
+    Batch, Fetch, MessageNumber, NextNumbers, Owed, Page, PageCopy, Pages, Recipient, Record, Restored,
     SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence, StoredSession,
     StoredSubscription,
 };
@@ -53,6 +53,8 @@ pub struct Store {
     pub retained: BTreeMap<String, Portable>,
     /// Ended sessions that have left something to other members of Shared Subscriptions.
     pub former: BTreeSet<SessionNumber>,
+    /// What bridges are owed.
+    pub owed: BTreeSet<Owed>,
 }
 
 impl Store {
@@ -118,6 +120,13 @@ impl Store {
             Record::Cleared(topic) => {
                 self.retained.remove(topic);
             }
+            Record::Owed(owed) => {
+                self.owed.insert(owed.clone());
+            }
+            Record::Sent(owed) => {
+                self.owed.remove(owed);
+            }
+            Record::NothingOwed(client) => self.owed.retain(|owed| owed.client_identifier != *client),
         }
     }
 
@@ -213,6 +222,7 @@ impl Store {
         shuffle(&mut subscriptions, chance);
         restored.extend(subscriptions);
         let mut unordered = self.unordered(epoch);
+        unordered.extend(self.owed.iter().cloned().map(Restored::Owed));
         shuffle(&mut unordered, chance);
         let mut ordered = self.ordered(epoch);
         ordered.reverse();
@@ -224,10 +234,11 @@ impl Store {
     }
 
     /// Forgets messages without a recipient: because its session has ended, or because they expired before delivery
-    /// began.
+    /// began. What is owed for those with RETAIN takes their place.
     fn forget_needless(&mut self, now: Time) {
-        let Self { sessions, messages, deliveries, retained, former, .. } = self;
+        let Self { sessions, messages, deliveries, retained, former, owed, .. } = self;
         messages.retain(|number, unsettled| {
+            let before = unsettled.open.clone();
             let is_expired = unsettled.message.publication().is_expired(now);
             unsettled.open.retain(|recipient| {
                 let has_begun = recipient.identifier.is_some()
@@ -240,6 +251,13 @@ impl Store {
                     false => is_left && (recipient.identifier.is_some() || !has_begun) && !is_expired,
                 }
             });
+            let is_lost =
+                |recipient: &&Recipient| recipient.form.retain && !unsettled.open.contains(recipient);
+            let lost = before.iter().filter(is_lost).filter_map(|recipient| sessions.get(&recipient.session));
+            owed.extend(lost.map(|session| Owed {
+                client_identifier: session.client_identifier.clone(),
+                topic: unsettled.message.publication().topic.as_str().to_owned(),
+            }));
             !unsettled.open.is_empty()
         });
         retained.retain(|_, message| !message.publication().is_expired(now));
@@ -279,6 +297,7 @@ impl Store {
                 others.into_iter().partition(has_delivery);
             let qos = waiting.iter().map(|recipient| recipient.form.qos);
             let lowest_qos = qos.min().unwrap_or(QoS::ExactlyOnce);
+            let has_retain = waiting.iter().any(|recipient| recipient.form.retain);
             let sessions = waiting.iter().map(|recipient| recipient.session).collect();
             let in_flight = begun.iter().chain(&in_delivery).map(|recipient| recipient.session).collect();
             let content = expiring(&unsettled.message, |time| epoch.to_broker(time));
@@ -289,8 +308,17 @@ impl Store {
             let group = unsettled.open.iter().find_map(|recipient| recipient.form.group.clone());
             let length = publication.length();
             let has_begun = matches!(&begun, Restored::Begun { recipients, .. } if !recipients.is_empty());
-            let waiting =
-                Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group };
+            let retained = has_retain.then(|| publication.topic.as_str().into());
+            let waiting = Restored::Waiting {
+                message,
+                length,
+                expires,
+                lowest_qos,
+                sessions,
+                in_flight,
+                group,
+                retained,
+            };
             has_begun.then_some(begun).into_iter().chain([waiting])
         });
         let waiting: Vec<Restored> = waiting.collect();

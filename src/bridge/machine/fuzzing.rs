@@ -346,7 +346,7 @@ impl World {
                 assert_ne!(self.call, Call::None, "there is nothing to hang up");
                 self.call = Call::None;
             }
-            Action::ForgetReceived => {}
+            Action::ForgetReceived | Action::CatchUp => {}
         }
     }
 

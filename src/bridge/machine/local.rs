@@ -298,7 +298,7 @@ impl Machine {
         self.publish_here(DISCONNECTED);
         if !self.settings.local.is_clean {
             self.unsubscribe_here();
-            self.subscribe_here(RetainHandling::DoNotSend, QoS::ExactlyOnce);
+            self.subscribe_here(QoS::ExactlyOnce);
         }
         if self.settings.local.is_clean || self.topics.wanted_here().is_empty() {
             self.finish_preparing();
@@ -342,12 +342,8 @@ impl Machine {
 
     /// The other broker is set up: messages are forwarded to it from now on.
     pub(super) fn run_local(&mut self) {
-        let handling = match self.remote.is_session_new {
-            true => RetainHandling::SendAtSubscribe,
-            false => RetainHandling::DoNotSend,
-        };
         self.local.state = LocalState::Running;
-        self.subscribe_here(handling, self.remote.qos);
+        self.subscribe_here(self.remote.qos);
         // A client that waits for this counts on what it publishes next being forwarded.
         self.publish_here(CONNECTED);
     }
@@ -368,9 +364,9 @@ impl Machine {
     }
 
     /// Requests all subscriptions, with this QoS at most.
-    fn subscribe_here(&mut self, handling: RetainHandling, most: QoS) {
+    fn subscribe_here(&mut self, most: QoS) {
         self.local.granted = 0;
-        for (bytes, identifier) in subscribes(&self.topics, most, handling).iter().zip((1..=u16::MAX).rev()) {
+        for (bytes, identifier) in subscribes(&self.topics, most).iter().zip((1..=u16::MAX).rev()) {
             let Some(subscriptions) = bytes.subscriptions() else { continue };
             let packet_identifier = PacketIdentifier::new(identifier).expect("it is not zero");
             let subscribe = Subscribe { packet_identifier, properties: Properties::default(), subscriptions };
@@ -392,9 +388,12 @@ impl Machine {
                 );
             }
         }
-        if self.local.state == LocalState::Preparing && self.local.granted >= self.topics.wanted_here().len()
-        {
-            self.finish_preparing();
+        if self.local.granted < self.topics.wanted_here().len() {
+            return;
+        }
+        match self.local.state {
+            LocalState::Preparing => self.finish_preparing(),
+            _ => self.signals.act(Action::CatchUp),
         }
     }
 
@@ -427,7 +426,7 @@ impl Machine {
 }
 
 /// The subscriptions of a bridge in this broker, in packets of a moderate size.
-fn subscribes(topics: &Topics, most: QoS, retain_handling: RetainHandling) -> Vec<SubscriptionBuffer> {
+fn subscribes(topics: &Topics, most: QoS) -> Vec<SubscriptionBuffer> {
     let mut packets = Vec::new();
     let mut size = SUBSCRIBE_SIZE;
     for wanted in topics.wanted_here() {
@@ -440,7 +439,8 @@ fn subscribes(topics: &Topics, most: QoS, retain_handling: RetainHandling) -> Ve
         let subscription = Subscription {
             no_local: filter.share_name().is_none(),
             retain_as_published: true,
-            retain_handling,
+            // This broker knows which retained messages the other one lacks.
+            retain_handling: RetainHandling::DoNotSend,
             ..Subscription::new(filter, wanted.qos.min(most))
         };
         packets.last_mut().expect("one was pushed").push(subscription);

@@ -328,7 +328,7 @@ impl Machine {
         self.name_unusable_filters();
         let setup = Setup::new(&self.settings, &self.topics, &limits);
         self.remote.state = RemoteState::SettingUp { setup, deadline: now + ANSWER_PATIENCE };
-        if self.remote.is_session_new && !self.settings.local.is_clean {
+        if self.remote.is_session_new {
             self.signals.act(Action::ForgetReceived);
         }
         self.open_local_for_messages();

@@ -22,8 +22,12 @@ pub enum Action {
     /// Close the connection to the other broker, or stop connecting.
     HangUp,
     /// The other broker has a new session: forget the Packet Identifiers of the QoS 2 messages that the session of the
-    /// bridge in this broker has received. It comes before the `OpenLocal` of that session.
+    /// bridge in this broker has received, and send all retained messages with the next `CatchUp`. It comes before the
+    /// `OpenLocal` of that session.
     ForgetReceived,
+    /// Messages are forwarded to the other broker from now on, and all subscriptions in this one were made: send the
+    /// retained messages that have changed meanwhile.
+    CatchUp,
 }
 
 /// Actions and log lines that wait for the caller.

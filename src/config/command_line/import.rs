@@ -273,9 +273,10 @@ mod tests {
                     Restored::Waiting { .. } => 2,
                     Restored::Delivery(..) => 3,
                     Restored::Retained(_) => 4,
-                    Restored::Received(..) | Restored::Former(_) | Restored::Begun { .. } => {
-                        panic!("there is none")
-                    }
+                    Restored::Received(..)
+                    | Restored::Former(_)
+                    | Restored::Begun { .. }
+                    | Restored::Owed(_) => panic!("there is none"),
                 }] += 1;
             })
             .unwrap();

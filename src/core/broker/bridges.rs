@@ -11,7 +11,7 @@ use crate::core::session::Session;
 use crate::core::slots::SessionId;
 use crate::core::subscription::Held;
 use crate::protocol::codec::ReasonCode;
-use crate::protocol::topic::TopicFilter;
+use crate::protocol::topic::{TopicFilter, TopicName};
 
 /// The local side of a bridge of this broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub struct LocalSide {
     pub client_identifier: Box<str>,
     /// The listener at which it connects.
     pub listener: ListenerId,
+    /// The Topic Filters of the messages that it forwards with RETAIN, without Shared Subscriptions.
+    pub filters: Vec<Box<str>>,
+    /// The most topics of which it remembers that their retained message has changed.
+    pub changes_maximum: usize,
+}
+
+impl LocalSide {
+    /// Whether it forwards the retained messages of a topic.
+    pub(super) fn forwards(&self, topic: TopicName<'_>) -> bool {
+        self.filters.iter().any(|filter| TopicFilter::trusted_pattern(filter).matches(topic))
+    }
 }
 
 /// A session that was dropped because its bridge no longer exists.
@@ -36,7 +47,7 @@ impl Broker {
     /// disconnected and loses its session, since it would get what is meant for the bridge. A session whose listener is
     /// unknown is taken to be the bridge's own, as after an import. `listeners` are those of present and former
     /// bridges: their sessions that belong to no bridge any longer are dropped as well. Returns what was dropped. Takes
-    /// a look at each session.
+    /// a look at each session. To be called before a restore, too: what bridges are owed is restored only for them.
     pub fn set_bridges(
         &mut self,
         bridges: Vec<LocalSide>,
@@ -45,7 +56,8 @@ impl Broker {
     ) -> Vec<DroppedSession> {
         let _entered = self.account.enter();
         self.advance(now);
-        self.options.bridges = bridges;
+        let former = std::mem::replace(&mut self.options.bridges, bridges);
+        self.keep_changes(&former);
         let is_surplus = |session: &Session| {
             session.listener != ListenerId::UNKNOWN
                 && self.options.is_bridge(&session.client_identifier) != listeners.contains(&session.listener)

@@ -218,6 +218,7 @@ impl Broker {
     /// Adds to an audit what subscriptions, retained messages and waiting work count themselves.
     fn audit_messages(&self, audit: &mut Audit) {
         self.retention.retained.audit(audit);
+        self.retention.owed.iter().for_each(|owed| audit.add(owed.memory()));
         self.routing.audit(audit);
         self.waiting.audit(audit);
     }

@@ -140,6 +140,7 @@ impl Broker {
             // The empty message itself is not stored [MQTT-3.3.1-7].
             if self.retention.retained.clear(publication.topic) {
                 self.persist_retained(publication.topic, publication.qos);
+                self.note_change(&publication);
             }
             return true;
         }
@@ -148,6 +149,7 @@ impl Broker {
         }
         self.retention.retained.set(outbound.message(&mut self.output.sender.spares).clone());
         self.persist_retained(publication.topic, publication.qos);
+        self.note_change(&publication);
         self.sweep_later();
         true
     }
@@ -258,7 +260,7 @@ impl Broker {
             return None;
         }
         if is_short {
-            return Some(self.lose(session));
+            return Some(self.lose_copy(session, outbound, options));
         }
         let message = outbound.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
@@ -266,7 +268,7 @@ impl Broker {
         let limits = self.options.queue_limits(state.listener);
         let has_room = state.outgoing_mut().has_room(bytes, limits, is_connected);
         if !has_room && !self.make_room(session, bytes) {
-            return Some(self.lose(session));
+            return Some(self.lose_copy(session, outbound, options));
         }
         let outgoing = self.clients.sessions[session].outgoing_mut();
         let waits_in_store = !is_connected || outgoing.backlog.is_some();
@@ -278,7 +280,10 @@ impl Broker {
         match number {
             Some(number) if waits_in_store => {
                 let waiting = (bytes, outbound.publication.expires);
-                outgoing.push_stored(number, waiting, options.qos, options.group)
+                outgoing.push_stored(number, waiting, options.qos, options.group);
+                if options.retain {
+                    self.note_stored_copy(session, number, outbound.publication.topic);
+                }
             }
             _ => outgoing.push(
                 DeliveryOptions { number, ..options }.queued(message, &mut self.output.sender.identifiers),
@@ -303,12 +308,17 @@ impl Broker {
         let limits = self.options.queue_limits(state.listener);
         let drops_oldest = self.options.drops_oldest(state.listener) && limits.length > 0;
         let outgoing = state.outgoing_mut();
-        self.output.statistics.expired += outgoing.forget_expired(now) as u64;
+        let mut lost = Vec::new();
+        self.output.statistics.expired += outgoing.forget_expired(now, &mut lost) as u64;
         let mut has_room = outgoing.has_room(bytes, limits, is_connected);
-        while drops_oldest && !has_room && self.clients.sessions[session].outgoing_mut().drop_oldest() {
+        while drops_oldest
+            && !has_room
+            && self.clients.sessions[session].outgoing_mut().drop_oldest(&mut lost)
+        {
             self.lose(session);
             has_room = self.clients.sessions[session].outgoing_mut().has_room(bytes, limits, is_connected);
         }
+        self.owe_lost(session, lost);
         // Nothing is written for the new message that would take them along.
         if !has_room {
             self.settle_gone(session);
@@ -324,6 +334,20 @@ impl Broker {
             && !self.persistence.has_storage_room()
             && self.persistence.is_persisted(session);
         takes_last_room || self.pressure(0) >= Pressure::Keep
+    }
+
+    /// Drops a copy for which there is no room in the session's queue. Returns false.
+    #[cold]
+    fn lose_copy(
+        &mut self,
+        session: SessionId,
+        outbound: &Outbound<'_>,
+        options: DeliveryOptions<'_>,
+    ) -> bool {
+        if options.retain {
+            self.owe_dropped(session, outbound.publication.topic);
+        }
+        self.lose(session)
     }
 
     /// Drops a message for which there is no room in the session's queue. Logs the first one since the queue was last
@@ -362,7 +386,12 @@ impl Broker {
             Presence::Away { .. } if self.options.switches.queues_at_most_once => {
                 self.queue(session, outbound, options)
             }
-            Presence::Away { .. } => Some(true),
+            Presence::Away { .. } => {
+                if options.retain {
+                    self.owe_dropped(session, outbound.publication.topic);
+                }
+                Some(true)
+            }
         }
     }
 
@@ -411,6 +440,9 @@ impl Broker {
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || is_full {
             self.output.statistics.dropped += 1;
+            if options.retain {
+                self.owe_dropped(session, outbound.publication.topic);
+            }
             return false;
         }
         let client = &self.clients.sessions[session].client_identifier;

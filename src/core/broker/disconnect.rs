@@ -142,7 +142,8 @@ impl Broker {
         if let Some(will) = &mut session.will {
             will.due = ends.min(self.clock.now + will.delay);
         }
-        session.shrink();
+        self.bridge_is_away(session_id);
+        self.clients.sessions[session_id].shrink();
     }
 
     /// Does what is due for a session without a connection, and sets the timer for what is due next.

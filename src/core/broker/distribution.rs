@@ -308,7 +308,11 @@ impl Broker {
         topic: TopicName<'_>,
         judged: u64,
     ) -> Option<Cow<'a, [Subscriber]>> {
-        self.clients.sessions.find(session)?;
+        if self.clients.sessions.find(session).is_none() {
+            // It may have been that of a bridge.
+            self.owe_without_session(topic);
+            return None;
+        }
         if self.permission.is_open || judged == self.permission.replaced {
             return Some(Cow::Borrowed(run));
         }

@@ -112,6 +112,7 @@ impl Broker {
     /// Ends a session. If its Will has not been published yet, it is due now [MQTT-4.1.0-2].
     pub(super) fn end_session(&mut self, id: SessionId) {
         self.disarm_session(id);
+        self.owe_lost_at_end(id);
         let session = &mut self.clients.sessions[id];
         session.presence = Presence::Over;
         self.clients.directory.remove(&session.client_identifier, id);

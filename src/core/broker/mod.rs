@@ -81,6 +81,7 @@ mod members;
 mod operation;
 mod options;
 mod output;
+mod owed;
 mod pages;
 mod pause;
 mod permission;

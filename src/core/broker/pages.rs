@@ -13,6 +13,7 @@ use crate::base::escape::Escaped;
 use crate::base::time::Time;
 use crate::core::journal::{Fetch, MessageNumber, Page, PageCopy, Pages, SessionNumber};
 use crate::core::message::Message;
+use crate::core::session::LostCopy;
 use crate::core::slots::SessionId;
 
 /// A session requests more of its messages in the store when fewer messages than this are queued in memory.
@@ -161,8 +162,10 @@ impl Broker {
     /// Drops at most so many expired messages of a session in the store. Returns whether there may be more.
     fn drop_expired_stored(&mut self, session: SessionId, number: SessionNumber, most: usize) -> bool {
         let Some(outgoing) = &mut self.clients.sessions[session].outgoing else { return false };
-        let (expired, has_more) = outgoing.drop_expired(self.clock.now, most);
+        let mut lost = Vec::new();
+        let (expired, has_more) = outgoing.drop_expired(self.clock.now, most, &mut lost);
         self.output.statistics.expired += expired.len() as u64;
+        self.owe_lost(session, lost);
         // Settling them can wait: new records come first, and there may be any number of expired messages.
         self.leave_messages(number, expired);
         has_more
@@ -216,6 +219,14 @@ impl Broker {
         let found = || page.copies.iter().filter_map(|copy| copy.found.as_ref());
         let bytes = found().map(|(place, _)| messages[*place].memory()).sum();
         // Most sessions are in no group.
+        let is_missing = |copy: &&PageCopy| copy.found.is_none();
+        let missing: Vec<_> = page
+            .copies
+            .iter()
+            .filter(is_missing)
+            .filter_map(|copy| backlog.forget_retained(copy.number))
+            .map(LostCopy::Stored)
+            .collect();
         let groups: Vec<_> = match backlog.has_shared() {
             true => page.copies.iter().map(|copy| backlog.group_of(copy.number)).collect(),
             false => Vec::new(),
@@ -224,9 +235,9 @@ impl Broker {
             return false;
         }
         outgoing.backlog.take_if(|backlog| backlog.is_empty());
-        let is_lost = |copy: &&PageCopy| copy.found.is_none();
+        self.owe_lost(session, missing);
         let lost: VecDeque<MessageNumber> =
-            page.copies.iter().filter(is_lost).map(|copy| copy.number).collect();
+            page.copies.iter().filter(is_missing).map(|copy| copy.number).collect();
         if !lost.is_empty() {
             self.miss(Some(session), page.session, lost);
         }

@@ -68,9 +68,10 @@ impl Broker {
             return;
         }
         self.settle_gone(session);
+        let is_bridge = self.is_bridge_set_up(session).is_some();
         if let Some(outgoing) = &mut self.clients.sessions[session].outgoing {
             self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
-            outgoing.put_away();
+            outgoing.put_away(is_bridge);
         }
         self.persist_session(session, Urgency::Lazy);
     }

@@ -9,7 +9,7 @@ use super::{Broker, Fault};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::message::Outbound;
-use crate::core::session::{Outgoing, Queued, Reading, Settled, Stage};
+use crate::core::session::{LostCopy, Outgoing, Queued, Reading, Settled, Stage};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
     Acknowledgement, AcknowledgementKind, Packet, PacketIdentifier, ProtocolVersion, QoS, ReasonCode,
@@ -286,6 +286,9 @@ impl Broker {
         if queued.message.expires() <= now {
             self.output.statistics.expired += 1;
             outgoing.let_go(queued.number);
+            if queued.retain {
+                self.owe_lost(session, vec![LostCopy::Queued(queued.message)]);
+            }
             return;
         }
         let dup = queued.number.is_some() && queued.number <= outgoing.sent_until;
@@ -335,6 +338,10 @@ impl Broker {
         let Stage::Prepared(queued) = outgoing.in_flight()[index].stage() else { return false };
         let has_expired = queued.message.expires() <= self.clock.now;
         self.output.statistics.expired += u64::from(has_expired);
+        if has_expired && queued.retain {
+            let lost = vec![LostCopy::Queued(queued.message.clone())];
+            self.owe_lost(session, lost);
+        }
         has_expired
     }
 

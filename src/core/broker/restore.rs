@@ -19,7 +19,7 @@ use crate::core::session::{Incoming, Outgoing, Presence, Session, Stage, Subscri
 use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
 use crate::protocol::codec::{PacketIdentifier, QoS};
-use crate::protocol::topic::TopicFilter;
+use crate::protocol::topic::{TopicFilter, TopicName};
 
 impl Broker {
     /// Restores one item of an earlier run. To be called after [`Broker::begin_journal`], in the order that
@@ -38,11 +38,21 @@ impl Broker {
             Restored::Delivery(number, delivery, copy) => {
                 self.restore_delivery(number, delivery, copy.as_deref());
             }
-            Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group } => {
+            Restored::Waiting {
+                message,
+                length,
+                expires,
+                lowest_qos,
+                sessions,
+                in_flight,
+                group,
+                retained,
+            } => {
                 let group = group.and_then(|text| self.group_named(&text));
                 let bytes = Message::memory_of_length(length);
                 self.restore_needed(message, sessions.iter().chain(&in_flight));
                 self.restore_waiting((message, group), (bytes, expires, lowest_qos), &sessions);
+                retained.into_iter().for_each(|topic| self.restore_topic(message, &topic, &sessions));
             }
             Restored::Begun { message, content, recipients } => {
                 let content = content.message(&mut self.output.sender.spares);
@@ -50,6 +60,7 @@ impl Broker {
             }
             Restored::Former(number) => self.restore_former(number),
             Restored::Retained(message) => self.restore_retained(&message),
+            Restored::Owed(owed) => self.restore_owed(owed),
         }
     }
 
@@ -261,6 +272,15 @@ impl Broker {
             );
         }
         former.into_iter().for_each(|number| self.restore_legacy(number, message, bytes, group));
+    }
+
+    /// Notes the topic of a copy with RETAIN that waits in the store.
+    fn restore_topic(&mut self, message: MessageNumber, topic: &str, needed_by: &[SessionNumber]) {
+        for &number in needed_by {
+            if let Some(session) = self.restored_session(number) {
+                self.note_stored_copy(session, message, TopicName::trusted(topic));
+            }
+        }
     }
 
     fn restore_retained(&mut self, message: &Portable) {

@@ -18,6 +18,7 @@ use super::Broker;
 use super::budget::Pressure;
 use super::clock::Timer;
 use super::deliver::DeliveryOptions;
+use super::owed::OwedRetained;
 use super::turn::steps;
 use crate::base::time::Duration;
 use crate::core::journal::Urgency;
@@ -42,6 +43,8 @@ pub(super) struct Retention {
     pub(super) retained: Retained,
     /// Where the search for expired messages continues; `None` while it is not needed.
     sweep: Option<Position>,
+    /// What each bridge is owed, in the order of the options.
+    pub(super) owed: Vec<OwedRetained>,
 }
 
 /// Why the sending of retained messages stopped.
@@ -59,9 +62,16 @@ impl Broker {
     /// finds.
     pub(super) fn send_retained(&mut self, session: SessionId) {
         let has_any = |outgoing: &Outgoing| !outgoing.retained_sends.is_empty();
-        if !self.clients.sessions[session].outgoing.as_deref().is_some_and(has_any) {
+        if !self.clients.sessions[session].outgoing.as_deref().is_some_and(has_any)
+            || self.is_bridge_set_up(session) == Some(false)
+        {
             return;
         }
+        while self.send_retained_of_subscriptions(session) && self.catch_up_more(session) {}
+    }
+
+    /// Sends the retained messages of subscriptions. Returns whether none is left.
+    fn send_retained_of_subscriptions(&mut self, session: SessionId) -> bool {
         while let Some(mut retained_send) = self.next_retained_send(session) {
             let stopped = self.send_retained_of(session, &mut retained_send);
             let is_former = matches!(retained_send.source, Source::Former(_));
@@ -75,7 +85,7 @@ impl Broker {
                     self.list(session);
                 }
                 // Otherwise it continues when the outbox drains or an acknowledgement comes.
-                return;
+                return false;
             }
             self.persist_retained_send(session, &retained_send);
         }
@@ -83,6 +93,8 @@ impl Broker {
             state.shrink();
             self.look_for_at_most_once(session);
         }
+        let outgoing = self.clients.sessions.find(session).and_then(|state| state.outgoing.as_ref());
+        outgoing.is_some_and(|outgoing| !outgoing.retained_sends.has_subscriptions())
     }
 
     /// Ends the sending of retained messages for a subscription that ends or is renewed. Those that wait for the broker
@@ -143,7 +155,7 @@ impl Broker {
     }
 
     /// Whether one more retained message may be sent now to a client that would get it at this QoS at most.
-    fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
+    pub(super) fn has_room_for_retained(&mut self, session: SessionId, qos: QoS) -> bool {
         let Some(id) = self.clients.sessions[session].connection() else { return false };
         self.may_begin_retained(session, qos)
             && self.connections[id].outbox.len() < self.options.limits.outbox_refill_bytes
@@ -205,14 +217,19 @@ impl Broker {
             group: None,
             number: None,
         };
-        self.output.sender.encoder.begin();
-        self.persistence.begin_message(None);
+        self.begin_other_message();
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(session, &mut outbound, options);
         } else {
             self.begin(session, &mut outbound, options);
         }
         true
+    }
+
+    /// Begins with another message, which no client has just published.
+    pub(super) fn begin_other_message(&mut self) {
+        self.output.sender.encoder.begin();
+        self.persistence.begin_message(None);
     }
 
     /// The QoS at which a subscription gets a retained message; `None` if it does not get the message.

@@ -289,7 +289,12 @@ impl Broker {
         let wants_retained = match wanted.retain_handling {
             RetainHandling::SendAtSubscribe => true,
             RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
+            // The other broker of a bridge cannot know what was retained before the bridge had this subscription.
+            RetainHandling::DoNotSend => {
+                is_new
+                    && self.clients.sessions[session].expiry_interval > 0
+                    && self.is_bridge_set_up(session).is_some()
+            }
         };
         let owes_retained = wants_retained && !self.retention.retained.is_empty();
         let outgoing = self.clients.sessions[session].outgoing.as_ref();

@@ -42,9 +42,9 @@ pub use answers::{Answer, Answers, Awaited};
 pub use fetches::Fetches;
 pub use messages::{Current, Messages};
 pub use record::{
-    Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Page, PageCopy, Pages, Recipient, RecipientList,
-    Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredMessage, StoredPresence,
-    StoredSession, StoredSubscription, StoredWill,
+    Batch, CopyForm, Fetch, MessageNumber, NextNumbers, Owed, Page, PageCopy, Pages, Recipient,
+    RecipientList, Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredMessage,
+    StoredPresence, StoredSession, StoredSubscription, StoredWill,
 };
 pub use room::{Need, Room};
 

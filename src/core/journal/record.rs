@@ -74,6 +74,22 @@ pub enum Record {
     Retained(Portable),
     /// No message is retained for this topic any longer.
     Cleared(String),
+    /// A bridge is owed what is retained for a topic.
+    Owed(Owed),
+    /// It is no longer.
+    Sent(Owed),
+    /// The bridge with this Client Identifier is owed nothing.
+    NothingOwed(String),
+}
+
+/// What a bridge is owed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owed {
+    /// The Client Identifier of the bridge in this broker.
+    pub client_identifier: String,
+    /// The topic whose retained message, or its absence, the other broker does not know. Empty for all retained
+    /// messages.
+    pub topic: String,
 }
 
 /// What is stored of a session.
@@ -298,9 +314,14 @@ pub enum Restored {
         in_flight: Vec<SessionNumber>,
         /// The [group](CopyForm::group) through which the only session was chosen, if it was.
         group: Option<Arc<str>>,
+        /// The topic, if one of the queued copies has RETAIN.
+        retained: Option<Box<str>>,
     },
     /// A retained message.
     Retained(Portable),
+    /// What a bridge is owed. It may be a client that is no bridge, if a copy with RETAIN has expired in its queue while
+    /// the broker did not run.
+    Owed(Owed),
 }
 
 /// The numbers to give next, greater than any in the store.
@@ -405,8 +426,12 @@ impl Record {
         match self {
             Self::Session(session) => memory::allocation(size_of::<StoredSession>()) + session.memory(),
             Self::Subscribed(_, subscription) => memory::allocation(subscription.filter.len()),
-            Self::Listener(_, text) | Self::Unsubscribed(_, text) | Self::Cleared(text) => {
-                memory::allocation(text.len())
+            Self::Listener(_, text)
+            | Self::Unsubscribed(_, text)
+            | Self::Cleared(text)
+            | Self::NothingOwed(text) => memory::allocation(text.len()),
+            Self::Owed(owed) | Self::Sent(owed) => {
+                memory::allocation(owed.client_identifier.len()) + memory::allocation(owed.topic.len())
             }
             Self::Message(stored) => memory::allocation(stored.message.memory()) + stored.recipients.memory(),
             Self::Retained(message) => memory::allocation(message.memory()),

@@ -77,6 +77,8 @@ impl Record {
         match self {
             // There are no more than in the settings.
             Self::Listener(..) => Need::Nothing,
+            // The settings limit their number.
+            Self::Owed(_) => Need::Nothing,
             // Checked at CONNECT, for a new session and for one that resumes with more than it had.
             Self::Session(_) => Need::Room,
             // Checked at SUBSCRIBE.
@@ -98,7 +100,9 @@ impl Record {
             | Self::Settled { .. }
             | Self::Released(..)
             | Self::Completed(..)
-            | Self::Cleared(_) => Need::Nothing,
+            | Self::Cleared(_)
+            | Self::Sent(_)
+            | Self::NothingOwed(_) => Need::Nothing,
         }
     }
 }

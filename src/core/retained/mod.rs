@@ -5,6 +5,7 @@
 //! An ordered set with the topic inside each message as the key costs one pointer pair per topic; a tree of levels
 //! would store every topic twice.
 
+mod changes;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
@@ -18,6 +19,8 @@ use crate::base::time::Time;
 use crate::core::limits::Limits;
 use crate::core::message::Message;
 use crate::protocol::topic::{TopicFilter, TopicName};
+
+pub use changes::{ALL, Changes};
 
 /// When a message was retained. It rises with each message; messages from an earlier run are the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

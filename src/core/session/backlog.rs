@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::rc::Rc;
 
+use super::retained_copies::{LostCopy, RetainedCopies};
 use crate::base::memory::{self, Counted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
@@ -43,6 +45,8 @@ pub struct Backlog {
     taken: BTreeSet<MessageNumber>,
     /// The messages that came by a Shared Subscription.
     groups: BTreeMap<MessageNumber, GroupId>,
+    /// The topics of copies with RETAIN, of a bridge.
+    retained: RetainedCopies,
     /// The messages that expire: most do not, and cost nothing. Some of them may have been read since.
     expiring: BinaryHeap<Reverse<Expiring>>,
     /// About how many bytes the messages would take in memory.
@@ -91,9 +95,30 @@ impl Backlog {
         self.count();
     }
 
-    /// Removes expired messages, and examines at most `most`. Returns them, and whether there may be more. Removes none
-    /// while messages are being read, which may be among them.
-    pub fn take_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
+    /// Notes that a message that was added has RETAIN and this topic.
+    pub fn note_retained(&mut self, number: MessageNumber, topic: &str) {
+        self.retained.insert(number, topic);
+        self.count();
+    }
+
+    /// The topics of copies with RETAIN, as far as they were noted, each once.
+    pub fn retained_topics(&self) -> impl Iterator<Item = &Rc<str>> {
+        self.retained.topics()
+    }
+
+    /// Removes the topic of a copy that was not found in the store. Returns it if no later copy has it.
+    pub fn forget_retained(&mut self, number: MessageNumber) -> Option<Rc<str>> {
+        self.retained.remove(number)
+    }
+
+    /// Removes expired messages, and examines at most `most`. Returns them, and whether there may be more. Adds what is
+    /// owed for them to `lost`. Removes none while messages are being read, which may be among them.
+    pub fn take_expired(
+        &mut self,
+        now: Time,
+        most: usize,
+        lost: &mut Vec<LostCopy>,
+    ) -> (VecDeque<MessageNumber>, bool) {
         let mut expired = VecDeque::new();
         if self.underway > 0 {
             return (expired, false);
@@ -106,6 +131,7 @@ impl Backlog {
             self.expiring.pop();
             if self.take_out(first.number) {
                 self.groups.remove(&first.number);
+                lost.extend(self.retained.remove(first.number).map(LostCopy::Stored));
                 self.bytes = self.bytes.saturating_sub(first.bytes);
                 expired.push_back(first.number);
             }
@@ -181,14 +207,15 @@ impl Backlog {
         self.numbers.front().copied()
     }
 
-    /// Removes the first message, unless it is being read.
-    pub fn drop_first(&mut self) -> Option<MessageNumber> {
+    /// Removes the first message, unless it is being read. Adds what is owed for it to `lost`.
+    pub fn drop_first(&mut self, lost: &mut Vec<LostCopy>) -> Option<MessageNumber> {
         if self.underway > 0 {
             return None;
         }
         let average = self.average();
         let number = self.numbers.pop_front()?;
         self.groups.remove(&number);
+        lost.extend(self.retained.remove(number).map(LostCopy::Stored));
         self.pass_taken();
         self.bytes = if self.is_empty() { 0 } else { self.bytes.saturating_sub(average) };
         self.count();
@@ -235,6 +262,7 @@ impl Backlog {
         }
         for number in self.numbers.drain(..count) {
             self.groups.remove(&number);
+            self.retained.remove(number);
         }
         self.pass_taken();
         self.underway -= count;
@@ -289,7 +317,8 @@ impl Backlog {
             memory::allocation(size_of::<Self>())
                 + memory::allocation(self.numbers.capacity() * size_of::<MessageNumber>())
                 + memory::allocation(self.expiring.capacity() * size_of::<Expiring>())
-                + (self.taken.len() + self.groups.len()) * ENTRY_BYTES,
+                + (self.taken.len() + self.groups.len()) * ENTRY_BYTES
+                + self.retained.memory(),
         );
     }
 }
@@ -387,7 +416,7 @@ mod tests {
 
         fn take_expired(&mut self, most: usize) -> Outcome {
             let now = seconds(self.now);
-            let (expired, has_more) = self.backlog.take_expired(now, most);
+            let (expired, has_more) = self.backlog.take_expired(now, most, &mut Vec::new());
             prop_assert!(expired.len() <= most);
             for one in expired {
                 let place = self.model.iter().position(|(known, _)| *known == one);
@@ -411,7 +440,10 @@ mod tests {
             prop_assert_eq!(page.bytes, page.messages.len() * BYTES);
             backlog.begin(&page);
             prop_assert!(backlog.next_page(most, MessageNumber::LAST).is_none(), "one at a time");
-            prop_assert!(backlog.take_expired(Time::NEVER, 9).0.is_empty(), "they are being read");
+            prop_assert!(
+                backlog.take_expired(Time::NEVER, 9, &mut Vec::new()).0.is_empty(),
+                "they are being read"
+            );
             let come = come.min(page.messages.len());
             let messages = page.messages[..come].iter().copied();
             prop_assert!(backlog.have_come(messages, come * BYTES));

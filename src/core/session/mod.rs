@@ -7,6 +7,7 @@ mod backlog;
 mod directory;
 mod incoming;
 mod outgoing;
+mod retained_copies;
 mod retained_sends;
 mod subscriptions;
 
@@ -25,6 +26,7 @@ pub use backlog::{Backlog, page_length};
 pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};
+pub use retained_copies::LostCopy;
 pub use retained_sends::{RetainedSend, RetainedSends, Source};
 pub use subscriptions::Subscriptions;
 

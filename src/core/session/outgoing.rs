@@ -16,7 +16,7 @@ mod waiting;
 
 use std::collections::VecDeque;
 
-use super::{Backlog, RetainedSends};
+use super::{Backlog, LostCopy, RetainedSends};
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
@@ -51,6 +51,13 @@ pub struct Queued {
 }
 
 const _: () = assert!(size_of::<Queued>() <= 40, "a backlog pays for every byte here");
+
+impl Queued {
+    /// What is owed for it if it is dropped.
+    fn lost(&self) -> Option<LostCopy> {
+        self.retain.then(|| LostCopy::Queued(self.message.clone()))
+    }
+}
 
 /// The stage of a delivery.
 #[derive(Clone, Debug)]
@@ -169,6 +176,22 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Whether everything was sent that waited, apart from retained messages.
+    pub fn has_drained(&self) -> bool {
+        self.window.sent == self.in_flight.len() && self.queue.is_empty() && self.backlog.is_none()
+    }
+
+    /// What is owed if all messages are dropped.
+    pub fn lost_at_end(&self) -> Vec<LostCopy> {
+        let stored = self.backlog.iter().flat_map(|backlog| backlog.retained_topics());
+        let in_flight = self.in_flight.iter().filter_map(InFlight::queued);
+        in_flight
+            .chain(self.queue.iter())
+            .filter_map(Queued::lost)
+            .chain(stored.map(|topic| LostCopy::Stored(topic.clone())))
+            .collect()
+    }
+
     /// Begins a new connection, on which nothing has been sent yet.
     pub fn resume(&mut self, window: u16) {
         self.window.sent = 0;

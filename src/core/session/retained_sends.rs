@@ -72,6 +72,8 @@ pub struct RetainedSends {
     former_bytes: usize,
     /// The latest retained message when the client last connected.
     connected: Stamp,
+    /// Whether the client is a bridge that is being told which retained messages have changed.
+    catches_up: bool,
     counted: Counted,
 }
 
@@ -106,7 +108,22 @@ impl RetainedSends {
 
     /// Whether all retained messages have been sent.
     pub fn is_empty(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty()
+        !self.has_subscriptions() && !self.catches_up
+    }
+
+    /// Whether some subscription has not got all its retained messages.
+    pub fn has_subscriptions(&self) -> bool {
+        self.current.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Whether the client is a bridge that is being told which retained messages have changed.
+    pub const fn catches_up(&self) -> bool {
+        self.catches_up
+    }
+
+    /// Sets whether it is.
+    pub const fn catch_up(&mut self, catches_up: bool) {
+        self.catches_up = catches_up;
     }
 
     /// Begins a subscription that was made while `latest` was the latest retained message. An earlier subscription with
@@ -188,7 +205,7 @@ impl RetainedSends {
         Some(RetainedSend { source, terms, began, connected: self.connected, position: Position::default() })
     }
 
-    /// Takes any one, of a session that is over.
+    /// Takes any one, of a session that is over or gets all of them anew.
     pub fn take_any(&mut self) -> Option<RetainedSend> {
         let taken = self.current.take().or_else(|| self.take_waiting());
         self.count();

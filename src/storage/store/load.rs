@@ -11,6 +11,7 @@ use super::StoreError;
 use super::damage::{self, Damage};
 use super::error::Outcome;
 use super::needless::Needless;
+use super::owed;
 use super::pages;
 use super::rows::{
     self, Recipients, Translation, key, message_number, packet_identifier, publication, session_number,
@@ -18,10 +19,13 @@ use super::rows::{
 use super::tables::{DONE, FORMER, IN2, MSG, OUT2, RETAINED, SESSION, SUB, Table};
 use super::write::Marks;
 use crate::core::journal::{
-    MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
+    CopyForm, MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
 };
 use crate::core::message::Portable;
 use crate::protocol::codec::{PacketIdentifier, QoS};
+
+/// The column of [`MSG`] with the topic.
+const TOPIC: usize = 6;
 
 /// Returns a session's copy of a message, if the message exists and the session is one of its recipients.
 fn copy(
@@ -63,6 +67,7 @@ pub(super) fn load(
     loading.received()?;
     loading.deliveries()?;
     loading.messages()?;
+    loading.owed()?;
     loading.retained()?;
     let mut needless = loading.needless;
     needless.rows.append(&mut damage.removals);
@@ -333,7 +338,7 @@ impl Loading<'_> {
 
     fn message(&mut self, message: MessageNumber, done: &[Noted], row: &Row<'_>) -> Outcome<()> {
         let (mut sessions, mut in_flight, mut begun, mut group) = (Vec::new(), Vec::new(), Vec::new(), None);
-        let mut lowest_qos = QoS::ExactlyOnce;
+        let (mut lowest_qos, mut is_retained, mut expired) = (QoS::ExactlyOnce, false, Vec::new());
         // A message whose delivery has begun is still delivered after it has expired [MQTT-3.3.2-5].
         let expires = self.translation.present.expires(row, 3)?;
         let is_ahead = self.translation.present.is_ahead(expires);
@@ -352,21 +357,23 @@ impl Loading<'_> {
                 continue;
             }
             let is_begun = self.in_delivery.contains(&(message, session));
-            let is_needed = match self.has_session(session) {
-                true => is_ahead || is_begun,
-                // [MQTT-4.8.2-5]
-                false => is_ahead && !is_begun && form.group.is_some() && self.former.contains(&session),
-            };
-            if is_needed {
+            if self.is_needed(session, &form, is_ahead, is_begun) {
                 if is_begun {
                     in_flight.push(session);
                 } else {
                     sessions.push(session);
                     lowest_qos = lowest_qos.min(form.qos);
+                    is_retained |= form.retain;
                 }
                 group = form.group;
+            } else if form.retain && self.has_session(session) {
+                expired.push(session);
             }
         }
+        for session in expired {
+            self.needless.owed.insert(owed::expired(self.connection, session, row.get(TOPIC)?)?);
+        }
+        let retained = if is_retained { Some(row.get(TOPIC)?) } else { None };
         if let Some(content) = self.content(message, &begun)? {
             self.tell(Restored::Begun { message, content, recipients: begun })?;
         } else if !begun.is_empty() {
@@ -383,15 +390,31 @@ impl Loading<'_> {
                 sessions,
                 in_flight,
                 group,
+                retained,
             })?;
         }
         Ok(())
+    }
+
+    /// Whether a session, or one that gets what the session has left, still needs a copy. Its message may have
+    /// expired, unless it `is_ahead`, and its delivery may have begun.
+    fn is_needed(&self, session: SessionNumber, form: &CopyForm, is_ahead: bool, is_begun: bool) -> bool {
+        match self.has_session(session) {
+            true => is_ahead || is_begun,
+            // [MQTT-4.8.2-5]
+            false => is_ahead && !is_begun && form.group.is_some() && self.former.contains(&session),
+        }
     }
 
     /// Reads a message if deliveries of it have begun.
     fn content(&self, message: MessageNumber, begun: &[Recipient]) -> Outcome<Option<Portable>> {
         let Some(Recipient { session, .. }) = begun.first() else { return Ok(None) };
         Ok(pages::message(self.connection, message, &[*session], self.translation)?.0)
+    }
+
+    fn owed(&mut self) -> Outcome<()> {
+        let all = owed::read(self.connection, &self.needless.owed, self.damage)?;
+        all.into_iter().try_for_each(|owed| self.tell(Restored::Owed(owed)))
     }
 
     fn retained(&mut self) -> Outcome<()> {

@@ -18,6 +18,7 @@ mod file;
 mod listeners;
 mod load;
 mod needless;
+mod owed;
 mod pages;
 mod rows;
 mod schema;

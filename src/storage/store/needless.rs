@@ -1,12 +1,15 @@
 //! Rows found to be no longer needed when everything is read.
 
+use std::collections::BTreeSet;
+
 use rusqlite::types::Value;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::StoreError;
 use super::error::Outcome;
-use super::tables::{MSG, RETAINED, Table};
+use super::tables::{MSG, OWED, RETAINED, Table};
 use super::write::forget;
+use crate::core::journal::Owed;
 
 /// The rows to remove.
 #[derive(Debug, Default)]
@@ -15,19 +18,24 @@ pub(super) struct Needless {
     pub(super) retained: Vec<i64>,
     /// Sessions and Packet Identifiers of QoS 2 deliveries.
     pub(super) deliveries: Vec<(i64, u16)>,
+    /// What takes the place of messages that have expired.
+    pub(super) owed: BTreeSet<Owed>,
     /// Damaged rows and their keys.
     pub(super) rows: Vec<(&'static Table, Vec<Value>)>,
 }
 
 impl Needless {
     pub(super) fn forget(&self, connection: &mut Connection) -> Outcome<()> {
-        let Self { messages, retained, deliveries, rows } = self;
+        let Self { messages, retained, deliveries, owed, rows } = self;
         if messages.is_empty() && retained.is_empty() && deliveries.is_empty() && rows.is_empty() {
             return Ok(());
         }
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for (table, key) in rows {
             table.remove(&transaction, key)?;
+        }
+        for owed in owed {
+            OWED.put(&transaction, params![owed.client_identifier, owed.topic])?;
         }
         for &message in messages {
             forget(&transaction, message)?;

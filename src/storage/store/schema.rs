@@ -18,7 +18,7 @@ pub(super) const CACHE_KIB: u16 = 1024;
 
 /// The statements that lead from each version of the layout to the next. The first one starts from an empty file.
 /// Statements never change once they have been released.
-const STEPS: [&str; 2] = [VERSION_1, VERSION_2];
+const STEPS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 /// All publications have the columns from `expires` to `payload`, see [`rows`](super::rows). Times are milliseconds
 /// on the [`timeline`](crate::storage::timeline), and null means never. In this version they were milliseconds since
@@ -76,6 +76,14 @@ const VERSION_2: &str = "
     ALTER TABLE msg ADD COLUMN lifetime INTEGER;
     ALTER TABLE retained ADD COLUMN lifetime INTEGER;
     ALTER TABLE done ADD COLUMN identifier INTEGER;
+";
+
+/// What bridges are owed, by their Client Identifiers.
+const VERSION_3: &str = "
+    CREATE TABLE owed (
+        client_identifier TEXT NOT NULL, topic TEXT NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (client_identifier, topic)
+    ) WITHOUT ROWID;
 ";
 
 /// The tables that version 2 creates anew, so that checksums do not follow payloads, which would have to be read to

@@ -97,6 +97,12 @@ pub(super) static OUT2: LazyLock<Table> = LazyLock::new(|| {
     Table::new("out2", &["session", "identifier"], &["session", "identifier", "msg", "is_released"])
 });
 
+/// The topics whose retained messages bridges are owed.
+pub(super) static OWED: LazyLock<Table> = LazyLock::new(|| {
+    let columns = &["client_identifier", "topic"];
+    Table::new("owed", columns, columns)
+});
+
 /// The checksum does not cover `id`, which has no meaning: a row is identified by its topic.
 pub(super) static RETAINED: LazyLock<Table> = LazyLock::new(|| {
     let columns = &["lifetime", "expires", "flags", "topic", "publisher", "properties", "payload"];

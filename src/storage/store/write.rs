@@ -10,6 +10,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::StoreError;
 use super::anchor;
 use super::listeners::Listeners;
+use super::owed;
 use super::rows::{Translation, key, publication_flags, span, write_recipients};
 use super::statements::Statements;
 use super::tables::{DONE, FORMER, IN2, META, MSG, OUT2, RETAINED, SESSION, SUB, payload_sum};
@@ -84,7 +85,12 @@ impl Marks {
             | Record::Received(session, _)
             | Record::Released(session, _)
             | Record::Completed(session, _) => self.beyond_session(*session),
-            Record::Listener(..) | Record::Retained(_) | Record::Cleared(_) => self,
+            Record::Listener(..)
+            | Record::Retained(_)
+            | Record::Cleared(_)
+            | Record::Owed(_)
+            | Record::Sent(_)
+            | Record::NothingOwed(_) => self,
         }
     }
 
@@ -279,6 +285,9 @@ impl Writing<'_> {
             Record::Cleared(topic) => {
                 self.statements.of("DELETE FROM retained WHERE topic = ?")?.execute([topic])?;
                 Ok(())
+            }
+            Record::Owed(_) | Record::Sent(_) | Record::NothingOwed(_) => {
+                owed::write(record, &mut self.statements)
             }
         }
     }

@@ -60,12 +60,14 @@ fn a_bridge_prepares_its_session_and_connects() {
     assert_eq!(
         rig.sent_here(),
         [
-            "SUBSCRIBE 65535 here/out/# q1 no_local as_published handling=0, here/both/# q2 no_local as_published handling=0",
+            "SUBSCRIBE 65535 here/out/# q1 no_local as_published handling=2, here/both/# q2 no_local as_published handling=2",
             "PUBLISH q0 retain state 1",
         ],
         "whatever a client publishes once it has seen the state is forwarded"
     );
+    assert_eq!(rig.actions(), []);
     rig.local("SUBACK 65535 1 2");
+    assert_eq!(rig.actions(), [Action::CatchUp]);
     assert!(rig.lines().last().unwrap().contains("Connected to other:1883 with MQTT 3.1.1 as a bridge"));
 }
 

@@ -442,8 +442,9 @@ pub(super) static ROWS: &[Keyword] = &[
             to.bridge.settings.queue.retained_changes = usize::try_from(number).unwrap_or_default();
         }),
         |of| size(of.queue.retained_changes),
-        "Brooklet's own: for how many topics the broker remembers that their retained message changed while the bridge was \
-         not connected; beyond that, it sends all retained messages again; default 10,000"
+        "Brooklet's own: for how many topics the broker remembers that their retained message has changed and that no \
+         queued message tells the other broker; beyond that, it sends all retained messages once more, and deletions \
+         until then are lost; default 10,000"
     ),
     row("bridge_ciphers", Meaning::Ignored, "TLS uses only strong cipher suites"),
     row("bridge_ciphers_tls1.3", Meaning::Ignored, "TLS uses only strong cipher suites"),

@@ -32,7 +32,7 @@ fn queued(qos: QoS, expires: Time) -> Queued {
 fn enqueue(outgoing: &mut Outgoing, queued: Queued, limits: &Limits, is_there: bool, now: Time) -> bool {
     let (bytes, limits) = (queued.message.memory(), limits.queue());
     let has_room = outgoing.has_room(bytes, limits, is_there)
-        || outgoing.forget_expired(now) > 0 && outgoing.has_room(bytes, limits, is_there);
+        || outgoing.forget_expired(now, &mut Vec::new()) > 0 && outgoing.has_room(bytes, limits, is_there);
     if has_room {
         outgoing.push(queued);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Outgoing, Queued};
+use super::{LostCopy, Outgoing, Queued};
 use crate::base::memory;
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
@@ -69,8 +69,14 @@ impl Queue {
         taken
     }
 
-    /// Drops expired messages and returns how many there were. Adds the numbers of persisted ones to `gone`.
-    fn forget_expired(&mut self, now: Time, gone: &mut Vec<MessageNumber>) -> usize {
+    /// Drops expired messages and returns how many there were. Adds the numbers of persisted ones to `gone`, and those
+    /// with RETAIN to `lost`.
+    fn forget_expired(
+        &mut self,
+        now: Time,
+        gone: &mut Vec<MessageNumber>,
+        lost: &mut Vec<LostCopy>,
+    ) -> usize {
         if self.expires > now {
             return 0;
         }
@@ -79,6 +85,7 @@ impl Queue {
             let is_alive = queued.message.expires() > now;
             if !is_alive {
                 gone.extend(queued.number);
+                lost.extend(queued.lost());
             }
             is_alive
         });
@@ -140,16 +147,17 @@ impl Outgoing {
         count > limits.length && bytes > limits.burst_bytes || count > 1 && bytes > limits.bytes
     }
 
-    /// Drops the oldest queued message. Returns false if there is none that could be dropped: one that is being read from
-    /// the store cannot.
-    pub fn drop_oldest(&mut self) -> bool {
+    /// Drops the oldest queued message, and adds what is owed for it to `lost`. Returns false if there is none that could
+    /// be dropped: one that is being read from the store cannot.
+    pub fn drop_oldest(&mut self, lost: &mut Vec<LostCopy>) -> bool {
         if let Some(oldest) = self.queue.pop() {
             self.gone.extend(oldest.number);
+            lost.extend(oldest.lost());
             self.count();
             return true;
         }
         let Some(backlog) = &mut self.backlog else { return false };
-        let Some(number) = backlog.drop_first() else { return false };
+        let Some(number) = backlog.drop_first(lost) else { return false };
         self.gone.push(number);
         self.backlog.take_if(|backlog| backlog.is_empty());
         true
@@ -186,13 +194,18 @@ impl Outgoing {
         self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
     }
 
-    /// Moves the queue to the store, for a client that has disconnected.
-    pub fn put_away(&mut self) {
+    /// Moves the queue to the store, for a client that has disconnected. For a bridge, the topics of copies with RETAIN
+    /// are noted.
+    pub fn put_away(&mut self, is_bridge: bool) {
         for queued in self.queue.take(|queued| queued.number.is_some()).into_iter().rev() {
             let Some(number) = queued.number else { continue };
-            let Queued { message, group, .. } = queued;
+            let Queued { message, group, retain, .. } = queued;
             let (bytes, expires) = (message.memory(), message.expires());
-            self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.insert(number, bytes, expires, group);
+            if is_bridge && retain {
+                backlog.note_retained(number, message.publication().topic.as_str());
+            }
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.give_up_page();
@@ -201,11 +214,16 @@ impl Outgoing {
     }
 
     /// Removes expired messages from those in the store, and examines at most `most`. Returns them, and whether there
-    /// may be more.
+    /// may be more. Adds what is owed for them to `lost`.
     #[must_use = "each expired copy is counted"]
-    pub fn drop_expired(&mut self, now: Time, most: usize) -> (VecDeque<MessageNumber>, bool) {
+    pub fn drop_expired(
+        &mut self,
+        now: Time,
+        most: usize,
+        lost: &mut Vec<LostCopy>,
+    ) -> (VecDeque<MessageNumber>, bool) {
         let Some(backlog) = &mut self.backlog else { return (VecDeque::new(), false) };
-        let taken = backlog.take_expired(now, most);
+        let taken = backlog.take_expired(now, most, lost);
         self.backlog.take_if(|backlog| backlog.is_empty());
         taken
     }
@@ -216,13 +234,13 @@ impl Outgoing {
     }
 
     /// Drops expired messages to make room for another one, in the store and in the queue. Returns how many, to be
-    /// counted.
+    /// counted. Adds what is owed for them to `lost`.
     #[must_use = "each expired copy is counted"]
-    pub fn forget_expired(&mut self, now: Time) -> usize {
-        let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE);
+    pub fn forget_expired(&mut self, now: Time, lost: &mut Vec<LostCopy>) -> usize {
+        let (expired, _) = self.drop_expired(now, EXPIRED_AT_ONCE, lost);
         let in_store = expired.len();
         self.gone.extend(expired);
-        in_store + self.queue.forget_expired(now, &mut self.gone)
+        in_store + self.queue.forget_expired(now, &mut self.gone, lost)
     }
 
     pub(super) fn is_at_most_once_next(&self) -> bool {

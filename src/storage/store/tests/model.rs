@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
-    Recipient, Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence, StoredSession,
-    StoredSubscription, StoredWill,
+    Owed, Recipient, Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
+    StoredSession, StoredSubscription, StoredWill,
 };
 use crate::core::message::Portable;
 use crate::core::message::Publication;
@@ -25,6 +25,7 @@ pub(super) struct Model {
     lifetimes: BTreeMap<u64, Duration>,
     retained_lifetimes: BTreeMap<String, Duration>,
     former: BTreeSet<SessionNumber>,
+    owed: BTreeSet<Owed>,
     begun: BTreeMap<(u64, u64), PacketIdentifier>,
 }
 
@@ -139,6 +140,13 @@ impl Model {
             Record::Cleared(topic) => {
                 self.retained.remove(topic);
             }
+            Record::Owed(owed) => {
+                self.owed.insert(owed.clone());
+            }
+            Record::Sent(owed) => {
+                self.owed.remove(owed);
+            }
+            Record::NothingOwed(client) => self.owed.retain(|owed| owed.client_identifier != *client),
         }
     }
 
@@ -193,6 +201,23 @@ impl Model {
         }
     }
 
+    /// What is owed for copies with RETAIN that have expired in queues.
+    fn expired(
+        &self,
+        message: u64,
+        topic: &str,
+        recipients: &[Recipient],
+        progress: impl Fn(&Recipient) -> Option<Progress>,
+    ) -> Vec<Owed> {
+        let is_owed =
+            |to: &&Recipient| to.form.retain && progress(to).is_none() && self.needs(message, to.session);
+        let owed = recipients.iter().filter(is_owed).map(|to| Owed {
+            client_identifier: self.sessions[&to.session.0.get()].client_identifier.clone(),
+            topic: topic.to_owned(),
+        });
+        owed.collect()
+    }
+
     /// What must be handed out, in words and in order. `line` is the moment of the timeline at the broker's time
     /// `now`.
     pub(super) fn restored(&self, now: u64, line: u64) -> Vec<String> {
@@ -212,8 +237,7 @@ impl Model {
         }
         for (session, identifier) in &self.received {
             if let Some(session) = self.sessions.get(session) {
-                let identifier =
-                    crate::protocol::codec::PacketIdentifier::new(*identifier).expect("it is one");
+                let identifier = PacketIdentifier::new(*identifier).expect("it is one");
                 all.push(Restored::Received(session.number, identifier));
             }
         }
@@ -231,23 +255,28 @@ impl Model {
                 all.push(Restored::Delivery(stored.number, *delivery, copy));
             }
         }
+        let mut owed = self.owed.clone();
         for (number, (message, recipients)) in &self.messages {
             let content = message_now(message, *number);
             let is_ahead = is_ahead(&content);
             let progress = |to: &Recipient| self.progress(*number, to, &in_delivery, is_ahead);
+            if !is_ahead {
+                owed.extend(self.expired(
+                    *number,
+                    content.publication().topic.as_str(),
+                    recipients,
+                    progress,
+                ));
+            }
             all.extend(restored_message(*number, &content, recipients, progress));
         }
+        all.extend(owed.into_iter().map(Restored::Owed));
         let mut words: Vec<String> = all.iter().map(in_words).collect();
-        words.extend(
-            self.retained
-                .iter()
-                .map(|(topic, message)| {
-                    let lifetime = self.retained_lifetimes[topic];
-                    shifted(message, |time| bounded(shift(time), now, lifetime))
-                })
-                .filter(is_ahead)
-                .map(|message| in_words(&Restored::Retained(message))),
-        );
+        let retained = self.retained.iter().map(|(topic, message)| {
+            let lifetime = self.retained_lifetimes[topic];
+            shifted(message, |time| bounded(shift(time), now, lifetime))
+        });
+        words.extend(retained.filter(is_ahead).map(|message| in_words(&Restored::Retained(message))));
         words
     }
 }
@@ -271,13 +300,14 @@ fn restored_message(
 ) -> Vec<Restored> {
     let message = super::records::message_number(number);
     let (mut sessions, mut in_flight, mut begun, mut group) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let mut lowest_qos = QoS::ExactlyOnce;
+    let (mut lowest_qos, mut has_retain) = (QoS::ExactlyOnce, false);
     for recipient in recipients {
         let Some(progress) = progress(recipient) else { continue };
         match progress {
             Progress::Waits => {
                 sessions.push(recipient.session);
                 lowest_qos = lowest_qos.min(recipient.form.qos);
+                has_retain |= recipient.form.retain;
             }
             Progress::InDelivery | Progress::Begun(_) => in_flight.push(recipient.session),
         }
@@ -293,7 +323,17 @@ fn restored_message(
     if !(sessions.is_empty() && in_flight.is_empty()) {
         let publication = content.publication();
         let (length, expires) = (publication.length(), publication.expires);
-        restored.push(Restored::Waiting { message, length, expires, lowest_qos, sessions, in_flight, group });
+        let retained = has_retain.then(|| publication.topic.as_str().into());
+        restored.push(Restored::Waiting {
+            message,
+            length,
+            expires,
+            lowest_qos,
+            sessions,
+            in_flight,
+            group,
+            retained,
+        });
     }
     restored
 }

@@ -13,7 +13,7 @@ use super::records::{
 use super::{Directory, WALL, opening};
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
-    Batch, MessageNumber, Recipient, Record, Restored, SessionNumber, StoredDelivery, StoredMessage,
+    Batch, MessageNumber, Owed, Recipient, Record, Restored, SessionNumber, StoredDelivery, StoredMessage,
     StoredPresence, StoredWill,
 };
 use crate::protocol::codec::{PacketIdentifier, QoS};
@@ -38,6 +38,10 @@ impl Draft {
         format!("t/{}", self.choice % 7)
     }
 
+    fn owed(&self) -> Owed {
+        Owed { client_identifier: format!("local.{}", self.session % 2), topic: self.topic() }
+    }
+
     fn packet(&self) -> PacketIdentifier {
         identifier(self.choice % 5 + 1)
     }
@@ -46,7 +50,7 @@ impl Draft {
 fn draft() -> impl Strategy<Value = Draft> {
     let moment = prop_oneof![Just(None), (-5_000i64..50_000).prop_map(Some)];
     let length = prop_oneof![9 => 0usize..40, 1 => 3_000usize..9_000];
-    (0u8..16, 1u64..6, 0u16..1000, length, moment, any::<bool>()).prop_map(
+    (0u8..18, 1u64..6, 0u16..1000, length, moment, any::<bool>()).prop_map(
         |(kind, session, choice, length, moment, flag)| Draft { kind, session, choice, length, moment, flag },
     )
 }
@@ -94,7 +98,10 @@ impl Maker {
             12 | 13 => self.delivery(draft)?,
             14 if draft.flag => Record::Completed(session, draft.packet()),
             14 => Record::Cleared(draft.topic()),
-            _ => Record::Retained(portable(&draft.topic(), &payload, at)),
+            15 => Record::Retained(portable(&draft.topic(), &payload, at)),
+            16 => Record::Owed(draft.owed()),
+            _ if draft.choice.is_multiple_of(10) => Record::NothingOwed(draft.owed().client_identifier),
+            _ => Record::Sent(draft.owed()),
         })
     }
 
