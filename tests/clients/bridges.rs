@@ -18,6 +18,7 @@ mod circles;
 mod faults;
 mod load;
 mod network;
+mod retained;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -100,6 +101,22 @@ impl Far {
         match self {
             Self::Brooklet(server) => server.signal(name),
             Self::Mosquitto(_) => panic!("only Brooklet gets signals"),
+        }
+    }
+
+    /// Ends it in an orderly way, so that it stores its state.
+    fn stop(mut self) {
+        match &mut self {
+            Self::Brooklet(server) => {
+                server.signal("TERM");
+                // Until the log ends.
+                server.wait_for_lines("", usize::MAX);
+            }
+            Self::Mosquitto(child) => {
+                let id = child.id().to_string();
+                Command::new("kill").arg(id).status().expect("it gets the signal");
+                child.wait().expect("it ends");
+            }
         }
     }
 }

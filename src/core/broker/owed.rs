@@ -317,10 +317,9 @@ impl Broker {
         let side = &self.options.bridges[place];
         let owed = &mut self.retention.owed[place];
         if !owed.changes.has_all() {
+            let client = Escaped(&side.client_identifier);
             warn!(
-                "Warning: client {} is sent all retained messages, since more than {} of them have changed while it was not connected.",
-                Escaped(&side.client_identifier),
-                side.changes_maximum
+                "Warning: too many retained messages have changed that client {client} has not been sent: it is sent all of them once more. The limit is bridge_max_retained_changes."
             );
         }
         let client_identifier = side.client_identifier.to_string();
