@@ -298,7 +298,7 @@ impl Machine {
         self.publish_here(DISCONNECTED);
         if !self.settings.local.is_clean {
             self.unsubscribe_here();
-            self.subscribe_here(QoS::ExactlyOnce);
+            self.subscribe_here();
         }
         if self.settings.local.is_clean || self.topics.wanted_here().is_empty() {
             self.finish_preparing();
@@ -343,7 +343,7 @@ impl Machine {
     /// The other broker is set up: messages are forwarded to it from now on.
     pub(super) fn run_local(&mut self) {
         self.local.state = LocalState::Running;
-        self.subscribe_here(self.remote.qos);
+        self.subscribe_here();
         // A client that waits for this counts on what it publishes next being forwarded.
         self.publish_here(CONNECTED);
     }
@@ -363,10 +363,11 @@ impl Machine {
         }
     }
 
-    /// Requests all subscriptions, with this QoS at most.
-    fn subscribe_here(&mut self, most: QoS) {
+    /// Requests all subscriptions, at the QoS of their rules even if the other broker supports less: messages wait at
+    /// that QoS while it is away, and none that come later at QoS 0 may overtake them.
+    fn subscribe_here(&mut self) {
         self.local.granted = 0;
-        for (bytes, identifier) in subscribes(&self.topics, most).iter().zip((1..=u16::MAX).rev()) {
+        for (bytes, identifier) in subscribes(&self.topics).iter().zip((1..=u16::MAX).rev()) {
             let Some(subscriptions) = bytes.subscriptions() else { continue };
             let packet_identifier = PacketIdentifier::new(identifier).expect("it is not zero");
             let subscribe = Subscribe { packet_identifier, properties: Properties::default(), subscriptions };
@@ -426,7 +427,7 @@ impl Machine {
 }
 
 /// The subscriptions of a bridge in this broker, in packets of a moderate size.
-fn subscribes(topics: &Topics, most: QoS) -> Vec<SubscriptionBuffer> {
+fn subscribes(topics: &Topics) -> Vec<SubscriptionBuffer> {
     let mut packets = Vec::new();
     let mut size = SUBSCRIBE_SIZE;
     for wanted in topics.wanted_here() {
@@ -441,7 +442,7 @@ fn subscribes(topics: &Topics, most: QoS) -> Vec<SubscriptionBuffer> {
             retain_as_published: true,
             // This broker knows which retained messages the other one lacks.
             retain_handling: RetainHandling::DoNotSend,
-            ..Subscription::new(filter, wanted.qos.min(most))
+            ..Subscription::new(filter, wanted.qos)
         };
         packets.last_mut().expect("one was pushed").push(subscription);
     }
