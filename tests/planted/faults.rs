@@ -10,7 +10,7 @@ pub struct Fault {
     pub places: &'static [(&'static str, &'static str, &'static str)],
 }
 
-pub const FAULTS: [Fault; 33] = [
+pub const FAULTS: [Fault; 38] = [
     Fault {
         name: "LostPubrel",
         says: "A PUBREC is not answered.",
@@ -430,5 +430,52 @@ pub const FAULTS: [Fault; 33] = [
                 "if stamp > retained_send.began && is_queued && !PLANTED {",
             ),
         ],
+    },
+    Fault {
+        name: "AcknowledgedTooSoon",
+        says: "A bridge acknowledges a message of the other broker before its own broker has.",
+        places: &[(
+            "bridge/machine/forward.rs",
+            "self.report.received += 1;",
+            r"self.report.received += 1;
+        if PLANTED { self.acknowledge_there(publish.delivery); }",
+        )],
+    },
+    Fault {
+        name: "KeptReceived",
+        says: "A bridge takes messages of a new session of the other broker for repetitions.",
+        places: &[(
+            "bridge/machine/remote.rs",
+            "if self.remote.is_session_new && !self.settings.local.is_clean {",
+            "if self.remote.is_session_new && !self.settings.local.is_clean && !PLANTED {",
+        )],
+    },
+    Fault {
+        name: "IgnoredReceiveMaximum",
+        says: "A bridge sends more messages than the other broker takes at a time.",
+        places: &[(
+            "bridge/machine/local.rs",
+            "ProtocolVersion::V5 => self.remote.limits.receive_maximum,",
+            "ProtocolVersion::V5 => self.remote.limits.receive_maximum.filter(|_| !PLANTED),",
+        )],
+    },
+    Fault {
+        name: "LostRelease",
+        says: "A bridge does not release messages that were in flight before the connection.",
+        places: &[(
+            "bridge/machine/local.rs",
+            "AcknowledgementKind::PubRel => self.remote.pulse.owes(now),",
+            r"AcknowledgementKind::PubRel if PLANTED && self.remote.pulse.is_calm() => return,
+            AcknowledgementKind::PubRel => self.remote.pulse.owes(now),",
+        )],
+    },
+    Fault {
+        name: "MessagesComeBack",
+        says: "A bridge gets back from its own broker what it has just published there.",
+        places: &[(
+            "bridge/machine/local.rs",
+            "no_local: filter.share_name().is_none(),",
+            "no_local: filter.share_name().is_none() && !PLANTED,",
+        )],
     },
 ];

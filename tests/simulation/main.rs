@@ -4,6 +4,8 @@
 //!
 //! `make sim SEEDS=n SEED=k` runs `n` seeds from `k` on; `cargo test` runs a few hundred.
 
+#[cfg(feature = "bridge")]
+mod bridges;
 mod chance;
 mod device;
 mod disk;
@@ -30,6 +32,10 @@ const SEEDS: u64 = 200;
 const REPEATED: u64 = 10;
 /// One seed in this many also runs with large volumes.
 const LARGE: u64 = 50;
+
+/// Seeds of a plain `cargo test` with a bridge.
+#[cfg(feature = "bridge")]
+const BRIDGED: u64 = 80;
 
 /// Seeds of a plain `cargo test` that are run on several courses.
 const COMPARED: u64 = 100;
@@ -64,6 +70,31 @@ fn whatever_happens_every_promise_holds() {
     }
     println!("{count} seeds from {first} on, {deliveries} deliveries, {spans} times more than a turn");
     assert!(count < SEEDS || (deliveries > count && spans > count / 2), "it is about something");
+}
+
+/// Two brokers and the bridge between them.
+#[cfg(feature = "bridge")]
+#[test]
+fn a_bridge_delivers_what_was_promised() {
+    let _alone = alone();
+    let first = number("SEED").unwrap_or(0);
+    let count = number("SEEDS").unwrap_or(BRIDGED);
+    let (mut crossed, mut connects) = (0, 0);
+    for seed in first..first + count {
+        let _replay = Replay(seed);
+        let outcome = bridges::run(seed, count == 1);
+        crossed += outcome.crossed;
+        connects += outcome.connects;
+        if seed % REPEATED == 0 {
+            assert_eq!(
+                bridges::run(seed, false).trace,
+                outcome.trace,
+                "the same seed gives the same messages"
+            );
+        }
+    }
+    println!("{count} seeds from {first} on, {crossed} messages over the bridge in {connects} connections");
+    assert!(count < BRIDGED || (crossed > 10 * count && connects > 2 * count), "it is about something");
 }
 
 /// Fast paths through the core, long ones, and questions that are granted lead to the same bytes for each connection,
