@@ -15,7 +15,7 @@ SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/mini
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
-.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut
+.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut bridgecrash
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ sim: ## Run SEEDS seeds (1000) of the simulator from SEED (0) on
 
 crash: ## Kill the broker in ROUNDS rounds (100) from SEED (0) on, with clients that know what they were promised
 	ROUNDS=$(ROUNDS) SEED=$(SEED) cargo test --release --test crash outlives_the_broker -- --nocapture
+
+bridgecrash: ## Kill two brokers with a bridge between them in RUNS rounds (20) from SEED (0) on
+	RUNS=$(RUNS) SEED=$(SEED) cargo test --release --test crash outlives_both_brokers -- --nocapture
 
 powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace if it can
 	@command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq strace; }

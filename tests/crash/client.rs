@@ -216,6 +216,14 @@ impl Client {
         self.publish(topic, qos, Some(length), ledger);
     }
 
+    /// Publishes a message that is not retained, unless the client is not accepted or too much is in flight.
+    #[cfg(feature = "bridge")]
+    pub fn publish_to(&mut self, topic: &str, qos: u8, length: usize, ledger: &mut Ledger) {
+        if self.is_accepted && self.memory.outgoing.len() < OUTGOING_MAXIMUM {
+            self.publish(topic, qos, Some(length), ledger);
+        }
+    }
+
     /// Publishes; without a length, the payload is empty.
     fn publish(&mut self, topic: &str, qos: u8, length: Option<usize>, ledger: &mut Ledger) {
         let number = ledger.publish(self.memory.index, topic, qos, is_retained(topic), length.is_none());

@@ -25,7 +25,7 @@ const QUOTA_EXCEEDED: u8 = 0x97;
 const LENGTH: usize = 2_000;
 
 /// A process that holds a namespace in which a directory is a small disk.
-struct SmallDisk {
+pub struct SmallDisk {
     holder: Child,
     directory: String,
     /// Whether it has a user namespace as well.
@@ -81,17 +81,17 @@ impl SmallDisk {
     }
 
     /// Makes another process take all but this many bytes.
-    fn leave(&self, bytes: u64) {
+    pub fn leave(&self, bytes: u64) {
         let taken = self.free().saturating_sub(bytes);
         self.shell(&format!("head -c {taken} /dev/zero > \"$0/filler\""));
     }
 
     /// Makes another process take every free byte.
-    fn fill(&self) {
+    pub fn fill(&self) {
         self.shell("cat /dev/zero >> \"$0/rest\"; test -e \"$0/rest\"");
     }
 
-    fn empty(&self) {
+    pub fn empty(&self) {
         self.shell("rm -f \"$0/filler\" \"$0/rest\"");
     }
 }
@@ -105,14 +105,14 @@ impl Drop for SmallDisk {
 }
 
 /// A directory on a small disk, for a broker without limits on queues.
-struct SmallPlace {
-    disk: SmallDisk,
+pub struct SmallPlace {
+    pub disk: SmallDisk,
     place: Place,
 }
 
 impl SmallPlace {
     /// Returns `None` where nothing may be mounted, and prints that.
-    fn mount(name: &str, configuration: &str) -> Option<Self> {
+    pub fn mount(name: &str, configuration: &str) -> Option<Self> {
         let configuration = format!("max_queued_messages 0\nmax_queued_bytes 0\n{configuration}");
         let place = Place::new(&format!("full-{name}"), &configuration);
         let disk = SmallDisk::mount(&place.data().display().to_string());
@@ -124,12 +124,12 @@ impl SmallPlace {
         Some(Self { disk: disk?, place })
     }
 
-    fn serve(&mut self) -> Server {
+    pub fn serve(&mut self) -> Server {
         Server::follow(self.disk.inside(&self.place.command()))
     }
 
     /// Ends the broker by a signal.
-    fn end(&self, server: Server, signal: &str) {
+    pub fn end(&self, server: Server, signal: &str) {
         server.signal(signal);
         self.place.save_log(&server.wait_for_end().1);
     }
@@ -206,16 +206,16 @@ const COMES_BACK_WITHIN: usize = 20_000;
 /// More payloads of that size than fit on the disk.
 const MOST: u16 = 800;
 /// Bytes that another process leaves free: a little more than the broker needs to accept new messages.
-const LEFT: u64 = 6 * 1024 * 1024;
+pub const LEFT: u64 = 6 * 1024 * 1024;
 /// The part of them that the broker must leave free, whatever it accepts: for operations that free space.
 const SPARED: u64 = 1024 * 1024;
 
-fn owner() -> Connect {
+pub fn owner() -> Connect {
     Connect::new(V5, "owner").resume().expiry(10_000)
 }
 
 /// The owner of the queue subscribes and disconnects.
-fn leave_owner(server: &Server, filter: &str) {
+pub fn leave_owner(server: &Server, filter: &str) {
     let mut peer = Peer::connect_as(server.address(), &owner());
     assert_eq!(peer.subscribe(filter, 2), 2);
     peer.disconnect();
@@ -229,7 +229,7 @@ fn until_refused(mut act: impl FnMut(u16) -> Option<u8>) {
 }
 
 /// Messages acknowledged to the publisher and not yet delivered to the owner of the queue.
-type Owed = BTreeSet<String>;
+pub type Owed = BTreeSet<String>;
 
 fn large(name: &str) -> Vec<u8> {
     let mut payload = format!("{name} ").into_bytes();
@@ -238,7 +238,7 @@ fn large(name: &str) -> Vec<u8> {
 }
 
 /// Publishes until a message is refused.
-fn publish_all(server: &Server, qos: u8, owed: &mut Owed) {
+pub fn publish_all(server: &Server, qos: u8, owed: &mut Owed) {
     let mut peer = Peer::connect(server.address(), "filling");
     until_refused(|number| {
         let name = format!("{qos}-{number}");
@@ -342,7 +342,7 @@ fn fills(name: &str, filter: &str, act: impl Fn(&Server, &mut Owed)) {
 const SETTLED: Duration = Duration::from_millis(1_500);
 
 /// Receives and acknowledges messages until none of these is missing. Others may come as well.
-fn take_all(peer: &mut Peer, owed: &mut Owed) {
+pub fn take_all(peer: &mut Peer, owed: &mut Owed) {
     while !owed.is_empty() {
         let packet = peer.packet();
         match packet[0] >> 4 {
@@ -371,7 +371,7 @@ fn others_are_served(server: &Server, pinging: &mut Peer) {
 }
 
 /// Waits until the broker accepts a message again. Returns the messages that were acknowledged.
-fn has_room_again(server: &Server) -> Vec<String> {
+pub fn has_room_again(server: &Server) -> Vec<String> {
     let mut acknowledged = Vec::new();
     publish_until(&mut Publisher::connect(server, V5, "publisher"), 0, &mut acknowledged);
     acknowledged

@@ -5,6 +5,8 @@
 //! follow from the seed; when the broker sees them, and where the kill hits it, do not. So a round that fails prints
 //! its seed, keeps its directory with the broker's file, logs and the clients' story, and is tried several times.
 
+#[cfg(feature = "bridge")]
+mod bridged;
 mod broker;
 #[path = "../simulation/chance.rs"]
 #[expect(dead_code, reason = "the simulator uses the rest")]
@@ -21,6 +23,8 @@ mod migration;
 #[expect(dead_code, reason = "the hostile tests use the rest")]
 mod peer;
 mod refusals;
+#[cfg(feature = "bridge")]
+mod relay;
 mod round;
 #[path = "../clients/server.rs"]
 #[expect(dead_code, reason = "the clients' tests use the rest")]
@@ -34,7 +38,7 @@ use std::process::{Command, Stdio};
 
 use round::{Outcome, Round};
 
-/// Rounds of a plain `cargo test`, without and with power cuts.
+/// Rounds of a plain `cargo test`, without and with power cuts or a bridge.
 const ROUNDS: u64 = 10;
 const RUNS: u64 = 1;
 /// A broker that never flushes is detected within this many rounds.
@@ -59,6 +63,12 @@ fn run(count: u64, round: impl Fn(u64) -> Outcome) {
 #[test]
 fn what_was_acknowledged_outlives_the_broker() {
     run(number("ROUNDS").unwrap_or(ROUNDS), |seed| Round::new("kill", seed).run());
+}
+
+#[cfg(feature = "bridge")]
+#[test]
+fn what_was_acknowledged_outlives_both_brokers_of_a_bridge() {
+    run(number("RUNS").unwrap_or(RUNS), |seed| bridged::Round::new(seed).run());
 }
 
 #[test]
