@@ -31,6 +31,8 @@ pub enum Pattern {
     AmongSites { topics: usize },
     /// As `OneTopic`, but the subscribers share one subscription.
     Shared,
+    /// As `OneTopic`, with this topic, but the subscribers are the other ends of bridges, which are connected already.
+    Bridged { topic: &'static str },
 }
 
 /// A load.
@@ -63,7 +65,10 @@ impl Flow {
     const fn receivers(&self) -> usize {
         match self.pattern {
             Pattern::Pairs | Pattern::Shared => 1,
-            Pattern::OneTopic | Pattern::Wildcard { .. } | Pattern::AmongSites { .. } => self.subscribers,
+            Pattern::OneTopic
+            | Pattern::Wildcard { .. }
+            | Pattern::AmongSites { .. }
+            | Pattern::Bridged { .. } => self.subscribers,
         }
     }
 
@@ -73,6 +78,7 @@ impl Flow {
             Pattern::Pairs => format!("bench/pair/{publisher}"),
             Pattern::Wildcard { .. } => format!("bench/device/{topic}/state"),
             Pattern::AmongSites { .. } => crate::crowd::topic(topic),
+            Pattern::Bridged { topic } => topic.to_owned(),
         }
     }
 
@@ -85,7 +91,7 @@ impl Flow {
 
     fn filter(&self, subscriber: usize) -> String {
         match self.pattern {
-            Pattern::OneTopic | Pattern::Pairs => self.topic(subscriber, 0),
+            Pattern::OneTopic | Pattern::Pairs | Pattern::Bridged { .. } => self.topic(subscriber, 0),
             Pattern::Wildcard { .. } => "bench/device/+/state".to_owned(),
             Pattern::AmongSites { .. } => crate::crowd::EVERY_TOPIC.to_owned(),
             Pattern::Shared => format!("$share/group/{}", self.topic(0, 0)),
@@ -159,12 +165,14 @@ impl Load {
     /// Connects and subscribes all clients; their numbers begin with `first`, and so do those of pairs.
     pub fn prepare(flow: Flow, network: &mut Network, first: usize) -> Result<Self, Fault> {
         let mut agent = Agent::new(flow.version);
-        agent.connect(network, first, flow.subscribers, !flow.is_persistent)?;
-        agent.connect(network, first + flow.subscribers, flow.publishers, true)?;
-        for subscriber in 0..flow.subscribers {
-            let filter = flow.filter(first + subscriber);
-            agent.subscribe(network, first + subscriber, flow.qos, &[filter])?;
+        if !matches!(flow.pattern, Pattern::Bridged { .. }) {
+            agent.connect(network, first, flow.subscribers, !flow.is_persistent)?;
+            for subscriber in 0..flow.subscribers {
+                let filter = flow.filter(first + subscriber);
+                agent.subscribe(network, first + subscriber, flow.qos, &[filter])?;
+            }
         }
+        agent.connect(network, first + flow.subscribers, flow.publishers, true)?;
         let in_flight_maximum = if flow.qos == 0 { 0 } else { agent.in_flight_maximum() };
         let topics = flow.topics();
         let publishers = (0..flow.publishers).map(|publisher| Publisher {

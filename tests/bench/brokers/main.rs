@@ -13,6 +13,7 @@
 
 mod agent;
 mod attack;
+mod bridge;
 mod broker;
 mod bystander;
 mod chart;
@@ -119,12 +120,15 @@ fn run_scenario(settings: &Settings, scenario: &Scenario, report: &mut Report) {
                 continue;
             }
             let processor = settings.processors.map(|(of_broker, _)| of_broker);
-            let process = if scenario.is_about_the_start() {
-                broker.start_alone()
-            } else {
-                broker.start(processor, scenario.own_limits(), scenario.storage(), scenario.lines())
+            let start = || match scenario.is_about_the_start() {
+                true => broker.start_alone(),
+                false => broker.start(processor, scenario.own_limits(), scenario.storage(), scenario.lines()),
             };
-            match process.and_then(|mut process| scenario.run(&mut process, settings.effort)) {
+            let outcome = match scenario.bridge() {
+                Some(bridge) => bridge.run(broker, processor, settings.effort),
+                None => start().and_then(|mut process| scenario.run(&mut process, settings.effort)),
+            };
+            match outcome {
                 Ok(outcome) => {
                     tell(scenario, &broker.name, &outcome);
                     report.add(scenario.name, number, outcome);
@@ -152,6 +156,7 @@ fn tell(scenario: &Scenario, broker: &str, outcome: &Outcome) {
                 Kind::Bytes => "bytes resident, dirty",
                 Kind::Kibibytes => "KiB resident, dirty",
                 Kind::Milliseconds => "ms",
+                Kind::Number => "",
                 Kind::Written => "bytes written",
                 Kind::Bystander => "ms at the longest and at p99.9, the same without the attack, the attack",
             };

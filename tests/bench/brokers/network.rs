@@ -67,34 +67,38 @@ impl Network {
     pub fn open(&mut self, from: usize, bytes: &[u8]) -> Result<usize, Fault> {
         let place = (from..self.clients.len()).find(|&place| self.clients[place].is_none());
         let number = place.unwrap_or_else(|| self.clients.len().max(from));
-        let mut stream = self.connect().map_err(|error| format!("cannot connect: {error}"))?;
+        // On the loopback, a connection is established as soon as it is requested, so waiting for it costs nothing.
+        let stream = std::net::TcpStream::connect(self.address);
+        self.adopt(number, stream.map_err(|error| format!("cannot connect: {error}"))?)?;
+        self.send(number, |out| out.extend_from_slice(bytes));
+        Ok(number)
+    }
+
+    /// Adds a connection that is open already as the client with this number.
+    pub fn adopt(&mut self, number: usize, stream: std::net::TcpStream) -> Result<(), Fault> {
         let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut stream, Token(number), both)
-            .map_err(|error| format!("cannot watch a connection: {error}"))?;
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| stream.set_nodelay(true))
+            .map(|()| TcpStream::from_std(stream))
+            .and_then(|mut stream| {
+                self.poll.registry().register(&mut stream, Token(number), both)?;
+                Ok(stream)
+            });
+        let stream = stream.map_err(|error| format!("cannot watch a connection: {error}"))?;
         if self.clients.len() <= number {
             self.clients.resize_with(number + 1, || None);
         }
         self.clients[number] = Some(Client {
             stream,
-            out: bytes.to_vec(),
+            out: Vec::new(),
             written: 0,
             unread: Vec::new(),
-            is_dirty: true,
+            is_dirty: false,
             is_stalled: false,
             is_closing: false,
         });
-        self.dirty.push(number);
-        Ok(number)
-    }
-
-    /// On the loopback, a connection is established as soon as it is requested, so waiting for it costs nothing.
-    fn connect(&self) -> io::Result<TcpStream> {
-        let stream = std::net::TcpStream::connect(self.address)?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        Ok(TcpStream::from_std(stream))
+        Ok(())
     }
 
     /// Whether a connection is open.

@@ -101,6 +101,8 @@ impl Report {
         text += &self.memory_table();
         text += "\n## Time\n\n";
         text += &self.time_table();
+        text += "\n## Bridges\n\n";
+        text += &self.number_table();
         text += "\n## Written\n\nBytes written to the device for each message.\n\n";
         text += &self.written_table();
         text += "\n## Bystander\n\nRound trips of a healthy client beside an attack, in ms; what the longest is longer than without.\n\n";
@@ -190,6 +192,11 @@ impl Report {
 
     fn time_table(&self) -> String {
         let rows = self.rows_of(&[Kind::Milliseconds]);
+        self.table(&self.head(), rows.map(|row| self.cells(row, |v| digits(v[0]))))
+    }
+
+    fn number_table(&self) -> String {
+        let rows = self.rows_of(&[Kind::Number]);
         self.table(&self.head(), rows.map(|row| self.cells(row, |v| digits(v[0]))))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::attack::Attack;
+use crate::bridge::Bridge;
 use crate::broker::{Ability, Broker, OwnLimits, Process, Storage, own_processor_time};
 use crate::bystander;
 use crate::churn::{Cycle, churn};
@@ -46,6 +47,8 @@ pub enum Kind {
     Kibibytes,
     /// Milliseconds.
     Milliseconds,
+    /// A number without a unit.
+    Number,
     /// Bytes written to the device for each message.
     Written,
     /// Milliseconds of a well-behaved client's round trips: the longest and p99.9 during an attack, the same without
@@ -85,6 +88,8 @@ enum Work {
     Durable(Durable),
     /// The effect of an attack on a client that has no part in it.
     Bystander(Attack),
+    /// A broker with a bridge to this program.
+    Bridge(Bridge),
 }
 
 /// Something to measure.
@@ -152,7 +157,7 @@ const fn attack(name: &'static str, attack: Attack) -> Scenario {
 }
 
 /// All scenarios, in the order of the report.
-pub const ALL: [Scenario; 66] = [
+pub const ALL: [Scenario; 71] = [
     central("1:1 QoS 0, 16 B", flow(V311, 0, 16, OneTopic, 1, 1)),
     central("1:1 QoS 1, 16 B", flow(V311, 1, 16, OneTopic, 1, 1)),
     central("fan-out 1:100 QoS 0, 64 B", flow(V311, 0, 64, OneTopic, 1, 100)),
@@ -206,6 +211,11 @@ pub const ALL: [Scenario; 66] = [
     central("durable relay beside QoS 0 at 1,000/s", Work::Durable(Durable::Beside)),
     further("durable start with all there is", Work::Durable(Durable::Start)),
     further("durable backlog of 1,000,000", Work::Durable(Durable::Backlog(1_000_000))),
+    further("bridge, 3.1.1", Work::Bridge(Bridge::Forward(V311))),
+    further("bridge, 5.0", Work::Bridge(Bridge::Forward(V5))),
+    further("bridge, latency at 1,000/s beside a dead one", Work::Bridge(Bridge::Dead)),
+    further("bridge, return", Work::Bridge(Bridge::Return)),
+    further("bridge, retained messages", Work::Bridge(Bridge::Retained)),
     attack("bystander, overlapping filters", Attack::OverlappingFilters),
     attack("bystander, burst to many", Attack::BurstToMany),
     attack("bystander, crowd of subscribers", Attack::RetainedCrowd),
@@ -272,9 +282,17 @@ impl Scenario {
         }
     }
 
+    /// The bridge, if that is what is measured. Then it starts its own brokers.
+    pub const fn bridge(&self) -> Option<Bridge> {
+        match self.work {
+            Work::Bridge(bridge) => Some(bridge),
+            _ => None,
+        }
+    }
+
     /// Whether a broker can run it.
     pub fn is_for(&self, broker: &Broker) -> bool {
-        let is_told = self.lines().is_empty() || broker.configured.is_some();
+        let is_told = self.lines().is_empty() && self.bridge().is_none() || broker.configured.is_some();
         let is_stored = self.storage() == Storage::Memory || broker.on_disk.is_some();
         self.is_within(broker.ability) && is_told && is_stored
     }
@@ -309,6 +327,7 @@ impl Scenario {
             Work::Held(held) => held.run(self.name, process, &mut network, effort),
             Work::Durable(durable) => durable.run(self.name, process, network, effort),
             Work::Bystander(attack) => bystander::run(attack, process, network, effort),
+            Work::Bridge(_) => Err("a bridge is not measured with one broker".to_owned()),
         }
     }
 
