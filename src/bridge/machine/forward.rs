@@ -7,8 +7,8 @@ use super::loops::{Hop, Journey, OwnHop};
 use crate::base::time::Time;
 use crate::bridge::topics::{Topics, Way};
 use crate::protocol::codec::{
-    Acknowledgement, AcknowledgementKind, Delivery, PacketIdentifier, Properties, Property, PropertyBuffer,
-    ProtocolVersion, Publish, QoS, ReasonCode,
+    Acknowledgement, AcknowledgementKind, Delivery, Frame, PacketIdentifier, PlainPublish, Properties,
+    Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, unchecked_publish,
 };
 use crate::protocol::topic::TopicName;
 
@@ -18,6 +18,29 @@ pub struct Scratch {
     topic: String,
     response_topic: String,
     properties: PropertyBuffer,
+}
+
+/// The topic of the last outgoing message and its name on the other side. Messages often come in series, and those without
+/// properties then need not be checked and renamed again.
+#[derive(Debug, Default)]
+pub struct LastTopic {
+    /// Empty if there was none.
+    topic: String,
+    renamed: String,
+}
+
+impl LastTopic {
+    /// The rules change, or the way in which messages are forwarded.
+    pub fn forget(&mut self) {
+        self.topic.clear();
+    }
+
+    fn remember(&mut self, topic: &str, renamed: &str) {
+        self.topic.clear();
+        self.topic.push_str(topic);
+        self.renamed.clear();
+        self.renamed.push_str(renamed);
+    }
 }
 
 /// Why a message is not forwarded.
@@ -134,12 +157,9 @@ impl Machine {
         let Some(topic) = publish.topic else { return self.refuse(publish, Way::Out, Obstacle::Topic) };
         match self.encode_out(publish, topic.as_str(), now) {
             Ok(delivery) => {
-                self.report.forwarded += 1;
-                self.pace.sends();
-                self.took(topic.as_str(), publish.payload, now);
-                match delivery {
-                    Delivery::AtMostOnce => self.acknowledge_here(publish.delivery),
-                    _ => self.remote.pulse.owes(now),
+                self.sent_out(topic.as_str().as_bytes(), publish.payload, delivery, now);
+                if delivery == Delivery::AtMostOnce {
+                    self.acknowledge_here(publish.delivery);
                 }
                 if let (Delivery::AtLeastOnce(identifier), Delivery::ExactlyOnce(_)) =
                     (delivery, publish.delivery)
@@ -151,6 +171,45 @@ impl Machine {
         }
     }
 
+    /// Forwards a message of this broker like the last one, if it is a plain one on the same topic. Returns whether it
+    /// did; all others are left to [`Machine::forward_out`].
+    #[inline]
+    pub(super) fn forward_again(&mut self, frame: &Frame<'_>, now: Time) -> bool {
+        let Ok(Some(unchecked)) = unchecked_publish(frame, LOCAL_VERSION) else { return false };
+        if self.last_topic.topic.is_empty() || unchecked.topic != self.last_topic.topic.as_bytes() {
+            return false;
+        }
+        let Some(PlainPublish { delivery, payload, .. }) = unchecked.plain(LOCAL_VERSION) else {
+            return false;
+        };
+        let version = self.remote.variant.version;
+        let properties = match version {
+            ProtocolVersion::V5 => self.hop.properties(),
+            ProtocolVersion::V31 | ProtocolVersion::V311 => Properties::default(),
+        };
+        let topic = Some(TopicName::trusted(&self.last_topic.renamed));
+        let renamed = Publish { dup: false, retain: false, delivery, topic, properties, payload };
+        if delivery.qos() > self.remote.qos
+            || renamed.encoded_length(version) > self.remote.limits.packet_size
+        {
+            return false;
+        }
+        self.remote.output.write(|into| renamed.encode(version, into));
+        self.sent_out(unchecked.topic, payload, delivery, now);
+        true
+    }
+
+    /// A message of this broker was appended to the output.
+    #[inline]
+    fn sent_out(&mut self, topic: &[u8], payload: &[u8], delivery: Delivery, now: Time) {
+        self.report.forwarded += 1;
+        self.pace.sends();
+        if delivery != Delivery::AtMostOnce {
+            self.remote.pulse.owes(now);
+        }
+        self.took(topic, payload, now);
+    }
+
     /// Appends an outgoing message to the output. Returns how it is delivered.
     #[inline]
     fn encode_out(&mut self, publish: &Publish<'_>, topic: &str, now: Time) -> Result<Delivery, Obstacle> {
@@ -158,13 +217,14 @@ impl Machine {
         let is_5 = version == ProtocolVersion::V5;
         let properties = if is_5 { publish.properties } else { Properties::default() };
         let hop = is_5.then_some(&self.hop);
-        let (topic, properties) = self.scratch.rename(&self.topics, Way::Out, topic, properties, hop)?;
+        let (renamed_topic, properties) =
+            self.scratch.rename(&self.topics, Way::Out, topic, properties, hop)?;
         let delivery = lowered(publish.delivery, self.remote.qos);
         let renamed = Publish {
             dup: publish.dup && delivery != Delivery::AtMostOnce,
             retain: publish.retain && limits.retains && self.settings.remote.forwards_retain,
             delivery,
-            topic: Some(topic),
+            topic: Some(renamed_topic),
             properties,
             payload: publish.payload,
         };
@@ -172,8 +232,10 @@ impl Machine {
             return Err(Obstacle::Size);
         }
         self.remote.output.write(|into| renamed.encode(version, into));
-        if self.remote.variant.may_echo() && self.topics.is_wanted_there(topic) {
-            self.echoes.expect(topic.as_str(), publish.payload, now);
+        if !self.remote.variant.may_echo() {
+            self.last_topic.remember(topic, renamed_topic.as_str());
+        } else if self.topics.is_wanted_there(renamed_topic) {
+            self.echoes.expect(renamed_topic.as_str(), publish.payload, now);
         }
         Ok(delivery)
     }
@@ -197,7 +259,7 @@ impl Machine {
             return self.refuse(publish, Way::In, obstacle);
         }
         self.report.received += 1;
-        self.took(topic, publish.payload, now);
+        self.took(topic.as_bytes(), publish.payload, now);
         if publish.delivery != Delivery::AtMostOnce {
             self.local.owed += 1;
         }
@@ -205,10 +267,10 @@ impl Machine {
 
     /// A message was forwarded, in either direction. `topic` is the one with which it has come.
     #[inline]
-    fn took(&mut self, topic: &str, payload: &[u8], now: Time) {
+    fn took(&mut self, topic: &[u8], payload: &[u8], now: Time) {
         self.forwarded_at = now;
         if self.suspect.circles(topic, payload, now) {
-            self.name_circle(topic);
+            self.name_circle(&String::from_utf8_lossy(topic));
         }
     }
 
@@ -247,7 +309,10 @@ impl Machine {
     /// Appends an acknowledgement for this broker.
     #[inline]
     pub(super) fn answer_here(&mut self, kind: AcknowledgementKind, answer: Acknowledgement<'_>) {
-        self.local.output.write(|into| kind.packet(answer).encode(LOCAL_VERSION, into));
+        self.local.output.write(|into| match answer.reason_code {
+            ReasonCode::Success => into.extend_from_slice(&kind.plain(answer.packet_identifier)),
+            _ => kind.packet(answer).encode(LOCAL_VERSION, into),
+        });
     }
 }
 

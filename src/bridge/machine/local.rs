@@ -185,10 +185,13 @@ impl Machine {
 
     #[inline]
     fn process_local(&mut self, frame: &Frame<'_>, now: Time) {
-        if self.local.state == LocalState::Running
-            && let Some((kind, identifier)) = plain_acknowledgement(frame)
-        {
-            return self.pass_out(kind, &Acknowledgement::new(identifier, ReasonCode::Success), now);
+        if self.local.state == LocalState::Running {
+            if self.forward_again(frame, now) {
+                return;
+            }
+            if let Some((kind, identifier)) = plain_acknowledgement(frame) {
+                return self.pass_out(kind, &Acknowledgement::new(identifier, ReasonCode::Success), now);
+            }
         }
         match Side::Client.decode(frame, LOCAL_VERSION) {
             Ok(packet) => self.process_local_packet(&packet, now),

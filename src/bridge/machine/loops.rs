@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::base::memory::{Counted, allocation};
 use crate::base::time::{Duration, Time};
-use crate::protocol::codec::{Property, PropertyBuffer};
+use crate::protocol::codec::{Properties, Property, PropertyBuffer};
 
 /// The name of the User Property. Its value is the name of a bridge.
 const HOP: &str = "brooklet-hop";
@@ -29,7 +29,7 @@ pub const CIRCLE_TIME: Duration = Duration::from_seconds(10);
 /// and at least once in each such time.
 const CIRCLE_PAUSE: Duration = Duration::from_seconds(1);
 /// How many bytes of a message are compared.
-const CIRCLE_BYTES: usize = 256;
+const CIRCLE_BYTES: usize = 64;
 
 /// The way of one message.
 #[derive(Debug, Default)]
@@ -73,7 +73,12 @@ impl OwnHop {
 
     /// The property to append to a message.
     pub fn encoded(&self) -> &[u8] {
-        self.property.properties().bytes()
+        self.properties().bytes()
+    }
+
+    /// The properties of a message that had none.
+    pub fn properties(&self) -> Properties<'_> {
+        self.property.properties()
     }
 
     /// Looks at a User Property of a message, and decides whether the message may go on.
@@ -142,7 +147,7 @@ impl Echoes {
 pub struct Suspect {
     /// The first bytes of its payload.
     payload: Vec<u8>,
-    topic: String,
+    topic: Vec<u8>,
     /// The length of its payload in bytes.
     length: usize,
     /// How often it was forwarded.
@@ -154,7 +159,7 @@ pub struct Suspect {
 impl Suspect {
     /// Takes note of a message that is forwarded. Returns whether it seems to circle, once for each suspect.
     #[inline]
-    pub fn circles(&mut self, topic: &str, payload: &[u8], now: Time) -> bool {
+    pub fn circles(&mut self, topic: &[u8], payload: &[u8], now: Time) -> bool {
         let is_recent = now.since(self.latest) < CIRCLE_PAUSE && now.since(self.since) < CIRCLE_TIME;
         if !is_recent {
             self.replace(topic, payload, now);
@@ -170,12 +175,12 @@ impl Suspect {
 
     #[cold]
     #[inline(never)]
-    fn replace(&mut self, topic: &str, payload: &[u8], now: Time) {
+    fn replace(&mut self, topic: &[u8], payload: &[u8], now: Time) {
         let length = payload.len();
         self.payload.clear();
         self.payload.extend_from_slice(&payload[..length.min(CIRCLE_BYTES)]);
         self.topic.clear();
-        self.topic.push_str(topic);
+        self.topic.extend_from_slice(topic);
         (self.length, self.times, self.since, self.latest) = (length, 1, now, now);
     }
 }
@@ -215,7 +220,7 @@ mod tests {
     fn what_is_forwarded_often_within_a_while_circles() {
         let times = |suspect: &mut Suspect, payload: &[u8], from: u64, milliseconds: u64| {
             let at = |time| Time::ZERO + Duration::from_milliseconds(from + time * milliseconds);
-            (0..250).filter(|&time| suspect.circles("a", payload, at(time))).count()
+            (0..250).filter(|&time| suspect.circles(b"a", payload, at(time))).count()
         };
         let mut suspect = Suspect::default();
         assert_eq!(times(&mut suspect, b"x", 20_000, 20), 1, "it is named once");
@@ -225,7 +230,7 @@ mod tests {
         let long = |last| [&[b'x'; CIRCLE_BYTES][..], last].concat();
         assert_eq!(times(&mut suspect, &long(b""), 120_000, 0), 1);
         assert_eq!(times(&mut suspect, &long(b"y"), 120_100, 0), 0, "it is longer");
-        assert!(!suspect.circles("b", &long(b""), at(120)), "it has another topic");
+        assert!(!suspect.circles(b"b", &long(b""), at(120)), "it has another topic");
     }
 
     #[test]

@@ -56,7 +56,7 @@ use std::rc::Rc;
 use log::Level;
 
 use attempts::Attempts;
-use forward::Scratch;
+use forward::{LastTopic, Scratch};
 use local::{Local, LocalState};
 use loops::{Echoes, OwnHop, Suspect};
 use pace::Pace;
@@ -96,6 +96,7 @@ pub struct Machine {
     forwarded_at: Time,
     pace: Pace,
     scratch: Scratch,
+    last_topic: LastTopic,
     seed: u64,
     hop: OwnHop,
     echoes: Echoes,
@@ -129,6 +130,7 @@ impl Machine {
             forwarded_at: now,
             pace: Pace::new(settings.queue.rate, now),
             scratch: Scratch::default(),
+            last_topic: LastTopic::default(),
             seed,
             hop: OwnHop::new(&settings.remote.client_identifier, seed),
             echoes: Echoes::new(seed),

@@ -322,6 +322,7 @@ impl Machine {
             self.remote.pulse.assign(keep_alive);
         }
         self.remote.limits = limits;
+        self.last_topic.forget();
         self.remote.qos = limits.qos;
         self.remote.is_session_new = !connack.session_present && !was_left;
         self.remote.aliases = Aliases::new(self.settings.remote.topic_alias_maximum);

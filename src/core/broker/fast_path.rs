@@ -444,14 +444,14 @@ impl Broker {
         self.output.sender.packets += answers.len() as u64;
     }
 
-    /// Returns the only receiver of messages of this QoS on a topic, and the QoS at which it gets them, if that is 1 or
-    /// 2 and the subscription has no options.
+    /// Returns the only receiver of plain messages of this QoS on a topic, which is not the publisher, and the QoS at
+    /// which it gets them, if that is 1 or 2 and the subscription has no identifier. Its other options change nothing.
     fn only_receiver(&self, qos: QoS, matched: &Matched) -> Option<(SessionId, QoS)> {
         let [Subscriber { target: Target::Session(session), terms }] = *matched.subscribers() else {
             return None;
         };
         let qos = self.delivered_qos(session, terms.qos(), qos);
-        (qos != QoS::AtMostOnce && terms.are_plain()).then_some((session, qos))
+        (qos != QoS::AtMostOnce && terms.identifier().is_none()).then_some((session, qos))
     }
 
     /// Does what [`Broker::route`] does for a message of QoS 0.

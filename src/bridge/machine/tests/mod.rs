@@ -109,6 +109,44 @@ fn messages_pass_both_ways_at_every_qos_with_their_identifiers() {
     }
 }
 
+/// A message like the last one takes a short way.
+#[test]
+fn messages_in_a_series_are_forwarded_like_the_first_one() {
+    for version in [V311, V5] {
+        let mut rig = Rig::running(settings(version));
+        let forward = |rig: &mut Rig, message: &str| {
+            rig.local(message);
+            let bytes = rig.machine.remote_output().to_vec();
+            rig.machine.remote_sent(bytes.len(), rig.now);
+            assert!(!bytes.is_empty(), "{message}");
+            bytes
+        };
+        for topic in ["here/out/a", "here/both/b/c", "here/both"] {
+            for start in ["q0", "q1 7", "q2 8"] {
+                let message = format!("PUBLISH {start} {topic} {}", "x".repeat(200));
+                rig.machine.last_topic.forget();
+                let first = forward(&mut rig, &message);
+                assert_eq!(forward(&mut rig, &message), first, "{version:?} {message}");
+                let marked = message.replacen("PUBLISH q1 7", "PUBLISH q1 7 dup retain", 1);
+                let other = forward(&mut rig, &marked);
+                assert_eq!(other == first, marked == message, "DUP and RETAIN are not left out");
+                assert_eq!(forward(&mut rig, &message), first, "{version:?} {message}");
+            }
+        }
+        assert_eq!(rig.machine.status().forwarded, 36);
+    }
+    let mut rig = Rig::running(settings(V5));
+    rig.machine.remote.limits.packet_size = 100;
+    rig.machine.remote.qos = QoS::AtLeastOnce;
+    for _ in 0..2 {
+        rig.local("PUBLISH q1 7 here/out/a x");
+        rig.local("PUBLISH q2 8 here/out/a x");
+        rig.local(&format!("PUBLISH q1 9 here/out/a {}", "x".repeat(100)));
+        assert_eq!(rig.sent_there(), ["PUBLISH q1 7 there/out/a x", "PUBLISH q1 8 there/out/a x"]);
+        assert_eq!(rig.sent_here(), ["PUBACK 9"], "it is too large");
+    }
+}
+
 #[test]
 fn a_lost_connection_is_reported_and_comes_back() {
     let mut rig = Rig::running(settings(V311));
