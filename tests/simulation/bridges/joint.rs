@@ -213,8 +213,11 @@ impl Joint {
                     self.remote = Remote::None;
                 }
                 Action::ForgetReceived => {
-                    near.broker.forget_received(&self.settings.local.client_identifier);
+                    let client_identifier = &self.settings.local.client_identifier;
+                    near.broker.forget_received(client_identifier);
+                    near.broker.owe_all_retained(client_identifier, now);
                 }
+                Action::CatchUp => near.broker.catch_up(&self.settings.local.client_identifier, now),
             }
         }
         while let Some((level, line)) = self.machine.next_line() {

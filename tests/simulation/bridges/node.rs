@@ -129,8 +129,9 @@ impl Node {
         let options = ListenerOptions::within(&self.beginning.limits);
         let options = ListenerOptions { maximum_qos: self.beginning.qos, ..options };
         self.broker.set_listener_options(ListenerId::default(), Rc::new(options));
-        if let Some((_, options, _)) = &self.beginning.bridge {
+        if let Some((side, options, _)) = &self.beginning.bridge {
             self.broker.set_listener_options(BRIDGE, Rc::clone(options));
+            self.broker.set_bridges(vec![side.clone()], &[BRIDGE], now);
         }
         self.broker.begin_journal(next, self.beginning.pace);
         for restored in restored {

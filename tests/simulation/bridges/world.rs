@@ -60,8 +60,15 @@ fn beginning(plan: &Plan, place: usize) -> Beginning {
     let bridge = (place == NEAR).then(|| {
         let client_identifier = plan.settings.local.client_identifier.clone();
         let topics = Topics::new(&plan.settings.topics);
-        let filters = topics.wanted_here().iter().map(|wanted| wanted.filter.to_string()).collect();
-        (LocalSide { client_identifier, listener: BRIDGE }, options(plan), filters)
+        let filters: Vec<Box<str>> =
+            topics.wanted_here().iter().map(|wanted| wanted.filter.clone()).collect();
+        let subscribed = filters.iter().map(ToString::to_string).collect();
+        let changes_maximum = plan.settings.queue.retained_changes;
+        (
+            LocalSide { client_identifier, listener: BRIDGE, filters, changes_maximum },
+            options(plan),
+            subscribed,
+        )
     });
     let qos = if place == FAR { plan.far_qos } else { QoS::ExactlyOnce };
     Beginning { limits: plan.limits[place].clone(), pace, slowest_disk: plan.slowest_disk, qos, bridge }
