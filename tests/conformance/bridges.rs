@@ -155,10 +155,31 @@ fn a_new_session_of_the_other_broker_begins_with_new_packet_identifiers() {
             if !is_first && is_forgotten {
                 world.broker.forget_received(LOCAL);
             }
-            world.ask(bridge, Publish::new(V5, "t", payload).qos(2, 7).bytes());
+            let publish = Publish::new(V5, "t", payload).qos(2, 7);
+            world.ask(bridge, if is_first { publish } else { publish.dup() }.bytes());
             let is_delivered = !world.take(watcher).is_empty();
             assert_eq!(is_delivered, is_first || is_forgotten);
         }
+    }
+}
+
+/// The bridge may not learn of a new session: its CONNACK may be lost, or this broker may crash.
+#[test]
+fn a_message_that_is_not_sent_again_is_new_even_if_its_identifier_is_known() {
+    for (is_bridge, is_dup) in [(true, false), (true, true), (false, false)] {
+        let mut world = world_with(Limits::default());
+        let watcher = world.connect(Connect::new(V5, "w").bytes());
+        world.ask(watcher, subscribe(V5, 1, &[], &[("t", 0)]));
+        let peer = match is_bridge {
+            true => connect_bridge(&mut world, &lasting(LOCAL)).0,
+            false => world.connect(lasting("other").bytes()),
+        };
+        world.ask(peer, Publish::new(V5, "t", b"1").qos(2, 7).bytes());
+        world.take(watcher);
+        let again = Publish::new(V5, "t", b"2").qos(2, 7);
+        let answer = world.ask(peer, if is_dup { again.dup() } else { again }.bytes());
+        assert_eq!(answer[0], 0x50);
+        assert_eq!(!world.take(watcher).is_empty(), is_bridge && !is_dup);
     }
 }
 

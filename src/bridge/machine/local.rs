@@ -75,6 +75,11 @@ impl Local {
         self.state == LocalState::Held
     }
 
+    /// Whether this broker has accepted the connection on which messages are forwarded.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.state, LocalState::Held | LocalState::Running)
+    }
+
     /// Whether messages of this broker are forwarded.
     pub fn is_running(&self) -> bool {
         self.state == LocalState::Running
@@ -83,7 +88,7 @@ impl Local {
     /// Whether a message of the other broker may be added to the output.
     #[inline]
     pub fn takes_messages(&self) -> bool {
-        matches!(self.state, LocalState::Held | LocalState::Running) && !self.output.is_full()
+        self.is_accepted() && !self.output.is_full()
     }
 
     fn close(&mut self) {

@@ -16,6 +16,11 @@ use crate::protocol::codec::{
 impl Machine {
     /// Sends the next requests. Returns whether there was one, or whether the last one was answered.
     pub(super) fn set_up(&mut self, now: Time) -> bool {
+        // What belonged to an earlier session of the other broker is forgotten durably by then. So the new session gets no
+        // messages before, and after a crash they are not taken for repetitions.
+        if self.remote.is_session_new && !self.local.is_accepted() {
+            return false;
+        }
         let mut has_sent = false;
         while !self.remote.output.is_full() {
             let RemoteState::SettingUp { setup, .. } = &mut self.remote.state else { return has_sent };

@@ -407,7 +407,7 @@ impl Broker {
         publish: &PlainPublish<'_>,
         matched: &Matched,
     ) -> Result<Step, Fault> {
-        if self.is_repeated(id, session, publish.delivery)? {
+        if self.is_repeated((id, session), publish.delivery, publish.is_dup())? {
             return Ok(Step::Done);
         }
         note(Shortcut::Relay);

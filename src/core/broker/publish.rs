@@ -67,9 +67,16 @@ impl Broker {
     #[cold]
     #[inline(never)]
     fn has_other_place(&self, session: SessionId) -> bool {
-        let session = &self.clients.sessions[session];
-        session.incoming.len() - usize::from(self.options.limits.receive_maximum) < session.incoming.carried()
-            || self.options.is_bridge(&session.client_identifier)
+        let incoming = &self.clients.sessions[session].incoming;
+        incoming.len() - usize::from(self.options.limits.receive_maximum) < incoming.carried()
+            || self.is_session_of_bridge(session)
+    }
+
+    /// Whether a session is that of a bridge.
+    #[cold]
+    #[inline(never)]
+    fn is_session_of_bridge(&self, session: SessionId) -> bool {
+        self.options.is_bridge(&self.clients.sessions[session].client_identifier)
     }
 
     /// Whether there is no memory for one more Packet Identifier of a client that already has this many.
@@ -88,9 +95,9 @@ impl Broker {
     #[inline]
     pub(super) fn is_repeated(
         &mut self,
-        id: ConnectionId,
-        session: SessionId,
+        (id, session): (ConnectionId, SessionId),
         delivery: Delivery,
+        is_dup: bool,
     ) -> Result<bool, Fault> {
         if self.is_new(id, session, delivery) {
             return Ok(false);
@@ -98,6 +105,11 @@ impl Broker {
         if let Delivery::ExactlyOnce(identifier) = delivery
             && self.clients.sessions[session].incoming.contains(identifier)
         {
+            // What is sent again says so [MQTT-3.3.1-1]. If this does not, the other broker of a bridge has begun a new
+            // session without the bridge learning of it, since its CONNACK was lost or this broker has crashed.
+            if !is_dup && self.is_session_of_bridge(session) {
+                return Ok(false);
+            }
             let awaited = self.persistence.recorded(session);
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
@@ -183,7 +195,7 @@ impl Broker {
         publish: &Publish<'_>,
         topic: TopicName<'_>,
     ) -> Result<Step, Fault> {
-        if self.is_repeated(id, session, publish.delivery)? {
+        if self.is_repeated((id, session), publish.delivery, publish.dup)? {
             return Ok(Step::Done);
         }
         let client = Escaped(&self.clients.sessions[session].client_identifier);
@@ -217,7 +229,7 @@ impl Broker {
         (properties, expires): (Properties<'_>, Time),
         decisions: &mut Decisions,
     ) -> Result<Step, Fault> {
-        if self.is_repeated(id, session, publish.delivery)? {
+        if self.is_repeated((id, session), publish.delivery, publish.dup)? {
             return Ok(Step::Done);
         }
         self.output.statistics.received.count(1, publish.payload.len());

@@ -19,6 +19,12 @@ pub struct PlainPublish<'a> {
 }
 
 impl PlainPublish<'_> {
+    /// Whether it was sent before.
+    #[inline]
+    pub fn is_dup(&self) -> bool {
+        self.packet[0] & 0x08 != 0
+    }
+
     /// The index in the packet of the Packet Identifier, or, at QoS 0, of the place where it would be.
     #[inline]
     pub fn packet_identifier_at(&self) -> usize {

@@ -17,6 +17,7 @@ fn running(connack: &str) -> Rig {
 #[test]
 fn a_higher_qos_is_lowered_to_1_and_answered_as_2() {
     let mut rig = running("CONNACK qos=1");
+    rig.local("CONNACK present");
     assert_eq!(
         rig.sent_there()[..3],
         [
@@ -28,7 +29,6 @@ fn a_higher_qos_is_lowered_to_1_and_answered_as_2() {
     for answer in ["PUBACK 65535", "SUBACK 65534 1", "SUBACK 65533 1", "UNSUBACK 65532"] {
         rig.remote(answer);
     }
-    rig.local("CONNACK present");
     rig.sent_here();
     rig.local("PUBLISH q2 5 here/both/a x");
     rig.local("PUBLISH q1 6 here/both/a x");
@@ -60,11 +60,11 @@ fn messages_wait_at_the_qos_of_their_rule_whatever_the_other_broker_supports() {
 #[test]
 fn what_is_lowered_to_0_is_answered_at_once() {
     let mut rig = running("CONNACK qos=0");
+    rig.local("CONNACK present");
     assert_eq!(rig.sent_there()[0], "PUBLISH q0 retain state 1");
     for answer in ["SUBACK 65534 0", "SUBACK 65533 0", "UNSUBACK 65532"] {
         rig.remote(answer);
     }
-    rig.local("CONNACK present");
     rig.sent_here();
     rig.local("PUBLISH q1 5 dup here/both/a x");
     rig.local("PUBLISH q2 6 here/both/a x");
@@ -78,6 +78,7 @@ fn what_is_lowered_to_0_is_answered_at_once() {
 #[test]
 fn retain_is_cleared_where_it_is_not_supported_or_not_wanted() {
     let mut rig = running("CONNACK retain=0");
+    rig.local("CONNACK");
     assert_eq!(rig.sent_there()[0], "PUBLISH q1 65535 state 1");
     let mut unwanted = settings(V5);
     unwanted.remote.forwards_retain = false;
@@ -237,6 +238,7 @@ fn a_broker_that_cannot_say_what_it_takes_gets_few_messages_of_qos_2_at_once() {
 #[test]
 fn filters_that_the_other_broker_refuses_are_named() {
     let mut rig = running("CONNACK wildcards=0");
+    rig.local("CONNACK");
     let lines = rig.lines();
     assert!(lines.iter().any(|line| line.contains("does not forward there/in/#: it has no wildcards")));
     assert_eq!(rig.sent_there().len(), 2, "the state and one UNSUBSCRIBE");

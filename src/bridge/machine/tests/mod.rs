@@ -39,6 +39,8 @@ fn a_bridge_prepares_its_session_and_connects() {
     );
     rig.remote("CONNACK");
     assert_eq!(rig.actions(), [Action::ForgetReceived, Action::OpenLocal]);
+    assert_eq!(rig.sent_there(), [""; 0], "what belonged to another session may not be forgotten durably");
+    rig.local("CONNACK present");
     assert_eq!(
         rig.sent_there(),
         [
@@ -49,7 +51,6 @@ fn a_bridge_prepares_its_session_and_connects() {
         ]
     );
     assert_eq!(rig.sent_here(), ["CONNECT V5 local.hall.gateway expiry=4294967295 receive_maximum=20"]);
-    rig.local("CONNACK present");
     rig.remote("PUBACK 65535");
     rig.remote("SUBACK 65534 1");
     rig.remote("UNSUBACK 65532");
@@ -181,7 +182,7 @@ fn messages_of_this_broker_wait_until_the_other_one_is_set_up() {
     let mut rig = Rig::new(settings(V311));
     rig.prepare();
     rig.machine.connected(rig.now);
-    rig.remote("CONNACK");
+    rig.remote("CONNACK present");
     rig.sent_there();
     rig.sent_here();
     assert!(!rig.machine.takes_remote(), "there is no session yet that could take messages");
@@ -388,8 +389,8 @@ fn a_direction_that_has_no_rule_needs_no_packets() {
     rig.machine.connected(rig.now);
     rig.sent_there();
     rig.remote("CONNACK");
-    assert_eq!(rig.sent_there(), ["SUBSCRIBE 65535 there/in/# q0 no_local as_published handling=1"]);
     rig.local("CONNACK");
+    assert_eq!(rig.sent_there(), ["SUBSCRIBE 65535 there/in/# q0 no_local as_published handling=1"]);
     rig.remote("SUBACK 65535 0");
     assert_eq!(rig.machine.status().condition, Condition::Connected);
 }
