@@ -115,7 +115,8 @@ impl Rig {
     /// No Local, Retain As Published, and no retained messages.
     fn subscribe(&mut self, peer: Peer) {
         let options = self.settings.qos | 0x04 | 0x08 | 0x20;
-        self.durable.world.send(peer, subscribe(V5, 1, &[], &[("a/#", options)]));
+        let filters: Vec<(&str, u8)> = self.filters.iter().map(|filter| (&**filter, options)).collect();
+        self.durable.world.send(peer, subscribe(V5, 1, &[], &filters));
     }
 
     /// Gives the session its subscriptions, as a bridge does at the start.
@@ -367,6 +368,41 @@ fn a_broker_without_a_session_gets_all_that_is_retained_and_what_was_cleared() {
         let mut all = rig.connect(true);
         all.sort_unstable();
         assert_eq!(all, ["a/2=new", "a/3=old"], "{settings:?}");
+    }
+}
+
+#[test]
+fn what_is_retained_comes_after_what_was_queued_before() {
+    let queue = QueueOptions { length: Some(1), drops_oldest: false };
+    let mut rig = Rig::connected(Settings { queue, ..USUAL });
+    rig.lose();
+    rig.publish("a/1", "queued", 1);
+    rig.publish("a/1", "dropped", 1);
+    // By a reload, the rule has another QoS.
+    rig.settings.qos = 0;
+    assert_eq!(rig.connect(true), ["a/1=queued", "a/1=dropped"]);
+    rig.check();
+}
+
+#[test]
+fn a_new_rule_forwards_what_was_retained_before() {
+    for (qos, restarts) in [(0, false), (0, true), (1, false), (1, true)] {
+        let mut rig = Rig::connected(Settings { qos, ..USUAL });
+        for topic in ["a/1", "b/1", "b/2"] {
+            rig.publish(topic, "old", 1);
+        }
+        assert_eq!(rig.take(), ["a/1=old"]);
+        rig.lose();
+        rig.filters.push("b/#".into());
+        rig.set_bridges();
+        rig.prepare();
+        if restarts {
+            rig = rig.restart();
+        }
+        assert_eq!(rig.connect(true), ["b/1=old", "b/2=old"]);
+        rig.check();
+        rig.lose();
+        assert_eq!(rig.connect(true), [""; 0]);
     }
 }
 

@@ -175,7 +175,8 @@ impl Broker {
         let is_connected = state.connection().is_some();
         let has_drained = state.outgoing.as_ref().is_none_or(|outgoing| outgoing.has_drained());
         match self.retention.owed[place].is_set_up {
-            _ if !is_connected => self.owe(place, topic, false),
+            // It is noted where it is dropped.
+            _ if !is_connected => {}
             // It overtakes what is queued, and an older message of its topic may be among that.
             _ if !has_drained => self.owe_dropped(session, topic),
             false => self.owe(place, topic, true),
