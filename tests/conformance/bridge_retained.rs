@@ -373,14 +373,17 @@ fn a_broker_without_a_session_gets_all_that_is_retained_and_what_was_cleared() {
 
 #[test]
 fn what_is_retained_comes_after_what_was_queued_before() {
-    let queue = QueueOptions { length: Some(1), drops_oldest: false };
+    let queue = QueueOptions { length: Some(6), drops_oldest: false };
     let mut rig = Rig::connected(Settings { queue, ..USUAL });
     rig.lose();
-    rig.publish("a/1", "queued", 1);
-    rig.publish("a/1", "dropped", 1);
+    // More than are in flight at a time.
+    for payload in ["1", "2", "3", "4", "5", "6", "dropped"] {
+        rig.publish("a/1", payload, 1);
+    }
     // By a reload, the rule has another QoS.
     rig.settings.qos = 0;
-    assert_eq!(rig.connect(true), ["a/1=queued", "a/1=dropped"]);
+    let expected = ["a/1=1", "a/1=2", "a/1=3", "a/1=4", "a/1=5", "a/1=6", "a/1=dropped"];
+    assert_eq!(rig.connect(true), expected);
     rig.check();
 }
 
@@ -449,6 +452,8 @@ fn a_crash_that_loses_the_session_of_a_bridge_sends_all_once_more() {
         rig.publish(topic, "old", 1);
     }
     rig.take();
+    rig.lose();
+    assert_eq!(rig.connect(true), [""; 0]);
     rig.publish("a/2", "new", 1);
     rig.drop_unacknowledged();
     let mut rig = rig.restart();
