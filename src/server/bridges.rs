@@ -382,6 +382,10 @@ impl Server {
                 bridge.remote = None;
                 bridge.machine.remote_closed(&why, now);
             }
+            Report::Broken(why) => {
+                bridge.remote = None;
+                bridge.machine.remote_broken(&why, now);
+            }
         }
     }
 

@@ -15,14 +15,14 @@ use mio::{Interest, Registry};
 
 use super::destination::{CALLS_MAXIMUM, CallId, CallMark, Destination};
 use super::layers::Layers;
-use super::link::{Asked, Link, Turn};
+use super::link::{Asked, End, Link, Turn};
 use super::owner::Owner;
 use super::resolver::{Answer, Resolver, Ticket, address_of};
 use super::stream::Stream;
 use crate::base::time::Time;
 use crate::core::slots::Slots;
 
-/// A report about an outgoing connection. None follows [`Report::Failed`] or [`Report::Closed`].
+/// A report about an outgoing connection. None follows [`Report::Failed`], [`Report::Closed`] or [`Report::Broken`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Report {
     /// MQTT can be sent to this address.
@@ -35,6 +35,8 @@ pub enum Report {
     Failed(Vec<Failure>),
     /// The connection was open and has closed, for this reason.
     Closed(String),
+    /// The connection was open, and TLS or WebSocket says why it cannot go on.
+    Broken(String),
 }
 
 /// Why MQTT could not be sent.
@@ -282,7 +284,7 @@ impl Calls {
                 link.turn = Turn::Listed;
                 self.reports.push_back((id, Report::Readable));
             }
-            Err(why) => return self.close(id, why),
+            Err(end) => return self.close(id, end),
         }
         self.answer(id);
     }
@@ -339,9 +341,13 @@ impl Calls {
         }
     }
 
-    fn close(&mut self, id: CallId, why: String) {
+    fn close(&mut self, id: CallId, end: End) {
         if self.calls.remove(id).is_some() {
-            self.reports.push_back((id, Report::Closed(why)));
+            let report = match end {
+                End::Closed(why) => Report::Closed(why),
+                End::Broken(why) => Report::Broken(why),
+            };
+            self.reports.push_back((id, report));
         }
     }
 }

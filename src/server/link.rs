@@ -99,6 +99,21 @@ pub(super) enum Reading {
     End,
 }
 
+/// Why nothing more comes from a server.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The server has closed the connection, or the network has.
+    Closed(String),
+    /// TLS or WebSocket says why the connection cannot go on.
+    Broken(String),
+}
+
+impl From<End> for String {
+    fn from((End::Closed(why) | End::Broken(why)): End) -> Self {
+        why
+    }
+}
+
 impl Link {
     /// The link of a connection that this listener has accepted.
     pub(super) const fn accepted(
@@ -197,15 +212,16 @@ impl Link {
         buffer: &mut [u8],
         plaintext: &mut Vec<u8>,
         take: impl FnOnce(&[u8]),
-    ) -> Result<bool, String> {
+    ) -> Result<bool, End> {
         const CLOSED: &str = "connection closed by the server";
         let (count, has_more) = match self.read(buffer) {
             Ok(Reading::More(count)) => (count, true),
             Ok(Reading::Last(count)) => (count, false),
             Ok(Reading::End) => {
-                return Err(self.lost().map_or_else(|| CLOSED.to_owned(), |kind| kind.to_string()));
+                let why = self.lost().map_or_else(|| CLOSED.to_owned(), |kind| kind.to_string());
+                return Err(End::Closed(why));
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(End::Closed(error.to_string())),
         };
         let bytes = &mut buffer[..count];
         let Received { bytes, outcome, .. } = match &mut self.layers {
@@ -215,15 +231,15 @@ impl Link {
         if !bytes.is_empty() {
             take(bytes);
         }
-        let why = match outcome {
+        let end = match outcome {
             Outcome::Open => return Ok(has_more),
-            Outcome::Closed => CLOSED.to_owned(),
-            Outcome::Failed(why) => why,
+            Outcome::Closed => End::Closed(CLOSED.to_owned()),
+            Outcome::Failed(why) => End::Broken(why),
         };
         self.begin_closing();
         // The peer is told, if the socket takes that now.
         let _ = self.finish(true);
-        Err(why)
+        Err(end)
     }
 
     /// Sends MQTT bytes, as many as are accepted now, and returns their number.

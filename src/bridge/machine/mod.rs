@@ -294,16 +294,22 @@ impl Machine {
         self.pump(now);
     }
 
-    /// The other broker has closed the connection, or it broke.
+    /// The other broker has closed the connection, or the network has.
     pub fn remote_closed(&mut self, why: &str, now: Time) {
+        let tried = self.attempts.variant();
+        if self.is_greeting() && self.attempts.closed() {
+            self.try_next_variant(tried, why);
+            return self.pump(now);
+        }
+        self.remote_broken(why, now);
+    }
+
+    /// The connection to the other broker cannot go on, for a reason that has nothing to do with MQTT.
+    pub fn remote_broken(&mut self, why: &str, now: Time) {
         match self.remote.state {
             RemoteState::Ending { next, .. } => self.rest(next),
-            RemoteState::Greeting { .. } => {
-                let tried = self.attempts.variant();
-                match self.attempts.closed() {
-                    true => self.try_next_variant(tried, why),
-                    false => self.give_up(why, now),
-                }
+            RemoteState::Greeting { .. } | RemoteState::SettingUp { .. } | RemoteState::Running { .. } => {
+                self.give_up(why, now);
             }
             RemoteState::SettingUp { .. } | RemoteState::Running { .. } => self.give_up(why, now),
             RemoteState::Idle | RemoteState::Waiting { .. } | RemoteState::Dialling | RemoteState::Over => {}

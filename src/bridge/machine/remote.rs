@@ -228,7 +228,7 @@ impl Machine {
         }
     }
 
-    const fn is_greeting(&self) -> bool {
+    pub(super) const fn is_greeting(&self) -> bool {
         matches!(self.remote.state, RemoteState::Greeting { .. })
     }
 
