@@ -6,6 +6,7 @@ use std::rc::Rc;
 use log::{log, warn};
 
 use super::Server;
+use super::bridge_options::{options_of, retained_filters, security_of};
 use super::clock::seed;
 use super::destination::{CallId, Destination};
 use super::dial::Report;
@@ -17,11 +18,11 @@ use crate::bridge::machine::{Action, Condition, Machine, Status};
 use crate::bridge::topics::Topics;
 use crate::core::broker::{DroppedSession, LocalSide};
 use crate::core::limits::Limits;
-use crate::core::listener::{ListenerId, ListenerOptions, QueueOptions};
+use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
 #[cfg(feature = "persistence")]
 use crate::settings::ListenerName;
-use crate::settings::{self, ConfigError, QueueDrop, Security, Settings};
+use crate::settings::{self, ConfigError, Security, Settings};
 
 /// How long each address of the other broker may take until MQTT can be sent.
 const PATIENCE: Duration = Duration::from_seconds(10);
@@ -31,13 +32,6 @@ const ROUNDS_PER_TURN: usize = 16;
 const SHOWN_EVERY: Duration = Duration::from_seconds(10);
 /// What is published of each bridge, as the last level of the topic.
 const FIGURES: [&str; 6] = ["state", "queue", "error", "forwarded", "received", "dropped"];
-/// The beginning of the name under which a bridge is known as a listener.
-const NAME_BEGINS: &str = "bridge ";
-
-/// The name under which the sessions and messages of a bridge are stored, as if it were a listener.
-fn name_of(bridge: &settings::Bridge) -> String {
-    format!("{NAME_BEGINS}{}", bridge.name)
-}
 
 /// All bridges of this broker.
 #[derive(Default)]
@@ -45,7 +39,10 @@ pub(super) struct Bridges(Vec<Bridge>);
 
 /// One bridge.
 struct Bridge {
+    /// The settings of the configuration. The machine may use those before them until its connection has ended.
     settings: Rc<settings::Bridge>,
+    /// Whether it does.
+    is_outdated: bool,
     listener: ListenerId,
     tls: Option<tls::ClientSetup>,
     machine: Machine,
@@ -88,7 +85,7 @@ impl Bridges {
     /// The names under which they are stored.
     #[cfg(feature = "persistence")]
     pub(super) fn names(&self) -> impl Iterator<Item = ListenerName> {
-        self.0.iter().map(|bridge| ListenerName { name: name_of(&bridge.settings), proves_names: false })
+        self.0.iter().map(|bridge| ListenerName { name: bridge.settings.stored_name(), proves_names: false })
     }
 
     /// What the core asks the access control about each of them.
@@ -110,43 +107,40 @@ impl Loaded {
     }
 }
 
-/// A bridge with a User Name has the rights of that user by the rules of the first listener. Without one no rules are
-/// asked, as in mosquitto. Its state is a message of this broker, which no rule of a user has to mention.
-fn security_of(bridge: &settings::Bridge, common: Option<&Rc<Security>>) -> Rc<Security> {
-    let rules = common.filter(|_| bridge.local.user_name.is_some());
-    Rc::new(Security {
-        allows_anonymous: true,
-        access: rules.and_then(|security| security.access.clone()),
-        checks_retain_source: rules.is_some_and(|security| security.checks_retain_source),
-        own_topic: bridge.notifications.as_ref().map(|notifications| notifications.topic.clone()),
-        ..Security::default()
-    })
-}
-
 impl Bridge {
     fn new(loaded: Loaded, packet_size: usize, seed: u64, now: Time) -> Self {
         let Loaded { settings, listener, tls } = loaded;
         let machine = Machine::new(Rc::clone(&settings), packet_size, seed, now);
-        Self { settings, listener, tls, machine, local: None, remote: None, probe: None, shown: None }
-    }
-
-    fn local_side(&self) -> LocalSide {
-        LocalSide {
-            client_identifier: self.settings.local.client_identifier.clone(),
-            listener: self.listener,
-            filters: self.retained_filters(),
-            changes_maximum: self.settings.queue.retained_changes,
+        Self {
+            settings,
+            is_outdated: false,
+            listener,
+            tls,
+            machine,
+            local: None,
+            remote: None,
+            probe: None,
+            shown: None,
         }
     }
 
-    /// The Topic Filters of the messages that are retained in the other broker.
-    fn retained_filters(&self) -> Vec<Box<str>> {
-        if !self.settings.remote.forwards_retain {
-            return Vec::new();
-        }
-        let topics = Topics::new(&self.settings.topics);
-        let own = topics.wanted_here().iter().filter(|wanted| wanted.topic_filter().share_name().is_none());
-        own.map(|wanted| wanted.filter.clone()).collect()
+    /// The Client Identifier of the session that it uses in this broker.
+    fn client_identifier(&self) -> &str {
+        &self.machine.settings().local.client_identifier
+    }
+
+    /// The sessions that it uses in this broker, now and once the settings have replaced those before them.
+    fn local_sides(&self) -> impl Iterator<Item = LocalSide> {
+        let next = &*self.settings;
+        let former = Some(&**self.machine.settings());
+        let former = former.filter(|former| former.local.client_identifier != next.local.client_identifier);
+        let listener = self.listener;
+        std::iter::once(next).chain(former).map(move |settings| LocalSide {
+            client_identifier: settings.local.client_identifier.clone(),
+            listener,
+            filters: retained_filters(settings),
+            changes_maximum: settings.queue.retained_changes,
+        })
     }
 
     /// When it needs something, if nothing happens before.
@@ -208,7 +202,7 @@ impl Server {
         let mut loaded = Vec::new();
         for settings in bridges {
             let tls = settings.tls.as_ref().map(tls::load_client).transpose();
-            match (tls, self.identify(&settings.place, &name_of(settings))) {
+            match (tls, self.identify(&settings.place, &settings.stored_name())) {
                 (Ok(tls), Ok(listener)) => {
                     loaded.push(Loaded { settings: Rc::new(settings.clone()), listener, tls });
                 }
@@ -226,10 +220,10 @@ impl Server {
         let now = self.clock.now();
         let is_of_bridge = |(place, name): (usize, &String)| {
             let id = u16::try_from(place).ok().map(ListenerId)?;
-            name.starts_with(NAME_BEGINS).then_some(id)
+            name.starts_with(settings::Bridge::STORED_NAME_BEGINS).then_some(id)
         };
         let listeners: Vec<ListenerId> = self.names.iter().enumerate().filter_map(is_of_bridge).collect();
-        let sides = self.bridges.0.iter().map(Bridge::local_side).collect();
+        let sides = self.bridges.0.iter().flat_map(Bridge::local_sides).collect();
         for DroppedSession { client_identifier, messages } in self.broker.set_bridges(sides, &listeners, now)
         {
             let client = Escaped(&client_identifier);
@@ -267,8 +261,9 @@ impl Server {
                     bridge.machine.set_packet_size(limits.packet_size);
                     if !bridge.settings.has_settings_of(&loaded.settings) {
                         bridge.machine.reconfigure(Rc::clone(&loaded.settings), now);
+                        bridge.settings = loaded.settings;
+                        bridge.is_outdated = true;
                     }
-                    bridge.settings = loaded.settings;
                     bridge.tls = loaded.tls;
                     self.bridges.0.push(bridge);
                 }
@@ -315,13 +310,14 @@ impl Server {
         }
         for place in 0..self.bridges.0.len() {
             self.with_bridge(place, |server, bridge| {
-                let waiting = server.broker.waiting_messages(&bridge.settings.local.client_identifier);
+                let waiting = server.broker.waiting_messages(bridge.client_identifier());
                 bridge.machine.queued(waiting, now);
                 bridge.machine.tick(now);
                 server.run_bridge(bridge, now);
                 server.show_bridge(bridge, waiting, now);
             });
         }
+        self.look_for_replaced();
         while let Some((id, report)) = self.links.calls.next_report() {
             self.take_report(id, report, now);
         }
@@ -344,6 +340,18 @@ impl Server {
         ];
         for (what, value) in FIGURES.into_iter().zip(values) {
             self.broker.publish_about_bridge(&bridge.settings.name, what, &value, now);
+        }
+    }
+
+    /// Drops the sessions of bridges that have begun to use others.
+    fn look_for_replaced(&mut self) {
+        let mut is_any = false;
+        for bridge in self.bridges.0.iter_mut().filter(|bridge| bridge.is_outdated) {
+            bridge.is_outdated = !Rc::ptr_eq(bridge.machine.settings(), &bridge.settings);
+            is_any |= !bridge.is_outdated;
+        }
+        if is_any {
+            self.claim_sessions();
         }
     }
 
@@ -413,11 +421,10 @@ impl Server {
                 Action::Probe(index) => self.probe_for_bridge(bridge, index, now),
                 Action::HangUp => self.close_side_there(bridge),
                 Action::ForgetReceived => {
-                    let client_identifier = &bridge.settings.local.client_identifier;
-                    self.broker.forget_received(client_identifier);
-                    self.broker.owe_all_retained(client_identifier, now);
+                    self.broker.forget_received(bridge.client_identifier());
+                    self.broker.owe_all_retained(bridge.client_identifier(), now);
                 }
-                Action::CatchUp => self.broker.catch_up(&bridge.settings.local.client_identifier, now),
+                Action::CatchUp => self.broker.catch_up(bridge.client_identifier(), now),
             }
         }
         while let Some((level, line)) = bridge.machine.next_line() {
@@ -530,12 +537,4 @@ impl Server {
             });
         }
     }
-}
-
-/// The options of the listener of a bridge: only the limits of the whole broker apply, except to its queue.
-fn options_of(bridge: &settings::Bridge) -> Rc<ListenerOptions> {
-    let queue =
-        QueueOptions { length: bridge.queue.length, drops_oldest: bridge.queue.drops == QueueDrop::Oldest };
-    let options = ListenerOptions::within(&Limits::default());
-    Rc::new(ListenerOptions { packet_size: usize::MAX, queue: Some(queue), ..options })
 }

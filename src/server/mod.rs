@@ -10,6 +10,8 @@
 mod accept;
 mod auth;
 #[cfg(feature = "bridge")]
+mod bridge_options;
+#[cfg(feature = "bridge")]
 mod bridges;
 #[cfg(not(feature = "bridge"))]
 #[path = "without_bridges.rs"]

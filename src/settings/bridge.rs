@@ -47,6 +47,14 @@ pub struct Bridge {
 }
 
 impl Bridge {
+    /// The beginning of all [names](Bridge::stored_name) under which bridges are stored.
+    pub const STORED_NAME_BEGINS: &str = "bridge ";
+
+    /// The name under which its session and its messages are stored, as if it were a listener.
+    pub fn stored_name(&self) -> String {
+        format!("{}{}", Self::STORED_NAME_BEGINS, self.name)
+    }
+
     /// Whether two bridges have the same settings, wherever they are configured.
     pub fn has_settings_of(&self, other: &Self) -> bool {
         let unplaced = |bridge: &Self| {

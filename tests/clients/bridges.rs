@@ -18,6 +18,7 @@ mod circles;
 mod faults;
 mod load;
 mod network;
+mod queues;
 mod retained;
 #[cfg(feature = "tls")]
 mod tls;
@@ -34,10 +35,14 @@ impl Directory {
         Self(path)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     fn write(&self, name: &str, text: &str) -> PathBuf {
+        self.write_bytes(name, text.as_bytes())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
+    fn write_bytes(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
-        fs::write(&path, text).expect("a file can be written");
+        fs::write(&path, bytes).expect("a file can be written");
         path
     }
 }

@@ -143,6 +143,16 @@ impl Machine {
         this
     }
 
+    /// The settings that it uses, which may be those before the last ones until its connection has ended.
+    pub const fn settings(&self) -> &Rc<Bridge> {
+        &self.settings
+    }
+
+    /// Whether its connection to this broker only gives the session its subscriptions.
+    pub fn is_preparing(&self) -> bool {
+        self.local.state == LocalState::Preparing
+    }
+
     /// The largest packet in bytes that this broker accepts has changed. The other broker is told with the next
     /// connection, so this one keeps what it was told.
     pub const fn set_packet_size(&mut self, bytes: usize) {
@@ -241,7 +251,8 @@ impl Machine {
         let is_immediate = settings.reload == Reload::Immediate;
         self.replacement = Some(settings);
         match self.remote.state {
-            RemoteState::Running { .. } | RemoteState::Ending { .. } if !is_immediate => {}
+            RemoteState::SettingUp { .. } | RemoteState::Running { .. } | RemoteState::Ending { .. }
+                if !is_immediate => {}
             RemoteState::Ending { ref mut next, .. } => *next = Next::Idle,
             _ => {
                 self.leave_local();
@@ -251,7 +262,8 @@ impl Machine {
         self.pump(now);
     }
 
-    /// Applies changed settings between two connections.
+    /// Applies changed settings between two connections. They are tried at once, so that a session with another Client
+    /// Identifier misses nothing.
     fn apply_replacement(&mut self, now: Time) {
         let Some(settings) = self.replacement.take() else { return };
         let topics = Topics::new(&settings.topics);
@@ -269,6 +281,9 @@ impl Machine {
         self.hop = OwnHop::new(&self.settings.remote.client_identifier, self.seed);
         self.attempts = Attempts::new(&self.settings);
         self.is_prepared = false;
+        if let RemoteState::Waiting { .. } = self.remote.state {
+            self.remote.state = RemoteState::Idle;
+        }
     }
 
     /// The number of messages that wait in the session of the bridge. It counts for a lazy bridge only, which connects
