@@ -4,6 +4,8 @@
 
 #![cfg(feature = "persistence")]
 
+#[path = "conformance/bridge_queues.rs"]
+mod bridge_queues;
 #[path = "conformance/bridges.rs"]
 mod bridges;
 #[path = "conformance/identifiers.rs"]

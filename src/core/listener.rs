@@ -1,5 +1,6 @@
 //! Listeners, as far as the core knows them.
 
+use crate::base::time::Duration;
 use crate::core::limits::{Limits, OUTBOUND_TOPIC_ALIAS_MAXIMUM};
 use crate::protocol::codec::QoS;
 
@@ -50,6 +51,8 @@ pub struct QueueOptions {
     pub length: Option<usize>,
     /// Whether a new message takes the place of the oldest one when the queue is full; otherwise, it is dropped itself.
     pub drops_oldest: bool,
+    /// How long a message waits at most before it is dropped; `None` for any time.
+    pub age: Option<Duration>,
 }
 
 impl ListenerOptions {

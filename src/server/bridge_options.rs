@@ -22,8 +22,8 @@ pub(super) fn security_of(bridge: &settings::Bridge, common: Option<&Rc<Security
 
 /// The options of the listener of a bridge: only the limits of the whole broker apply, except to its queue.
 pub(super) fn options_of(bridge: &settings::Bridge) -> Rc<ListenerOptions> {
-    let settings::BridgeQueue { length, drops, .. } = bridge.queue;
-    let queue = QueueOptions { length, drops_oldest: drops == QueueDrop::Oldest };
+    let settings::BridgeQueue { length, drops, age, .. } = bridge.queue;
+    let queue = QueueOptions { length, drops_oldest: drops == QueueDrop::Oldest, age };
     let options = ListenerOptions::within(&Limits::default());
     Rc::new(ListenerOptions { packet_size: usize::MAX, queue: Some(queue), ..options })
 }

@@ -31,7 +31,7 @@ const ROUNDS_PER_TURN: usize = 16;
 /// How often the figures of a bridge are published.
 const SHOWN_EVERY: Duration = Duration::from_seconds(10);
 /// What is published of each bridge, as the last level of the topic.
-const FIGURES: [&str; 6] = ["state", "queue", "error", "forwarded", "received", "dropped"];
+const FIGURES: [&str; 7] = ["state", "queue", "oldest", "error", "forwarded", "received", "dropped"];
 
 /// All bridges of this broker.
 #[derive(Default)]
@@ -330,13 +330,15 @@ impl Server {
             return;
         }
         bridge.shown = Some((condition, now + SHOWN_EVERY));
+        let (waited, outdated) = self.broker.bridge_queue(bridge.client_identifier(), now);
         let values = [
             condition.to_string(),
             waiting.to_string(),
+            waited.seconds().to_string(),
             last_error.unwrap_or_default().to_owned(),
             forwarded.to_string(),
             received.to_string(),
-            dropped.to_string(),
+            (dropped + outdated).to_string(),
         ];
         for (what, value) in FIGURES.into_iter().zip(values) {
             self.broker.publish_about_bridge(&bridge.settings.name, what, &value, now);
@@ -433,6 +435,8 @@ impl Server {
     }
 
     fn open_local(&mut self, bridge: &mut Bridge, now: Time) {
+        // On a connection that only gives the session its subscriptions, messages would be in flight and not forwarded.
+        self.broker.hold_deliveries(bridge.client_identifier(), bridge.machine.is_preparing());
         bridge.local = LocalConnection::open(&mut self.broker, bridge.listener, now);
         if bridge.local.is_none() {
             bridge.machine.local_closed("there is no room for the connection", now);

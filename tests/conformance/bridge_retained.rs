@@ -34,7 +34,7 @@ struct Settings {
 const USUAL: Settings = Settings {
     qos: 1,
     is_clean: false,
-    queue: QueueOptions { length: None, drops_oldest: false },
+    queue: QueueOptions { length: None, drops_oldest: false, age: None },
     changes: 100,
 };
 
@@ -275,7 +275,7 @@ impl Rig {
 
 /// Each kind of bridge for which what changes while it is away is not queued, or is dropped from the queue.
 fn forgetful() -> Vec<Settings> {
-    let queue = |length, drops_oldest| QueueOptions { length: Some(length), drops_oldest };
+    let queue = |length, drops_oldest| QueueOptions { length: Some(length), drops_oldest, age: None };
     vec![
         Settings { qos: 0, ..USUAL },
         Settings { is_clean: true, ..USUAL },
@@ -519,7 +519,7 @@ fn messages_that_expire_in_the_queue_are_changes() {
 #[test]
 fn a_dropped_change_reaches_a_bridge_that_stays_connected() {
     for drops_oldest in [false, true] {
-        let queue = QueueOptions { length: Some(2), drops_oldest };
+        let queue = QueueOptions { length: Some(2), drops_oldest, age: None };
         let mut rig = Rig::connected(Settings { queue, ..USUAL });
         let peer = rig.bridge.expect("it is connected");
         rig.durable.world.stall(peer, true);
@@ -595,7 +595,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn any_settings() -> impl Strategy<Value = Settings> {
     let queue = (prop::option::of(0..4_usize), any::<bool>())
-        .prop_map(|(length, drops_oldest)| QueueOptions { length, drops_oldest });
+        .prop_map(|(length, drops_oldest)| QueueOptions { length, drops_oldest, age: None });
     (0..3_u8, any::<bool>(), queue, prop_oneof![3 => Just(100), 1 => 3..8_usize])
         .prop_map(|(qos, is_clean, queue, changes)| Settings { qos, is_clean, queue, changes })
 }

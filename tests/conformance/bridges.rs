@@ -220,8 +220,8 @@ fn after_return(queue: QueueOptions, published: Range<u8>) -> Vec<u8> {
 
 #[test]
 fn a_full_queue_drops_the_newest_or_the_oldest_message() {
-    let newest = QueueOptions { length: None, drops_oldest: false };
-    let oldest = QueueOptions { length: None, drops_oldest: true };
+    let newest = QueueOptions { length: None, drops_oldest: false, age: None };
+    let oldest = QueueOptions { length: None, drops_oldest: true, age: None };
     assert_eq!(after_return(newest, 0..4), [0, 1, 2, 3]);
     assert_eq!(after_return(newest, 0..20), [0, 1, 2, 3, 4]);
     assert_eq!(after_return(oldest, 0..20), [15, 16, 17, 18, 19]);

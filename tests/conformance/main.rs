@@ -3,11 +3,13 @@
 //! and `make conformance` compares the two.
 
 mod admission;
+mod bridge_queues;
 mod bridge_retained;
 mod bridges;
 mod budget;
 mod durability;
 mod durable_batches;
+mod durable_bridges;
 mod durable_groups;
 mod durable_identifiers;
 mod identifiers;

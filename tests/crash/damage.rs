@@ -232,6 +232,7 @@ impl Found {
                     self.copy(&name, &copy.message);
                 }
             }
+            Restored::Arrived(..) => {}
             Restored::Former(_) => self.note("a session has left messages to others".to_owned()),
             Restored::Begun { content, recipients, .. } => {
                 for recipient in recipients {

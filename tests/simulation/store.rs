@@ -55,6 +55,8 @@ pub struct Store {
     pub former: BTreeSet<SessionNumber>,
     /// What bridges are owed.
     pub owed: BTreeSet<Owed>,
+    /// When messages for bridges came, from each of these on.
+    pub arrivals: BTreeMap<MessageNumber, Time>,
 }
 
 impl Store {
@@ -93,6 +95,11 @@ impl Store {
                 assert!(!recipients.is_empty(), "{number:?} is stored without a recipient");
                 let message = expiring(message, |time| epoch.to_world(time));
                 self.messages.insert(*number, UnsettledMessage { message, open: recipients.to_vec() });
+            }
+            &Record::Arrived { message, at, oldest } => {
+                self.arrivals.insert(message, epoch.to_world(at));
+                let first = self.arrivals.range(..=oldest).next_back().map(|(first, _)| *first);
+                self.arrivals.retain(|number, _| Some(*number) >= first);
             }
             Record::Settled { message, session, is_last } => self.settle(*message, *session, *is_last),
             Record::Begun { message, session, identifier } => {
@@ -221,6 +228,8 @@ impl Store {
             subscriptions.map(|(session, stored)| Restored::Subscription(session, stored)).collect();
         shuffle(&mut subscriptions, chance);
         restored.extend(subscriptions);
+        let arrivals = self.arrivals.iter();
+        restored.extend(arrivals.map(|(message, at)| Restored::Arrived(*message, now.since(*at))));
         let mut unordered = self.unordered(epoch);
         unordered.extend(self.owed.iter().cloned().map(Restored::Owed));
         shuffle(&mut unordered, chance);

@@ -274,6 +274,7 @@ mod tests {
                     Restored::Delivery(..) => 3,
                     Restored::Retained(_) => 4,
                     Restored::Received(..)
+                    | Restored::Arrived(..)
                     | Restored::Former(_)
                     | Restored::Begun { .. }
                     | Restored::Owed(_) => panic!("there is none"),

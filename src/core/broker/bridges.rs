@@ -56,6 +56,7 @@ impl Broker {
     ) -> Vec<DroppedSession> {
         let _entered = self.account.enter();
         self.advance(now);
+        self.clients.bridge_queues.set(&bridges);
         let former = std::mem::replace(&mut self.options.bridges, bridges);
         self.keep_changes(&former);
         let is_surplus = |session: &Session| {

@@ -213,6 +213,7 @@ impl Broker {
         self.output.sender.audit(audit);
         self.connections.iter().for_each(|(_, connection)| connection.audit(audit));
         self.clients.sessions.iter().for_each(|(_, session)| session.audit(audit));
+        self.clients.bridge_queues.audit(audit);
     }
 
     /// Adds to an audit what subscriptions, retained messages and waiting work count themselves.

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::admission::Admission;
+use super::bridge_queues::BridgeQueues;
 use crate::core::session::{Directory, Presence, Session};
 use crate::core::slots::{SessionId, SessionMark, Slots};
 use crate::protocol::codec::PacketIdentifier;
@@ -18,6 +19,8 @@ pub(super) struct Clients {
     pub(super) drawn: u64,
     /// Clients that wait to be accepted.
     pub(super) admission: Admission,
+    /// What is known of the queues of bridges.
+    pub(super) bridge_queues: BridgeQueues,
 }
 
 impl Clients {
@@ -29,6 +32,7 @@ impl Clients {
             seed,
             drawn: 0,
             admission: Admission::default(),
+            bridge_queues: BridgeQueues::default(),
         }
     }
 

@@ -370,8 +370,12 @@ impl Broker {
         session.will = will;
         session.count();
         session.expiry_interval = expiry_interval;
-        let window =
-            connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.options.limits.in_flight);
+        let window = match self.clients.bridge_queues.is_held(&claim.client_identifier) {
+            true => 0,
+            false => {
+                connect.properties.receive_maximum().unwrap_or(u16::MAX).min(self.options.limits.in_flight)
+            }
+        };
         session.resume(window);
         let latest = self.retention.retained.latest();
         session.outgoing.iter_mut().for_each(|outgoing| outgoing.retained_sends.resume(latest));

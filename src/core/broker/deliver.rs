@@ -10,6 +10,7 @@ use super::turn::steps;
 use crate::base::escape::Escaped;
 use crate::base::memory;
 use crate::core::journal::MessageNumber;
+use crate::core::limits::QueueLimits;
 use crate::core::message::{Message, Naming, Outbound, Publication, ReceiverCopy};
 use crate::core::session::{Presence, Queued};
 use crate::core::shared_subscription::LOOKS_MAXIMUM;
@@ -265,7 +266,7 @@ impl Broker {
         let message = outbound.message(&mut self.output.sender.spares).clone();
         let bytes = message.memory();
         let is_connected = state.connection().is_some();
-        let limits = self.options.queue_limits(state.listener);
+        let limits = self.options.room_at_once(state.listener);
         let has_room = state.outgoing_mut().has_room(bytes, limits, is_connected);
         if !has_room && !self.make_room(session, bytes) {
             return Some(self.lose_copy(session, outbound, options));
@@ -298,14 +299,31 @@ impl Broker {
         Some(true)
     }
 
+    /// Looks for room in a queue for one message of this many bytes, which then comes. Returns whether there is any.
+    #[cold]
+    pub(super) fn make_room(&mut self, session: SessionId, bytes: usize) -> bool {
+        let state = &mut self.clients.sessions[session];
+        let (is_connected, limits) =
+            (state.connection().is_some(), self.options.queue_limits(state.listener));
+        let has_room = state.outgoing_mut().has_room(bytes, limits, is_connected)
+            || self.drop_for_room(session, bytes, (limits, is_connected));
+        if has_room {
+            self.note_arrival(session);
+        }
+        has_room
+    }
+
     /// Drops messages of a full queue until there is room for one of this many bytes: expired ones, then the oldest ones
     /// if the operator wants that. Returns whether there is room.
-    #[cold]
-    fn make_room(&mut self, session: SessionId, bytes: usize) -> bool {
+    fn drop_for_room(
+        &mut self,
+        session: SessionId,
+        bytes: usize,
+        (limits, is_connected): (QueueLimits, bool),
+    ) -> bool {
         let now = self.now();
+        self.note_gaps(session);
         let state = &mut self.clients.sessions[session];
-        let is_connected = state.connection().is_some();
-        let limits = self.options.queue_limits(state.listener);
         let drops_oldest = self.options.drops_oldest(state.listener) && limits.length > 0;
         let outgoing = state.outgoing_mut();
         let mut lost = Vec::new();

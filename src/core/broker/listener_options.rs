@@ -131,6 +131,7 @@ impl Broker {
     pub fn set_listener_options(&mut self, listener: ListenerId, options: Rc<ListenerOptions>) {
         let _entered = self.account.enter();
         self.options.listeners.set(listener, options);
+        self.clients.bridge_queues.look_again();
         self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 

@@ -39,10 +39,12 @@
 
 mod admission;
 mod answers;
+mod arrivals;
 mod authenticate;
 mod authorize;
 mod batches;
 mod begin;
+mod bridge_queues;
 mod bridges;
 mod budget;
 mod clients;
@@ -384,7 +386,8 @@ impl Broker {
 
     /// When [`Broker::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
-        Some(self.clock.wheel.next_deadline()?.max(self.clock.respite.ends()))
+        let timers = self.clock.wheel.next_deadline().map(|due| due.max(self.clock.respite.ends()));
+        timers.into_iter().chain(self.clients.bridge_queues.due()).min()
     }
 
     /// Whether the outbox of this connection has bytes that can be written.

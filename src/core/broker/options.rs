@@ -46,6 +46,16 @@ impl Options {
         self.bridges.iter().any(|bridge| bridge.listener == listener)
     }
 
+    /// Within which limits a message is queued without further ado for a client of this listener: none for a bridge, whose
+    /// queue [is looked at more closely](super::Broker::make_room).
+    #[inline]
+    pub(super) fn room_at_once(&self, listener: ListenerId) -> QueueLimits {
+        match self.listeners.of(listener).queue {
+            Some(_) => QueueLimits { length: 0, burst_bytes: 0, bytes: 0 },
+            None => self.limits.queue(),
+        }
+    }
+
     /// The limits of the queue of a client of this listener.
     pub(super) fn queue_limits(&self, listener: ListenerId) -> QueueLimits {
         let limits = self.limits.queue();

@@ -73,6 +73,9 @@ impl Broker {
             self.turn.take(outgoing.queue_length() / steps::SORTED_OUT_PER_STEP);
             outgoing.put_away(is_bridge);
         }
+        if self.options.is_listener_of_bridge(self.clients.sessions[session].listener) {
+            self.clients.bridge_queues.look_again();
+        }
         self.persist_session(session, Urgency::Lazy);
     }
 

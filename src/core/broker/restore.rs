@@ -58,6 +58,9 @@ impl Broker {
                 let content = content.message(&mut self.output.sender.spares);
                 recipients.into_iter().for_each(|recipient| self.restore_begun(message, &content, recipient));
             }
+            Restored::Arrived(message, age) => {
+                self.clients.bridge_queues.restore(message, age, self.clock.now)
+            }
             Restored::Former(number) => self.restore_former(number),
             Restored::Retained(message) => self.restore_retained(&message),
             Restored::Owed(owed) => self.restore_owed(owed),

@@ -165,6 +165,14 @@ impl Messages {
         self.number_of(index)
     }
 
+    /// The number of the next copy that is [added](Self::add) for a session alone.
+    pub const fn next(&self) -> MessageNumber {
+        match self.current {
+            Current::One(number) => number,
+            Current::Unknown | Current::Several => self.next,
+        }
+    }
+
     /// Adds a message from the store that this many sessions need.
     pub fn restore(&mut self, number: MessageNumber, needed_by: u32) {
         if needed_by > 1 {

@@ -43,6 +43,16 @@ pub enum Record {
     Unsubscribed(SessionNumber, String),
     /// A message for these sessions has arrived.
     Message(StoredMessage),
+    /// Messages from this number on were queued for bridges at this time, up to the next such record. What was recorded
+    /// of messages before `oldest` is no longer needed.
+    Arrived {
+        /// The first message.
+        message: MessageNumber,
+        /// When it was queued.
+        at: Time,
+        /// The oldest message that waits.
+        oldest: MessageNumber,
+    },
     /// A session no longer needs a message. If no other session does, the message is removed. A delivery of it that
     /// is not released ends with it.
     Settled {
@@ -284,6 +294,9 @@ pub enum Restored {
     Subscription(SessionNumber, StoredSubscription),
     /// A QoS 2 message that has arrived from the client of a session and is not released.
     Received(SessionNumber, PacketIdentifier),
+    /// How long ago messages from this number on were queued for bridges, up to the next one of which the same is known.
+    /// They come in rising order.
+    Arrived(MessageNumber, Duration),
     /// A QoS 2 delivery in progress, with the copy unless it is released. Deliveries of one session come in the order
     /// of their messages.
     Delivery(SessionNumber, StoredDelivery, Option<Box<StoredCopy>>),
@@ -437,6 +450,7 @@ impl Record {
             Self::Retained(message) => memory::allocation(message.memory()),
             Self::SessionEnded { .. }
             | Self::FormerEnded(_)
+            | Self::Arrived { .. }
             | Self::Settled { .. }
             | Self::Begun { .. }
             | Self::Received(..)

@@ -88,6 +88,8 @@ impl Record {
             // it frees.
             Self::Message(stored) if stored.message.publication().payload.is_empty() => Need::Nothing,
             Self::Message(_) => Need::Room,
+            // A few bytes once a second at most, beside a message.
+            Self::Arrived { .. } => Need::Room,
             // Checked at PUBLISH.
             Self::Received(..) => Need::Room,
             // Checked at PUBLISH. A retained QoS 0 message, which is not acknowledged, waits for room instead.

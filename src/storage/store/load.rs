@@ -11,13 +11,12 @@ use super::StoreError;
 use super::damage::{self, Damage};
 use super::error::Outcome;
 use super::needless::Needless;
-use super::owed;
-use super::pages;
 use super::rows::{
     self, Recipients, Translation, key, message_number, packet_identifier, publication, session_number,
 };
 use super::tables::{DONE, FORMER, IN2, MSG, OUT2, RETAINED, SESSION, SUB, Table};
 use super::write::Marks;
+use super::{arrivals, owed, pages};
 use crate::core::journal::{
     CopyForm, MessageNumber, Recipient, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
 };
@@ -67,7 +66,7 @@ pub(super) fn load(
     loading.received()?;
     loading.deliveries()?;
     loading.messages()?;
-    loading.owed()?;
+    loading.of_bridges()?;
     loading.retained()?;
     let mut needless = loading.needless;
     needless.rows.append(&mut damage.removals);
@@ -412,9 +411,11 @@ impl Loading<'_> {
         Ok(pages::message(self.connection, message, &[*session], self.translation)?.0)
     }
 
-    fn owed(&mut self) -> Outcome<()> {
+    fn of_bridges(&mut self) -> Outcome<()> {
         let all = owed::read(self.connection, &self.needless.owed, self.damage)?;
-        all.into_iter().try_for_each(|owed| self.tell(Restored::Owed(owed)))
+        let (present, next) = (self.translation.present, self.marks.next());
+        let arrived = arrivals::read(self.connection, present, next, self.damage)?;
+        all.into_iter().map(Restored::Owed).chain(arrived).try_for_each(|one| self.tell(one))
     }
 
     fn retained(&mut self) -> Outcome<()> {

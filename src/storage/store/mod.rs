@@ -11,6 +11,7 @@
 //! the broker's own clock means nothing after a restart, and a wall clock means nothing if it is wrong.
 
 mod anchor;
+mod arrivals;
 mod ballast;
 mod damage;
 mod error;

@@ -67,6 +67,11 @@ impl Present {
         Ok(self.read(row.get(column + 1)?, lifetime.map(Duration::from_milliseconds)))
     }
 
+    /// How long ago a moment of a row was; not at all if it lies in the future.
+    pub(super) const fn age(self, written: u64) -> Duration {
+        Duration::from_milliseconds(self.moment.saturating_sub(written))
+    }
+
     /// Whether a time lies in the future.
     pub(super) fn is_ahead(self, time: Time) -> bool {
         time > self.now

@@ -9,6 +9,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::StoreError;
 use super::anchor;
+use super::arrivals;
 use super::listeners::Listeners;
 use super::owed;
 use super::rows::{Translation, key, publication_flags, span, write_recipients};
@@ -72,6 +73,7 @@ impl Marks {
                 .recipients
                 .iter()
                 .fold(self.beyond_message(message.number), |marks, to| marks.beyond_session(to.session)),
+            Record::Arrived { message, .. } => self.beyond_message(*message),
             Record::Settled { message, session, .. } | Record::Begun { message, session, .. } => {
                 self.beyond_message(*message).beyond_session(*session)
             }
@@ -257,6 +259,10 @@ impl Writing<'_> {
                 Ok(())
             }
             Record::Message(message) => self.message(message),
+            &Record::Arrived { message, at, oldest } => {
+                let moment = self.translation.present.written(at).unwrap_or(i64::MAX);
+                arrivals::write(message, moment, oldest, &mut self.statements)
+            }
             &Record::Settled { message, session, is_last } => {
                 self.settled.push(Settled { message, stays: !is_last, session });
                 Ok(())

@@ -426,7 +426,8 @@ pub(super) static ROWS: &[Keyword] = &[
             to.bridge.settings.queue.age = Some(age).filter(|_| number > 0);
         }),
         |of| of.queue.age.map_or(Value::Nothing, |age| number(age.seconds())),
-        "Brooklet's own: after how many seconds a queued message is dropped; 0 for never"
+        "Brooklet's own: how many seconds a message waits at most before it is dropped, whether or not the broker runs; \
+         one that was sent is sent again; 0 for any time"
     ),
     of_bridge!(
         "bridge_drain_rate",

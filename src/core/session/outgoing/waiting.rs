@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LostCopy, Outgoing, Queued};
+use super::{InFlight, LostCopy, Outgoing, Queued, Stage};
 use crate::base::memory;
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
@@ -163,6 +163,42 @@ impl Outgoing {
         true
     }
 
+    /// The first message that waits, by its number if it is persisted; `None` if none waits.
+    pub fn first_waiting(&self) -> Option<Option<MessageNumber>> {
+        match (self.queue.front(), &self.backlog) {
+            (Some(queued), _) => Some(queued.number),
+            (None, Some(backlog)) => Some(backlog.first()),
+            (None, None) => None,
+        }
+    }
+
+    /// The places of the expired messages in the queue itself, in rising order.
+    pub fn expired_places(&self, now: Time) -> Vec<usize> {
+        let expired = self.queue.iter().enumerate().filter(|(_, queued)| queued.message.expires() <= now);
+        expired.map(|(place, _)| place).collect()
+    }
+
+    /// Ends the deliveries whose PUBLISH was to be sent before this time and never was. Returns how many, and when the
+    /// first of the others was to be sent. Adds what is owed for them to `lost`.
+    pub fn drop_prepared(&mut self, before: Time, lost: &mut Vec<LostCopy>) -> (usize, Option<Time>) {
+        let (mut count, mut next) = (0, None);
+        for index in self.window.sent..self.in_flight.len() {
+            let InFlight { stage: Stage::Prepared(queued), queued_at, .. } = &self.in_flight[index] else {
+                continue;
+            };
+            let queued_at = *queued_at;
+            if queued_at < before {
+                lost.extend(queued.lost());
+                self.set_stage(index, Stage::Settled);
+                count += 1;
+            } else {
+                next = next.or(Some(queued_at));
+            }
+        }
+        self.forget_settled();
+        (count, next)
+    }
+
     /// Whether messages of QoS 0 may be queued. If so, the next one has to wait after them [MQTT-4.6.0-6].
     pub fn holds_at_most_once(&self) -> bool {
         self.holds_at_most_once && !(self.queue.is_empty() && self.backlog.is_none())
@@ -244,7 +280,10 @@ impl Outgoing {
     }
 
     pub(super) fn is_at_most_once_next(&self) -> bool {
-        self.holds_at_most_once && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
+        // A client that takes no deliveries at all takes none of QoS 0 either.
+        self.holds_at_most_once
+            && self.window.size > 0
+            && self.queue.front().is_some_and(|queued| queued.qos == QoS::AtMostOnce)
     }
 
     /// Removes the first queued message, if it may be sent now, or prepared.

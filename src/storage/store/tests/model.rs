@@ -1,11 +1,12 @@
 //! A model of what a store must hold and hand out, as plain as possible.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{
-    Owed, Recipient, Record, Restored, SessionNumber, StoredCopy, StoredDelivery, StoredPresence,
-    StoredSession, StoredSubscription, StoredWill,
+    MessageNumber, Owed, Recipient, Record, Restored, SessionNumber, StoredCopy, StoredDelivery,
+    StoredPresence, StoredSession, StoredSubscription, StoredWill,
 };
 use crate::core::message::Portable;
 use crate::core::message::Publication;
@@ -27,6 +28,8 @@ pub(super) struct Model {
     former: BTreeSet<SessionNumber>,
     owed: BTreeSet<Owed>,
     begun: BTreeMap<(u64, u64), PacketIdentifier>,
+    /// When messages for bridges have come, from each of these numbers on.
+    arrivals: BTreeMap<u64, u64>,
 }
 
 /// The same message, with its expiry converted.
@@ -86,6 +89,11 @@ impl Model {
                 self.messages.insert(message.number.0.get(), content);
                 self.lifetimes.insert(message.number.0.get(), lifetime(&message.message));
             }
+            Record::Arrived { message, at, oldest } => {
+                self.arrivals.insert(message.0.get(), shift(*at).milliseconds());
+                let first = self.arrivals.range(..=oldest.0.get()).next_back().map(|(first, _)| *first);
+                self.arrivals.retain(|number, _| first.is_none_or(|first| *number >= first));
+            }
             Record::Retained(message) => {
                 let topic = message.publication().topic.as_str().to_owned();
                 self.retained_lifetimes.insert(topic.clone(), lifetime(message));
@@ -97,7 +105,7 @@ impl Model {
 
     fn apply_timeless(&mut self, record: &Record) {
         match record {
-            Record::Session(_) | Record::Message(_) | Record::Retained(_) => {
+            Record::Session(_) | Record::Message(_) | Record::Arrived { .. } | Record::Retained(_) => {
                 unreachable!("they are about time")
             }
             Record::Listener(..) => {}
@@ -201,6 +209,14 @@ impl Model {
         }
     }
 
+    /// When messages for bridges have come, at this moment of the timeline.
+    fn arrived(&self, line: u64) -> impl Iterator<Item = Restored> {
+        self.arrivals.iter().map(move |(number, moment)| {
+            let message = MessageNumber(NonZeroU64::new(*number).expect("it is one"));
+            Restored::Arrived(message, Duration::from_milliseconds(line.saturating_sub(*moment)))
+        })
+    }
+
     /// What is owed for copies with RETAIN that have expired in queues.
     fn expired(
         &self,
@@ -271,6 +287,7 @@ impl Model {
             all.extend(restored_message(*number, &content, recipients, progress));
         }
         all.extend(owed.into_iter().map(Restored::Owed));
+        all.extend(self.arrived(line));
         let mut words: Vec<String> = all.iter().map(in_words).collect();
         let retained = self.retained.iter().map(|(topic, message)| {
             let lifetime = self.retained_lifetimes[topic];

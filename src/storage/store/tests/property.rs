@@ -90,6 +90,11 @@ impl Maker {
             }
             2 | 3 => self.subscribed(draft)?,
             4 => Record::Unsubscribed(session, draft.topic()),
+            5 if draft.flag && draft.moment.is_some_and(|moment| moment <= 0) => Record::Arrived {
+                message: message_number(self.number + 1),
+                at,
+                oldest: message_number((self.number + 1).saturating_sub(draft.choice.into()).max(1)),
+            },
             5..8 => self.message(draft, at, &payload),
             8..11 => self.settled(draft)?,
             11 if draft.flag => Record::Received(self.present(session)?, draft.packet()),
