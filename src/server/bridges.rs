@@ -14,7 +14,7 @@ use super::tls;
 use crate::base::escape::Escaped;
 use crate::base::time::{Duration, Time};
 use crate::bridge::local_connection::LocalConnection;
-use crate::bridge::machine::{Action, Condition, Machine, Status};
+use crate::bridge::machine::{Action, Condition, Machine, OWN_IDENTIFIERS, Status};
 use crate::bridge::topics::Topics;
 use crate::core::broker::{DroppedSession, LocalSide};
 use crate::core::limits::Limits;
@@ -445,6 +445,8 @@ impl Server {
 
     fn dial_for_bridge(&mut self, bridge: &mut Bridge, index: usize, now: Time) {
         let Some(destination) = bridge.destination(index) else { return };
+        let spare = self.broker.spare_identifiers(bridge.client_identifier(), OWN_IDENTIFIERS);
+        bridge.machine.set_identifiers(spare);
         match self.dial(destination) {
             Ok(id) => bridge.remote = Some(Remote { id, is_full: false, has_input: false }),
             Err(why) => bridge.machine.dial_failed(&why, now),

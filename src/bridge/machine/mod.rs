@@ -3,8 +3,9 @@
 //! To this broker, the bridge is a client of MQTT 5.0 whose session outlives its connections. So the queue, the messages
 //! in flight and QoS 2 are those of any session. Messages pass through with their Packet Identifiers, and so do their
 //! acknowledgements: what the other broker sends is acknowledged once this broker has acknowledged it, and the other
-//! way round. Only the requests of the bridge itself need identifiers. They are answered before any message of this
-//! broker is forwarded, unless the other broker sends more messages before its answers than this one accepts at a time.
+//! way round. Only the requests of the bridge itself need identifiers, which no message in flight has. They are answered
+//! before any message of this broker is forwarded, unless the other broker sends more messages before its answers than
+//! this one accepts at a time.
 //!
 //! # Calls
 //!
@@ -62,15 +63,18 @@ use loops::{Echoes, OwnHop, Suspect};
 use pace::Pace;
 use remote::{Next, Probe, Remote, RemoteState};
 use report::Report;
+use setup::highest_identifiers;
 use signals::Signals;
 
 use crate::base::escape::Escaped;
 use crate::base::time::Time;
 use crate::bridge::restart::Waits;
 use crate::bridge::topics::Topics;
+use crate::protocol::codec::PacketIdentifier;
 use crate::settings::{Bridge, Reload, Start};
 
 pub use report::{Condition, Status};
+pub use setup::WINDOW as OWN_IDENTIFIERS;
 pub use signals::Action;
 
 /// A bridge.
@@ -95,6 +99,8 @@ pub struct Machine {
     /// When a message was last forwarded.
     forwarded_at: Time,
     pace: Pace,
+    /// The Packet Identifiers of its own requests to the other broker.
+    identifiers: Rc<[PacketIdentifier]>,
     scratch: Scratch,
     last_topic: LastTopic,
     seed: u64,
@@ -129,6 +135,7 @@ impl Machine {
             queued: 0,
             forwarded_at: now,
             pace: Pace::new(settings.queue.rate, now),
+            identifiers: highest_identifiers(),
             scratch: Scratch::default(),
             last_topic: LastTopic::default(),
             seed,
@@ -293,6 +300,14 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Sets the Packet Identifiers of its own requests on the next connection to the other broker: [`OWN_IDENTIFIERS`] that no
+    /// message has which is in flight, or fewer. To be called before each connection.
+    pub fn set_identifiers(&mut self, identifiers: Vec<PacketIdentifier>) {
+        if !identifiers.is_empty() {
+            self.identifiers = identifiers.into();
+        }
+    }
+
     /// The connection that `Dial` has asked for is open.
     pub fn connected(&mut self, now: Time) {
         if matches!(self.remote.state, RemoteState::Dialling) {
@@ -326,7 +341,6 @@ impl Machine {
             RemoteState::Greeting { .. } | RemoteState::SettingUp { .. } | RemoteState::Running { .. } => {
                 self.give_up(why, now);
             }
-            RemoteState::SettingUp { .. } | RemoteState::Running { .. } => self.give_up(why, now),
             RemoteState::Idle | RemoteState::Waiting { .. } | RemoteState::Dialling | RemoteState::Over => {}
         }
         self.pump(now);

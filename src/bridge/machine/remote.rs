@@ -1,5 +1,7 @@
 //! The connection to the other broker.
 
+use std::rc::Rc;
+
 use log::Level;
 
 use super::Machine;
@@ -327,7 +329,7 @@ impl Machine {
         self.remote.is_session_new = !connack.session_present && !was_left;
         self.remote.aliases = Aliases::new(self.settings.remote.topic_alias_maximum);
         self.name_unusable_filters();
-        let setup = Setup::new(&self.settings, &self.topics, &limits);
+        let setup = Setup::new(&self.settings, &self.topics, &limits, Rc::clone(&self.identifiers));
         self.remote.state = RemoteState::SettingUp { setup, deadline: now + ANSWER_PATIENCE };
         if self.remote.is_session_new {
             self.signals.act(Action::ForgetReceived);

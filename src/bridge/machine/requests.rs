@@ -37,7 +37,7 @@ impl Machine {
         let is_done = setup.is_done();
         // Answers of this broker come after its messages. If the other broker has sent so many messages that this one
         // takes no more before such answers are read, the messages of this broker have to pass before the requests are
-        // answered. That one has the Packet Identifier of a request by chance is unlikely.
+        // answered. Their Packet Identifiers are far from those of the requests.
         let is_opened = self.local.is_held() && (is_done || !self.local.takes_messages());
         if is_opened {
             self.run_local();

@@ -10,7 +10,7 @@ use crate::core::listener::ListenerId;
 use crate::core::session::Session;
 use crate::core::slots::SessionId;
 use crate::core::subscription::Held;
-use crate::protocol::codec::ReasonCode;
+use crate::protocol::codec::{PacketIdentifier, ReasonCode};
 use crate::protocol::topic::{TopicFilter, TopicName};
 
 /// The local side of a bridge of this broker.
@@ -91,6 +91,17 @@ impl Broker {
         self.turn.take(forgotten.len() * steps::PACKET);
         for identifier in forgotten {
             self.record(session, Urgency::Urgent, |number| Record::Released(number, identifier));
+        }
+    }
+
+    /// Returns so many Packet Identifiers that no delivery to this Client Identifier has, while it is not connected: it may
+    /// use them for its own requests where it passes those of deliveries on.
+    pub fn spare_identifiers(&self, client_identifier: &str, count: usize) -> Vec<PacketIdentifier> {
+        let session = self.clients.find(client_identifier);
+        let outgoing = session.and_then(|id| self.clients.sessions[id].outgoing.as_ref());
+        match outgoing {
+            Some(outgoing) => outgoing.spare_identifiers(count),
+            None => (1..=u16::MAX).rev().filter_map(PacketIdentifier::new).take(count).collect(),
         }
     }
 

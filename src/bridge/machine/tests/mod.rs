@@ -73,6 +73,26 @@ fn a_bridge_prepares_its_session_and_connects() {
 }
 
 #[test]
+fn its_requests_have_the_identifiers_that_it_is_told() {
+    let mut rig = Rig::new(settings(V311));
+    rig.prepare();
+    let identifiers = [500, 7, 60_000].into_iter().filter_map(PacketIdentifier::new);
+    rig.machine.set_identifiers(identifiers.collect());
+    rig.machine.connected(rig.now);
+    rig.sent_there();
+    rig.remote("CONNACK");
+    assert_eq!(
+        rig.sent_there(),
+        ["PUBLISH q1 500 retain state 1", "SUBSCRIBE 7 there/in/# q1", "SUBSCRIBE 60000 there/both/# q2"]
+    );
+    rig.local("CONNACK present");
+    rig.remote("SUBACK 7 1");
+    assert_eq!(rig.sent_there(), [""; 0], "its place is after that of the first");
+    rig.remote("PUBACK 500");
+    assert_eq!(rig.sent_there(), ["UNSUBSCRIBE 500 there/out/#"]);
+}
+
+#[test]
 fn messages_pass_both_ways_at_every_qos_with_their_identifiers() {
     for version in [V311, V5] {
         let mut rig = Rig::running(settings(version));

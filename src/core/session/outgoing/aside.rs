@@ -234,6 +234,13 @@ impl Outgoing {
         is_regular || self.aside.by_identifier.contains_key(&identifier.value())
     }
 
+    /// Returns Packet Identifiers that no delivery has: those that new deliveries will have last.
+    pub fn spare_identifiers(&self, count: usize) -> Vec<PacketIdentifier> {
+        let farthest = after(self.next_identifier(), CIRCLE / 2);
+        let all = (0..CIRCLE).map(|by| after(farthest, by));
+        all.filter(|&identifier| !self.is_in_use(identifier)).take(count).collect()
+    }
+
     /// Asserts that all deliveries that are aside are recorded, and nothing else is.
     pub(super) fn check_aside(&self) {
         let mut count = 0;

@@ -359,6 +359,29 @@ fn identifiers_left_out_are_skipped_without_a_place_for_each() {
     }
 }
 
+#[test]
+fn spare_identifiers_are_those_of_no_delivery_and_come_last() {
+    let mut outgoing = Outgoing::default();
+    outgoing.begin_at(PacketIdentifier::new(65_500).unwrap());
+    outgoing.resume(200);
+    for _ in 0..100 {
+        begin(&mut outgoing, QoS::ExactlyOnce);
+    }
+    let spare = |outgoing: &Outgoing| -> Vec<u16> {
+        outgoing.spare_identifiers(64).into_iter().map(PacketIdentifier::value).collect()
+    };
+    assert!(in_use(&outgoing).contains(&u16::MAX), "it goes round");
+    assert_eq!(spare(&outgoing), (65 + 32_767..).take(64).collect::<Vec<u16>>());
+    // Where many were left unanswered, those in between are free.
+    let values: Vec<u16> = (1..=u16::MAX).step_by(3).collect();
+    let restored = restore(&values);
+    let found = spare(&restored);
+    assert_eq!(found.len(), 64);
+    assert!(found.iter().all(|value| !values.contains(value)), "{found:?}");
+    let all: Vec<u16> = (1..=u16::MAX).collect();
+    assert!(spare(&restore(&all)).is_empty());
+}
+
 /// Restores deliveries with these identifiers, a QoS 1 message each.
 fn restore(values: &[u16]) -> Outgoing {
     let mut outgoing = Outgoing::default();
