@@ -76,6 +76,8 @@ fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<Config
 
 fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
     let (settings, warnings) = read(file, given);
+    #[cfg(all(feature = "bridge", feature = "persistence"))]
+    let warnings = warnings.into_iter().chain(settings.iter().flat_map(file::check_sessions));
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "Warning: {warning}");
     }

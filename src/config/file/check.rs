@@ -10,12 +10,18 @@ use crate::auth::access_control::{Policies, warning_of_mode};
 use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::core::listener::ListenerId;
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+use crate::server::AllClocks;
 #[cfg(feature = "bridge")]
 use crate::server::tls::load_client;
 use crate::server::{self, privileges};
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+use crate::settings::Bridge;
 #[cfg(feature = "bridge")]
 use crate::settings::BridgeTls;
 use crate::settings::{ConfigError, LogDestination, Settings};
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+use crate::storage::store::{StoredQueue, survey};
 
 /// The result of checking settings.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +79,38 @@ pub fn check(settings: &Settings) -> Checked {
         expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }
     checked
+}
+
+/// Returns which sessions in the store a start with these settings would drop, because their bridges are gone. Changes
+/// nothing. A broker that has the store open must not call it.
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+pub fn check_sessions(settings: &Settings) -> Vec<ConfigError> {
+    let Some(persistence) = &settings.persistence else { return Vec::new() };
+    let path = persistence.directory.join(&persistence.file);
+    let place = Escaped(&path.display().to_string()).to_string();
+    let queues = match survey(&path, Bridge::STORED_NAME_BEGINS, AllClocks::start().read()) {
+        Ok(queues) => queues,
+        Err(why) => {
+            let text = format!(
+                "it is not known whether bridges that are gone have left messages in it: {}",
+                Escaped(&why)
+            );
+            return vec![ConfigError::new(place, text)];
+        }
+    };
+    let is_gone = |queue: &StoredQueue| {
+        let mut bridges = settings.bridges.iter();
+        bridges.all(|bridge| *bridge.local.client_identifier != *queue.client_identifier)
+    };
+    let told = |StoredQueue { client_identifier, listener, messages }: StoredQueue| {
+        let client = Escaped(&client_identifier);
+        let text = format!(
+            "session {client} of {} will be dropped with {messages} messages, since that bridge is gone",
+            Escaped(&listener)
+        );
+        ConfigError::new(place.clone(), text)
+    };
+    queues.into_iter().filter(is_gone).map(told).collect()
 }
 
 /// Checks that the files that a bridge names can be loaded. The authorities of the system are no files of the

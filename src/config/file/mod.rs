@@ -30,6 +30,8 @@ mod values;
 pub use build::settle;
 #[cfg(feature = "system")]
 pub use changes::changes;
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+pub use check::check_sessions;
 pub use check::{Checked, check};
 pub use files::load;
 pub use outcome::{Finding, Outcome, Place};

@@ -24,6 +24,7 @@ mod pages;
 mod rows;
 mod schema;
 mod statements;
+mod survey;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ use crate::storage::timeline::{Anchor, Clocks, Doubt, Timeline};
 pub use ballast::{BallastState, Space};
 pub use error::{OpenError, StoreError};
 pub use pages::Wanted;
+pub use survey::{StoredQueue, survey};
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 pub use wal::Severed;
 

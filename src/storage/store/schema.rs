@@ -5,10 +5,15 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
+use super::error::Outcome;
 use super::tables::{self, LISTENER};
 use super::{OpenError, STATEMENTS_MAXIMUM, StoreError, anchor, file};
 use crate::settings::ListenerName;
 use crate::storage::timeline::Anchor;
+
+/// The bytes of a file that say whether it has a journal, and their value if it has none.
+pub(super) const JOURNAL_MODE: std::ops::Range<usize> = 18..20;
+pub(super) const WITHOUT_JOURNAL: u8 = 1;
 
 /// Marks a file as a broker's store.
 const APPLICATION: i64 = 0x42_72_6B_6C;
@@ -224,6 +229,16 @@ fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
         0 if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 => Ok(0),
         _ => Err(OpenError::Foreign(path.to_owned(), "a database of another program")),
     }
+}
+
+/// Whether a file is a store with the current layout. One that is no store, or that a later version has made, is an error.
+pub(super) fn is_current(connection: &Connection) -> Outcome<bool> {
+    let number = |query: &str| connection.query_row(query, (), |row| row.get::<_, i64>(0));
+    let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+    if version > known() || application != APPLICATION && version > 0 {
+        return Err(StoreError::Other("it is not a store of this version".to_owned()));
+    }
+    Ok(application == APPLICATION && version == known())
 }
 
 /// Names the listeners, which were known by their positions in the settings, after those in the current settings.

@@ -8,6 +8,7 @@
 //! The remains of a transaction that was rolled back, or torn in an earlier crash, have none. Damage in the very last
 //! transaction is not detected, because it looks like a torn write.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -18,7 +19,7 @@ const HEADER_LENGTH: usize = 32;
 const FRAME_HEADER_LENGTH: usize = 24;
 /// Bytes per page of the store.
 #[expect(clippy::cast_possible_truncation, reason = "it is small")]
-const PAGE_SIZE: usize = super::upkeep::PAGE_SIZE as usize;
+pub(super) const PAGE_SIZE: usize = super::upkeep::PAGE_SIZE as usize;
 /// Valid page sizes, in bytes.
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=65536;
 
@@ -32,6 +33,51 @@ pub struct Severed {
 }
 
 type Checksum = [u32; 2];
+
+/// The pages of a journal that belong to commits, as far as SQLite would read it.
+#[derive(Debug, Default)]
+pub(super) struct Overlay<'a> {
+    pages: BTreeMap<u32, &'a [u8]>,
+    /// The number of pages that the file has after the last commit; `None` without one.
+    length: Option<u32>,
+}
+
+impl<'a> Overlay<'a> {
+    /// The number of pages after the last commit; `None` if it is that of the file.
+    pub(super) const fn length(&self) -> Option<u32> {
+        self.length
+    }
+
+    /// A page by its number, which begins with one; `None` if it is that of the file.
+    pub(super) fn page(&self, number: u32) -> Option<&'a [u8]> {
+        self.pages.get(&number).copied()
+    }
+}
+
+/// Reads a journal as SQLite does: up to the last commit before the first frame that does not continue the one before.
+pub(super) fn overlay(journal: &[u8]) -> Overlay<'_> {
+    let mut overlay = Overlay::default();
+    let Some((header, frames)) = journal.split_at_checked(HEADER_LENGTH) else { return overlay };
+    let is_big_endian = word(header, 0) & 1 == 1;
+    let mut sum = checksum([0; 2], &header[..24], is_big_endian);
+    if sum != [word(header, 24), word(header, 28)] || usize::try_from(word(header, 8)) != Ok(PAGE_SIZE) {
+        return overlay;
+    }
+    let mut open = Vec::new();
+    for frame in frames.chunks_exact(FRAME_HEADER_LENGTH + PAGE_SIZE) {
+        let (head, page) = frame.split_at(FRAME_HEADER_LENGTH);
+        sum = checksum(checksum(sum, &head[..8], is_big_endian), page, is_big_endian);
+        if head[8..16] != header[16..24] || sum != [word(head, 16), word(head, 20)] {
+            break;
+        }
+        open.push((word(head, 0), page));
+        if word(head, 4) != 0 {
+            overlay.pages.extend(open.drain(..));
+            overlay.length = Some(word(head, 4));
+        }
+    }
+    overlay
+}
 
 /// Searches a journal, one page at a time. A missing or unreadable journal holds nothing here; SQLite reports it.
 #[expect(

@@ -1,6 +1,38 @@
-//! What happens to the queue of a bridge when messages wait for too long, and when the bridge changes.
+//! What happens to the queue of a bridge when messages wait for too long, and when the bridge is gone.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use super::*;
+
+impl Sites {
+    /// The configuration without a bridge.
+    fn remove_bridge(&self) {
+        let text = fs::read_to_string(self.directory.0.join("near.conf")).expect("it was written");
+        let (before, _) = text.split_once("connection far").expect("there is one");
+        self.directory.write("near.conf", before);
+    }
+
+    /// What is told about the configuration of the near broker.
+    fn test(&self) -> String {
+        let file = self.directory.0.join("near.conf");
+        let output = brooklet().arg("--test-config").arg("-c").arg(file).output().expect("it can be started");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).expect("it is a text")
+    }
+
+    /// The files of the near broker, by name: what is in them, and when they were changed.
+    #[expect(clippy::disallowed_methods, reason = "a test may read files")]
+    fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+        let entries =
+            fs::read_dir(&self.directory.0).expect("it is there").map(|entry| entry.expect("it is read"));
+        let file = |path: PathBuf| {
+            let changed = fs::metadata(&path).and_then(|found| found.modified()).expect("the system knows");
+            (path.clone(), (fs::read(path).expect("it is ours"), changed))
+        };
+        entries.map(|entry| file(entry.path())).collect()
+    }
+}
 
 #[test]
 fn a_message_that_has_waited_for_too_long_does_not_arrive() {
@@ -67,6 +99,72 @@ fn the_age_of_the_oldest_message_is_published() {
         while watcher.receive().await.payload != b"0" {}
     });
     end(near);
+}
+
+/// Whether the store is in use, was left by a broker that was killed, or by one that has ended in order.
+#[test]
+fn a_test_of_the_configuration_names_what_a_bridge_that_is_gone_has_left() {
+    let sites = Sites::new("gone", Kind::Brooklet);
+    sites.configure("topic up/# out 1");
+    assert_eq!(sites.test().matches("will be dropped").count(), 0, "there is no store");
+    assert!(!sites.directory.0.join("brooklet.db").exists(), "and none is made");
+    let near = sites.near();
+    run(async {
+        let mut publisher = sites.client(Version::V5, false, "publisher").await;
+        publisher.publish_numbers("up/n", 0..5).await;
+    });
+    assert_eq!(sites.test().matches("will be dropped").count(), 0, "the bridge is still there");
+    sites.remove_bridge();
+    let expected = "brooklet.db: session local.edge of bridge far will be dropped with 5 messages, since that bridge is gone";
+    let told = |state: &str| {
+        let before = sites.files();
+        let told = sites.test();
+        assert!(told.contains(expected), "{state}: {told}");
+        assert!(sites.files() == before, "{state}: nothing is touched");
+    };
+    told("in use");
+    near.signal("KILL");
+    near.wait_for_end();
+    told("killed");
+    // The bridge is renamed.
+    sites.configure("topic up/# out 1");
+    let text = fs::read_to_string(sites.directory.0.join("near.conf")).expect("it was written");
+    let renamed =
+        text.replace("connection far", "connection other").replace("clientid edge", "clientid cliff");
+    sites.directory.write("near.conf", &renamed);
+    told("renamed");
+    sites.configure("topic up/# out 1");
+    end(sites.near());
+    sites.remove_bridge();
+    told("ended");
+    let near = sites.near();
+    near.wait_for_line(
+        "session local.edge was dropped with 5 messages, since its bridge was removed or renamed",
+    );
+    end(near);
+    assert_eq!(sites.test().matches("will be dropped").count(), 0);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test may read files")]
+#[test]
+fn a_damaged_store_does_not_make_the_configuration_bad() {
+    let sites = Sites::new("damaged", Kind::Brooklet);
+    sites.configure("topic up/# out 1");
+    end(sites.near());
+    sites.remove_bridge();
+    let path = sites.directory.0.join("brooklet.db");
+    let mut bytes = fs::read(&path).expect("it is ours");
+    for (from, what) in [(100, "schema"), (0, "header"), (4096, "pages")] {
+        bytes[from..].iter_mut().step_by(3).for_each(|byte| *byte ^= 0x55);
+        bytes.extend_from_slice(b"bridge far");
+        bytes.resize(bytes.len().next_multiple_of(4096), 0);
+        sites.directory.write_bytes("brooklet.db", &bytes);
+        let before = sites.files();
+        let told = sites.test();
+        let expected = "it is not known whether bridges that are gone have left messages in it";
+        assert!(told.contains(expected), "{what}: {told}");
+        assert!(sites.files() == before, "{what}: nothing is touched");
+    }
 }
 
 #[test]
