@@ -156,6 +156,46 @@ fn a_bridge_needs_no_client_identifier() {
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
 
+/// What a bridge does not have is refused, unless it matters only to mosquitto.
+#[cfg(feature = "bridge")]
+#[test]
+fn what_a_bridge_does_not_have_is_named_with_its_line() {
+    let scratch = Scratch::new("bridge-lacks");
+    let bridge = "connection a\naddress 192.0.2.1\ntopic #\nremote_clientid a\n";
+    let pre_shared = "TLS with pre-shared keys is not supported";
+    for (line, kind, told) in [
+        ("bridge_psk 00", "Error", pre_shared),
+        ("bridge_identity i", "Error", pre_shared),
+        ("bridge_require_ocsp true", "Error", "OCSP is not supported"),
+        ("bridge_ciphers HIGH", "Warning", "TLS uses only strong cipher suites"),
+        ("bridge_ciphers_tls1.3 TLS_AES_128_GCM_SHA256", "Warning", "TLS uses only strong cipher suites"),
+    ] {
+        let path = scratch.file("a.conf", &format!("{bridge}{line}\n"));
+        let output = brooklet(&["-c", &path, "--test-config"]);
+        let found = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(if kind == "Error" { 3 } else { 0 }), "{line}: {found}");
+        assert!(found.starts_with(&format!("{kind}: {path}:5:")) && found.contains(told), "{line}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[cfg(feature = "bridge")]
+#[test]
+fn a_bridge_to_which_no_rules_apply_is_named_with_its_line() {
+    let scratch = Scratch::new("bridge-rules");
+    let rules = scratch.file("rules", "topic read #\n");
+    let bridge = "connection a\naddress 192.0.2.1\ntopic #\nremote_clientid a\n";
+    for (user, count) in [("", 1), ("local_username u\n", 0)] {
+        let path = scratch.file("a.conf", &format!("acl_file {rules}\n{bridge}{user}"));
+        let output = brooklet(&["-c", &path, "--test-config"]);
+        assert_eq!(output.status.code(), Some(0));
+        let warning = format!(
+            "Warning: {path}:2:1: access rules do not apply to bridge 'a', which has no 'local_username'\n"
+        );
+        assert_eq!(text(&output.stderr), warning.repeat(count));
+    }
+}
+
 #[test]
 fn a_user_to_become_has_to_be_there() {
     let scratch = Scratch::new("user");
