@@ -373,7 +373,7 @@ fn a_broker_without_a_session_gets_all_that_is_retained_and_what_was_cleared() {
 
 #[test]
 fn what_is_retained_comes_after_what_was_queued_before() {
-    let queue = QueueOptions { length: Some(6), drops_oldest: false };
+    let queue = QueueOptions { length: Some(6), drops_oldest: false, age: None };
     let mut rig = Rig::connected(Settings { queue, ..USUAL });
     rig.lose();
     // More than are in flight at a time.

@@ -46,7 +46,8 @@ pub struct World {
 
 fn options(plan: &Plan) -> Rc<ListenerOptions> {
     let queue = &plan.settings.queue;
-    let queue = QueueOptions { length: queue.length, drops_oldest: queue.drops == QueueDrop::Oldest };
+    let drops_oldest = queue.drops == QueueDrop::Oldest;
+    let queue = QueueOptions { length: queue.length, drops_oldest, age: queue.age };
     let options = ListenerOptions::within(&Limits::default());
     Rc::new(ListenerOptions { packet_size: usize::MAX, queue: Some(queue), ..options })
 }
