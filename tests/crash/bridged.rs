@@ -21,7 +21,8 @@ const KILLS: (u64, u64) = (3, 6);
 /// The longest time under load before brokers are killed and before they are started again, in microseconds.
 const LIFE: u64 = 1_500_000;
 const DEATH: u64 = 600_000;
-/// Messages that are not settled in the end take their time, so there are not too many.
+/// Messages take their time in the end, so there are not too many: for each that is in flight at a time, and in all.
+const MESSAGES_IN_TURN: usize = 500;
 const MESSAGES_MAXIMUM: usize = 3_000;
 
 /// The broker that has the bridge, and the other one.
@@ -46,6 +47,7 @@ pub struct Round {
     ledger: Ledger,
     /// Those of each broker.
     clients: [Vec<Client>; 2],
+    messages_maximum: usize,
     outcome: Outcome,
 }
 
@@ -55,8 +57,8 @@ impl Round {
         let mut chance = Chance::new(seed);
         let delay = format!("commit_delay {}\n", chance.pick(&[0, 0, 1, 10]));
         let near = delay.clone() + &bridge(relay.port(), chance.pick(&["mqttv311", "mqttv50"]));
-        let far =
-            format!("{delay}max_queued_messages 0\nmax_inflight_messages {}\n", chance.pick(&[1, 5, 20]));
+        let window = chance.pick(&[1, 5, 20]);
+        let far = format!("{delay}max_queued_messages 0\nmax_inflight_messages {window}\n");
         let client = |index, level, filter: Option<&str>| {
             Client::new(Memory::new(
                 index,
@@ -89,6 +91,7 @@ impl Round {
                     .map(|(level, index)| client(index, level, Some("#")))
                     .collect(),
             ],
+            messages_maximum: MESSAGES_MAXIMUM.min(window * MESSAGES_IN_TURN),
             outcome: Outcome::default(),
         }
     }
@@ -151,7 +154,7 @@ impl Round {
         while Instant::now() < end {
             self.turn();
             let index = self.chance.below(self.clients[NEAR].len());
-            if self.servers[NEAR].is_some() && self.ledger.published() < MESSAGES_MAXIMUM {
+            if self.servers[NEAR].is_some() && self.ledger.published() < self.messages_maximum {
                 let (topic, qos) =
                     self.chance.pick(&[("one/x", 1), ("two/x", 1), ("two/x", 2), ("two/y/z", 2)]);
                 let length = if self.chance.percent(5) { 20_000 } else { self.chance.below(500) };
