@@ -22,20 +22,23 @@ pub struct LocalConnection {
     is_full: bool,
 }
 
-/// Takes the bytes of the core up to a limit.
-struct Bounded<'a> {
-    bytes: &'a mut Vec<u8>,
+/// Passes the bytes of the core to the machine, up to a limit and as long as it takes them.
+struct Feed<'a> {
+    machine: &'a mut Machine,
+    room: usize,
     is_full: bool,
+    now: Time,
 }
 
-impl Write for Bounded<'_> {
+impl Write for Feed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() >= ROOM {
+        if self.room == 0 || !self.machine.takes_local() {
             self.is_full = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
+        let count = self.machine.local_received(bytes, self.now);
+        self.room = self.room.saturating_sub(count);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -83,7 +86,7 @@ impl LocalConnection {
 
     /// Passes on what the core has to say, as far as the machine takes it. What the core withholds until it is durable
     /// does not count: the connection becomes dirty when it may leave.
-    pub fn receive(&mut self, broker: &mut Broker, machine: &mut Machine, buffer: &mut Vec<u8>, now: Time) {
+    pub fn receive(&mut self, broker: &mut Broker, machine: &mut Machine, now: Time) {
         if !machine.takes_local() {
             self.is_full |= broker.has_output(self.id);
             return;
@@ -94,12 +97,10 @@ impl LocalConnection {
         if !broker.has_output(self.id) {
             return;
         }
-        buffer.clear();
-        let mut bounded = Bounded { bytes: buffer, is_full: false };
-        let taken = broker.write_to(self.id, &mut bounded, now);
-        assert!(taken.is_ok(), "memory takes all bytes");
-        self.is_full = bounded.is_full;
-        machine.local_received(buffer, now);
+        let mut feed = Feed { machine, room: ROOM, is_full: false, now };
+        let taken = broker.write_to(self.id, &mut feed, now);
+        assert!(taken.is_ok(), "the machine takes bytes or says that it does not");
+        self.is_full = feed.is_full;
     }
 }
 
@@ -128,13 +129,13 @@ mod tests {
 
     #[test]
     fn answers_that_are_not_durable_keep_the_bridge_waiting_and_not_busy() {
-        let (now, mut buffer) = (Time::ZERO, Vec::new());
+        let now = Time::ZERO;
         let mut broker = broker();
         let mut machine = Machine::new(Rc::new(settings(ProtocolVersion::V5)), 100_000, 1, now);
         let mut local = LocalConnection::open(&mut broker, ListenerId::default(), now).unwrap();
         for _ in 0..10 {
             local.send(&mut broker, &mut machine, now);
-            local.receive(&mut broker, &mut machine, &mut buffer, now);
+            local.receive(&mut broker, &mut machine, now);
         }
         assert!(broker.has_output(local.id()) && !local.is_busy(&machine));
         assert_eq!(machine.status().condition, Condition::Preparing);
@@ -144,7 +145,7 @@ mod tests {
             }
             broker.tick(now, 10);
             local.send(&mut broker, &mut machine, now);
-            local.receive(&mut broker, &mut machine, &mut buffer, now);
+            local.receive(&mut broker, &mut machine, now);
         }
         assert_ne!(machine.status().condition, Condition::Preparing, "SUBACK has come");
     }

@@ -498,7 +498,7 @@ impl Server {
 
     fn receive_from_local(&mut self, bridge: &mut Bridge, now: Time) {
         if let Some(local) = &mut bridge.local {
-            local.receive(&mut self.broker, &mut bridge.machine, &mut self.links.plaintext, now);
+            local.receive(&mut self.broker, &mut bridge.machine, now);
         }
     }
 

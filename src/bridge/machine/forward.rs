@@ -73,6 +73,11 @@ impl Lowered {
         self.to_at_least_once.clear();
     }
 
+    /// Whether there is one.
+    pub fn is_any(&self) -> bool {
+        !self.to_at_least_once.is_empty()
+    }
+
     /// The acknowledgement for this broker of a PUBACK of the other one.
     #[inline]
     pub fn acknowledgement_of(&mut self, identifier: PacketIdentifier) -> AcknowledgementKind {

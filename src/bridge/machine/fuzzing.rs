@@ -228,7 +228,7 @@ impl World {
         let bytes = publish(input, topic, ProtocolVersion::V5);
         if self.is_local_open && self.machine.takes_local() && self.machine.local.state == LocalState::Running
         {
-            self.machine.local_received(&bytes, self.now);
+            self.local_received(&bytes);
         }
     }
 
@@ -363,16 +363,24 @@ impl World {
         }
         assert!(rest.is_empty(), "the bridge sends whole packets that are not too large");
         if !answers.is_empty() {
-            self.machine.local_received(&answers, self.now);
+            self.local_received(&answers);
         }
         !output.is_empty()
+    }
+
+    fn local_received(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = self.machine.local_received(bytes, self.now);
+            assert!(taken > 0, "it is not asked in vain");
+            bytes = &bytes[taken..];
+        }
     }
 
     /// The bridge ends, whatever its state is.
     fn end(&mut self) {
         self.machine.shut_down(self.now);
         // Neither side can keep it from ending.
-        self.machine.local_received(&[0xFF; 9], self.now);
+        self.local_received(&[0xFF; 9]);
         self.machine.remote_received(&[0xFF; 9], self.now);
         self.check();
         for _ in 0..3 {

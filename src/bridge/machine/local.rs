@@ -124,21 +124,21 @@ impl Machine {
         }
     }
 
-    /// Bytes from this broker.
-    pub fn local_received(&mut self, bytes: &[u8], now: Time) {
+    /// Bytes from this broker. Returns how many were taken, at least one if there are any. The others are to be passed in
+    /// again once the bridge takes more.
+    #[must_use]
+    pub fn local_received(&mut self, bytes: &[u8], now: Time) -> usize {
         if !self.local.is_open() {
-            return;
+            return bytes.len();
         }
         self.pace.refill(now);
-        if self.local.input.is_empty() {
-            let processed = self.read_local(bytes, now);
-            if self.local.is_open() {
-                self.local.input.add(&bytes[processed..]);
-            }
-        } else {
+        let processed = if self.local.input.is_empty() { self.read_local(bytes, now) } else { 0 };
+        // Nothing but the beginning of a packet has come, or bytes before it have to wait.
+        if processed == 0 && self.local.is_open() {
             self.local.input.add(bytes);
         }
         self.pump(now);
+        if processed == 0 { bytes.len() } else { processed }
     }
 
     /// Bytes for this broker.

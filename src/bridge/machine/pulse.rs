@@ -99,10 +99,10 @@ impl Pulse {
         self.owed = self.owed.saturating_add(1);
     }
 
-    /// An acknowledgement has come.
+    /// So many acknowledgements have come.
     #[inline]
-    pub const fn acknowledges(&mut self, now: Time) {
-        self.owed = self.owed.saturating_sub(1);
+    pub fn acknowledges(&mut self, count: usize, now: Time) {
+        self.owed = self.owed.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         self.acknowledged = now;
     }
 

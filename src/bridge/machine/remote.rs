@@ -24,6 +24,8 @@ use crate::protocol::codec::{
 
 /// How long CONNACK may take, and each answer while the bridge sets itself up.
 pub const ANSWER_PATIENCE: Duration = Duration::from_seconds(10);
+/// The most acknowledgements that are passed on together.
+const SERIES_MAXIMUM: usize = 64;
 /// How long to wait before the first address is tried again while the bridge is connected to another one.
 pub const PROBE_PAUSE: Duration = Duration::from_seconds(5);
 
@@ -193,6 +195,11 @@ impl Machine {
                 processed += skipped;
                 continue;
             }
+            let passed = self.pass_series_in(rest, now);
+            if passed > 0 {
+                processed += passed;
+                continue;
+            }
             match frame(rest, most) {
                 Ok(Status::Complete(frame)) => {
                     processed += frame.length;
@@ -285,6 +292,25 @@ impl Machine {
         }
     }
 
+    /// Passes a series of plain PUBACK packets on to this broker, which takes the same bytes. Returns their length in
+    /// bytes; zero if other packets come first, or the QoS of a message was lowered.
+    #[inline]
+    fn pass_series_in(&mut self, bytes: &[u8], now: Time) -> usize {
+        let is_plain = |packet: &&[u8]| matches!(packet, [0x40, 2, high, low] if (high | low) != 0);
+        if !matches!(self.remote.state, RemoteState::Running { .. }) || self.remote.lowered.is_any() {
+            return 0;
+        }
+        let packets = bytes.chunks_exact(AcknowledgementKind::PLAIN_LENGTH).take(SERIES_MAXIMUM);
+        let count = packets.take_while(is_plain).count();
+        if count == 0 {
+            return 0;
+        }
+        let passed = &bytes[..count * AcknowledgementKind::PLAIN_LENGTH];
+        self.remote.pulse.acknowledges(count, now);
+        self.local.output.write(|into| into.extend_from_slice(passed));
+        passed.len()
+    }
+
     /// Passes an acknowledgement of the other broker on to this one.
     #[inline]
     fn pass_in(&mut self, kind: AcknowledgementKind, answer: &Acknowledgement<'_>, now: Time) {
@@ -294,7 +320,7 @@ impl Machine {
         let kind = match kind {
             AcknowledgementKind::PubRel => kind,
             _ => {
-                self.remote.pulse.acknowledges(now);
+                self.remote.pulse.acknowledges(1, now);
                 match kind {
                     AcknowledgementKind::PubAck => {
                         self.remote.lowered.acknowledgement_of(answer.packet_identifier)

@@ -82,7 +82,7 @@ fn a_bridge_that_ends_ignores_what_is_said_to_it() {
     let mut rig = Rig::running(settings(V311));
     rig.machine.shut_down(rig.now);
     rig.machine.remote_received(&[0xFF; 9], rig.now);
-    rig.machine.local_received(&[0xFF; 9], rig.now);
+    rig.local_bytes(&[0xFF; 9]);
     rig.sent_there();
     rig.sent_here();
     rig.pass(Duration::from_seconds(100));

@@ -168,6 +168,30 @@ fn messages_in_a_series_are_forwarded_like_the_first_one() {
     }
 }
 
+/// They are passed on together, and the other broker owes nothing afterwards.
+#[test]
+fn series_of_acknowledgements_pass_like_single_ones() {
+    for version in [V311, V5] {
+        let mut rig = Rig::running(settings(version));
+        for number in 1..=200 {
+            rig.local(&format!("PUBLISH q1 {number} here/out/a x"));
+        }
+        rig.sent_there();
+        let answers: Vec<String> = (1..=200).map(|number| format!("PUBACK {number}")).collect();
+        let mut bytes: Vec<u8> = answers.iter().flat_map(|answer| rig::encode(answer, version)).collect();
+        // The last one is cut.
+        let last = bytes.pop().unwrap();
+        rig.machine.remote_received(&bytes, rig.now);
+        assert!(!rig.machine.remote.pulse.is_calm());
+        rig.machine.remote_received(&[last], rig.now);
+        assert!(rig.machine.remote.pulse.is_calm());
+        assert_eq!(rig.sent_here(), answers);
+        rig.machine.remote_received(&[0x40, 2, 0, 1, 0x40, 2, 0, 0], rig.now);
+        assert_eq!(rig.sent_here()[0], "PUBACK 1");
+        assert_eq!(rig.actions()[0], Action::HangUp, "zero is no identifier");
+    }
+}
+
 #[test]
 fn a_lost_connection_is_reported_and_comes_back() {
     let mut rig = Rig::running(settings(V311));
@@ -210,7 +234,7 @@ fn messages_of_this_broker_wait_until_the_other_one_is_set_up() {
     assert_eq!(rig.sent_here(), [""; 0]);
     let early =
         [rig::encode("CONNACK present", V5), rig::encode("PUBLISH q1 65535 dup here/out/a x", V5)].concat();
-    rig.machine.local_received(&early, rig.now);
+    rig.local_bytes(&early);
     assert!(!rig.machine.takes_local() && rig.machine.takes_remote());
     assert_eq!(rig.sent_here(), ["PUBLISH q1 9 here/in/early x"], "the other way is open");
     assert_eq!(rig.sent_there(), [""; 0]);
@@ -287,12 +311,12 @@ fn nothing_more_is_taken_when_the_other_side_takes_nothing() {
     let message = rig::encode(&format!("PUBLISH q0 here/out/a {}", "x".repeat(1000)), V5);
     let mut given = 0;
     while rig.machine.takes_local() {
-        rig.machine.local_received(&message, rig.now);
+        rig.local_bytes(&message);
         given += 1;
     }
     let waiting = rig.machine.remote_output().len();
     assert!((64 * 1024..66 * 1024).contains(&waiting), "{waiting}");
-    rig.machine.local_received(&message, rig.now);
+    rig.local_bytes(&message);
     assert_eq!(rig.machine.remote_output().len(), waiting, "it is not processed");
     assert_eq!(rig.sent_there().len(), given + 1);
 }
@@ -319,7 +343,7 @@ fn many_messages_before_the_answers_of_the_other_broker_do_not_block_the_bridge(
     rig.remote("CONNACK present");
     let in_flight = rig::encode("PUBLISH q1 7 dup here/out/a x", V5);
     let answers = [rig::encode("CONNACK present", V5), in_flight].concat();
-    rig.machine.local_received(&answers, rig.now);
+    rig.local_bytes(&answers);
     // More than the output for this broker holds while it takes nothing.
     let payload = "x".repeat(30_000);
     let messages = (1..=5).map(|number| format!("PUBLISH q1 {number} there/in/a {payload}"));
@@ -350,7 +374,7 @@ fn bytes_may_be_cut_anywhere() {
         rig.machine.remote_received(&[byte], rig.now);
     }
     for byte in rig::encode("PUBLISH q1 4 here/out/a hello", V5) {
-        rig.machine.local_received(&[byte], rig.now);
+        rig.local_bytes(&[byte]);
     }
     assert_eq!(rig.sent_here(), ["PUBLISH q1 3 here/in/a hello"]);
     assert_eq!(rig.sent_there(), ["PUBLISH q1 4 there/out/a hello"]);

@@ -174,7 +174,17 @@ impl Rig {
 
     /// This broker sends a packet.
     pub fn local(&mut self, packet: &str) {
-        self.machine.local_received(&encode(packet, ProtocolVersion::V5), self.now);
+        self.local_bytes(&encode(packet, ProtocolVersion::V5));
+    }
+
+    /// This broker sends bytes.
+    pub fn local_bytes(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = self.machine.local_received(rest, self.now);
+            assert!(taken > 0, "it is not asked in vain");
+            rest = &rest[taken..];
+        }
     }
 
     /// The other broker sends a packet.
