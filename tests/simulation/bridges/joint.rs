@@ -55,7 +55,6 @@ pub struct Joint {
     pub machine: Machine,
     local: Option<LocalConnection>,
     remote: Remote,
-    buffer: Vec<u8>,
     pub link: Link,
     /// What the machine had to say.
     pub lines: Vec<String>,
@@ -75,7 +74,6 @@ impl Joint {
             settings,
             local: None,
             remote: Remote::None,
-            buffer: Vec::new(),
             link: Link { room, allowed: [usize::MAX; 2], is_blocked: [false; 2] },
             lines: Vec::new(),
             connects: 0,
@@ -298,7 +296,7 @@ impl Joint {
 
     fn receive_from_local(&mut self, near: &mut Node, now: Time) {
         if let Some(local) = &mut self.local {
-            local.receive(&mut near.broker, &mut self.machine, &mut self.buffer, now);
+            local.receive(&mut near.broker, &mut self.machine, now);
         }
     }
 
