@@ -73,8 +73,8 @@ impl Plan {
     pub fn draw(chance: &mut Chance) -> Self {
         let mut limits = [Limits::default(), Limits::default()];
         for limits in &mut limits {
-            limits.in_flight = chance.pick(&[1, 3, 20, 100]);
-            limits.receive_maximum = chance.pick(&[2, 5, 20, 100]);
+            limits.in_flight = chance.pick(&[1, 20, 100, 100]);
+            limits.receive_maximum = chance.pick(&[2, 3, 5, 100]);
         }
         let has_crashes = chance.percent(70);
         let crash = |chance: &mut Chance| if has_crashes { feature(chance, 6) } else { 0 };
@@ -93,7 +93,11 @@ impl Plan {
         let mut far_qos = QoS::ExactlyOnce;
         // Before MQTT 5.0, a broker cannot say that it supports less.
         if settings.remote.version == ProtocolVersion::V5 {
-            far_qos = chance.pick(&[QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::AtLeastOnce, QoS::AtMostOnce]);
+            far_qos = match chance.below(6) {
+                0 => QoS::AtMostOnce,
+                1 => QoS::AtLeastOnce,
+                _ => QoS::ExactlyOnce,
+            };
             limits[FAR].packet_size =
                 chance.pick(&[SMALL_PACKET, usize::MAX, usize::MAX]).min(limits[FAR].packet_size);
         }
