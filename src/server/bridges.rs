@@ -17,6 +17,7 @@ use crate::bridge::local_connection::LocalConnection;
 use crate::bridge::machine::{Action, Condition, Machine, OWN_IDENTIFIERS, Status};
 use crate::bridge::topics::Topics;
 use crate::core::broker::{DroppedSession, LocalSide};
+#[cfg(feature = "system")]
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
