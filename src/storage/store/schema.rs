@@ -287,15 +287,18 @@ fn choose(connection: &Connection, option: &str, value: &dyn Display) -> rusqlit
     connection.execute_batch(&format!("PRAGMA {option} = {value}"))
 }
 
-/// Performs the remaining steps. Each one is a transaction, so a crash can only occur between two of them.
+/// Performs the remaining steps in one transaction, so that a crash or a full disk leaves the file as it was.
 fn migrate(
     connection: &mut Connection,
     version: i64,
     present: &[ListenerName],
     first: Anchor,
 ) -> rusqlite::Result<()> {
+    if version == known() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (step, reached) in STEPS.iter().zip(1..).filter(|(_, reached)| *reached > version) {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
         if (version, reached) == (1, 2) {
             name_listeners(&transaction, present)?;
@@ -304,9 +307,8 @@ fn migrate(
             sum_up(&transaction)?;
             anchor::write(first, &transaction)?;
         }
-        choose(&transaction, "application_id", &APPLICATION)?;
-        choose(&transaction, "user_version", &reached)?;
-        transaction.commit()?;
     }
-    Ok(())
+    choose(&transaction, "application_id", &APPLICATION)?;
+    choose(&transaction, "user_version", &known())?;
+    transaction.commit()
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::records::{message, portable, session, session_number, subscription};
 use super::{CLOCKS, Directory, batch, open, opening};
 use crate::base::time::{Duration, Time};
-use crate::core::journal::{Record, Restored, StoredDelivery, StoredWill};
+use crate::core::journal::{Owed, Record, Restored, StoredDelivery, StoredWill};
 use crate::protocol::codec::PacketIdentifier;
 use crate::settings::OnDamage;
 use crate::storage::store::tables::{self, Table};
@@ -90,6 +90,25 @@ fn a_file_of_a_later_version_is_refused() {
     let error = open(&directory.file()).expect_err("it is newer");
     assert!(matches!(error, OpenError::Newer { versions: (99, 3), .. }), "{error}");
     assert_eq!(fs::read(directory.file()).expect("read"), before);
+}
+
+#[test]
+fn a_file_of_version_2_gets_the_table_that_it_lacks() {
+    let directory = Directory::new();
+    let retained = Record::Retained(portable("t", b"x", Time::NEVER));
+    directory.store().commit(&batch(vec![retained]), CLOCKS).expect("there is room");
+    let connection = rusqlite::Connection::open(directory.file()).expect("opened");
+    connection.execute_batch("DROP TABLE owed; PRAGMA user_version = 2").expect("written");
+    drop(connection);
+    let owed = Owed { client_identifier: "local.b".to_owned(), topic: "t".to_owned() };
+    directory.store().commit(&batch(vec![Record::Owed(owed)]), CLOCKS).expect("there is room");
+    let mut kinds = Vec::new();
+    let mut store = directory.store();
+    store.load(Time::ZERO, |restored| kinds.push(format!("{restored:?}"))).expect("it can be read");
+    assert!(
+        kinds.len() == 2 && kinds[0].starts_with("Owed") && kinds[1].starts_with("Retained"),
+        "{kinds:?}"
+    );
 }
 
 #[test]
