@@ -81,11 +81,11 @@ fn its_requests_have_the_identifiers_that_it_is_told() {
     rig.machine.connected(rig.now);
     rig.sent_there();
     rig.remote("CONNACK");
+    rig.local("CONNACK present");
     assert_eq!(
         rig.sent_there(),
         ["PUBLISH q1 500 retain state 1", "SUBSCRIBE 7 there/in/# q1", "SUBSCRIBE 60000 there/both/# q2"]
     );
-    rig.local("CONNACK present");
     rig.remote("SUBACK 7 1");
     assert_eq!(rig.sent_there(), [""; 0], "its place is after that of the first");
     rig.remote("PUBACK 500");

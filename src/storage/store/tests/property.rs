@@ -90,9 +90,9 @@ impl Maker {
             }
             2 | 3 => self.subscribed(draft)?,
             4 => Record::Unsubscribed(session, draft.topic()),
-            5 if draft.flag && draft.moment.is_some_and(|moment| moment <= 0) => Record::Arrived {
+            5 if draft.flag => Record::Arrived {
                 message: message_number(self.number + 1),
-                at,
+                at: Time::from_milliseconds(now.saturating_sub(draft.length as u64)),
                 oldest: message_number((self.number + 1).saturating_sub(draft.choice.into()).max(1)),
             },
             5..8 => self.message(draft, at, &payload),
