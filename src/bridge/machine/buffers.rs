@@ -3,11 +3,12 @@
 use crate::base::memory::Bytes;
 
 /// The bytes of output from which on no more messages are read that would be added to it. Acknowledgements of messages
-/// that are not forwarded may be added up to twice as much.
-pub const OUTPUT_MAXIMUM: usize = 64 * 1024;
+/// that are not forwarded may be added up to twice as much. With one more packet of a usual size, they fit into a buffer
+/// of 128 KiB, to which a growing one doubles its capacity.
+pub const OUTPUT_MAXIMUM: usize = 96 * 1024;
 
 /// The capacity in bytes that an empty buffer keeps at most.
-const CAPACITY_KEPT: usize = 2 * OUTPUT_MAXIMUM;
+const CAPACITY_KEPT: usize = 128 * 1024;
 
 /// Bytes to be sent.
 #[derive(Debug, Default)]

@@ -22,8 +22,8 @@
 //!
 //! # Limits
 //!
-//! Each output holds at most 64 KiB and one packet; beyond, nothing more is read that would be forwarded to it. Up to
-//! 64 KiB of acknowledgements of messages that are not forwarded may come on top.
+//! Each output holds at most 96 KiB and one packet; beyond, nothing more is read that would be forwarded to it. Up to
+//! 96 KiB of acknowledgements of messages that are not forwarded may come on top.
 //! A partial packet of the other broker takes at most the largest packet of this broker; what is larger is skipped before
 //! MQTT 5.0, where the other broker cannot know the limit, and ends the connection in MQTT 5.0. At most 64 requests of the
 //! bridge wait for answers. Topic Aliases take at most 1 MiB. At most 256 log lines wait; further ones are dropped.
