@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::base::memory::Account;
 use crate::base::peer::Peer;
 use crate::base::time::Time;
 use crate::bridge::machine::Machine;
@@ -36,6 +37,9 @@ impl Write for Feed<'_> {
             self.is_full = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        // The core counts what it allocates on its own account while it is called. The machine is not a part of it.
+        let outside = Account::of_thread();
+        let _entered = outside.enter();
         let count = self.machine.local_received(bytes, self.now);
         self.room = self.room.saturating_sub(count);
         Ok(count)
