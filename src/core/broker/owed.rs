@@ -375,11 +375,11 @@ impl Broker {
         if !owed.changes.is_empty() {
             owed.last = ALL.into();
             let outgoing = self.clients.sessions[session].outgoing_mut();
-            outgoing.retained_sends.catch_up(true);
             if owed.changes.has_all() && !owed.is_sending_all {
                 // What subscriptions are owed is among all of them.
                 while outgoing.retained_sends.take_any().is_some() {}
             }
+            outgoing.retained_sends.catch_up(true);
         }
     }
 

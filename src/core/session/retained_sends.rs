@@ -12,6 +12,9 @@ use crate::protocol::codec::QoS;
 const WAITING_BYTES: usize = 96;
 /// The position of a SUBACK that is not known yet.
 const UNANSWERED: u64 = u64::MAX;
+/// The turn of a bridge that is being told which retained messages have changed: after all subscriptions. What stands
+/// there has no filter.
+const CATCHING_UP: u64 = u64::MAX;
 /// The most former subscriptions of a session whose retained messages wait for their turn, and the most bytes of their
 /// filters. A subscription that ends beyond these limits gets no more retained messages.
 const FORMER_MAXIMUM: usize = 64;
@@ -72,8 +75,6 @@ pub struct RetainedSends {
     former_bytes: usize,
     /// The latest retained message when the client last connected.
     connected: Stamp,
-    /// Whether the client is a bridge that is being told which retained messages have changed.
-    catches_up: bool,
     counted: Counted,
 }
 
@@ -102,28 +103,37 @@ impl RetainedSends {
 
     /// Sets the position, among the answers of the connection, of the SUBACK for the latest ones; zero if it has left.
     pub fn are_answered(&mut self, position: u64) {
-        let latest = self.waiting.values_mut().rev().take_while(|waiting| waiting.answer == UNANSWERED);
+        let subscriptions = self.waiting.range_mut(..CATCHING_UP).rev().map(|(_, waiting)| waiting);
+        let latest = subscriptions.take_while(|waiting| waiting.answer == UNANSWERED);
         latest.for_each(|waiting| waiting.answer = position);
     }
 
     /// Whether all retained messages have been sent.
     pub fn is_empty(&self) -> bool {
-        !self.has_subscriptions() && !self.catches_up
+        self.current.is_none() && self.waiting.is_empty()
     }
 
     /// Whether some subscription has not got all its retained messages.
     pub fn has_subscriptions(&self) -> bool {
-        self.current.is_some() || !self.waiting.is_empty()
+        self.current.is_some() || self.waiting.keys().next().is_some_and(|turn| *turn != CATCHING_UP)
     }
 
     /// Whether the client is a bridge that is being told which retained messages have changed.
-    pub const fn catches_up(&self) -> bool {
-        self.catches_up
+    pub fn catches_up(&self) -> bool {
+        self.waiting.contains_key(&CATCHING_UP)
     }
 
-    /// Sets whether it is.
-    pub const fn catch_up(&mut self, catches_up: bool) {
-        self.catches_up = catches_up;
+    /// Sets whether it is. This ends with the connection.
+    pub fn catch_up(&mut self, catches_up: bool) {
+        if catches_up {
+            let (source, terms) =
+                (Source::Former(Box::default()), Terms::new(QoS::AtMostOnce, false, false, 0));
+            let changes = Waiting { source, terms, began: Stamp::default(), answer: 0 };
+            self.waiting.insert(CATCHING_UP, changes);
+        } else {
+            self.waiting.remove(&CATCHING_UP);
+        }
+        self.count();
     }
 
     /// Begins a subscription that was made while `latest` was the latest retained message. An earlier subscription with
@@ -182,7 +192,8 @@ impl RetainedSends {
     /// Takes the next one, if its SUBACK has left: `has_left` reports this for a position among the answers.
     pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<RetainedSend> {
         if self.current.is_none() {
-            let answer = self.waiting.first_entry()?.get().answer;
+            let (_, Waiting { answer, .. }) = self.waiting.range(..CATCHING_UP).next()?;
+            let answer = *answer;
             if answer == UNANSWERED || answer > 0 && !has_left(answer) {
                 return None;
             }
@@ -282,6 +293,23 @@ mod tests {
         retained_sends.are_answered(0);
         assert_eq!(next(&mut retained_sends), Some((Source::Former("a".into()), terms(1))));
         assert_eq!(next(&mut retained_sends), Some((Source::Subscription(filter), terms(2))));
+        assert!(retained_sends.is_empty() && retained_sends.memory() == 0);
+    }
+
+    #[test]
+    fn a_bridge_catches_up_after_all_subscriptions_and_on_its_connection_only() {
+        let mut trie = Trie::new();
+        let filter = trie.insert("a", ());
+        let mut retained_sends = RetainedSends::default();
+        retained_sends.catch_up(true);
+        assert!(retained_sends.catches_up() && !retained_sends.is_empty());
+        assert!(!retained_sends.has_subscriptions() && next(&mut retained_sends).is_none());
+        retained_sends.begin(filter, terms(1), Stamp::default());
+        assert!(retained_sends.has_subscriptions() && next(&mut retained_sends).is_none());
+        retained_sends.are_answered(0);
+        assert_eq!(next(&mut retained_sends), Some((Source::Subscription(filter), terms(1))));
+        assert!(retained_sends.catches_up() && next(&mut retained_sends).is_none());
+        retained_sends.resume(Stamp::default());
         assert!(retained_sends.is_empty() && retained_sends.memory() == 0);
     }
 
