@@ -4,8 +4,10 @@
 
 #![cfg(feature = "persistence")]
 
+#[cfg(feature = "bridge")]
 #[path = "conformance/bridge_queues.rs"]
 mod bridge_queues;
+#[cfg(feature = "bridge")]
 #[path = "conformance/bridges.rs"]
 mod bridges;
 #[path = "conformance/identifiers.rs"]

@@ -3,8 +3,11 @@
 //! and `make conformance` compares the two.
 
 mod admission;
+#[cfg(feature = "bridge")]
 mod bridge_queues;
+#[cfg(feature = "bridge")]
 mod bridge_retained;
+#[cfg(feature = "bridge")]
 mod bridges;
 mod budget;
 mod durability;

@@ -112,7 +112,7 @@ impl Broker {
     /// Notes that a message comes into the queue of a session, if it is a bridge's.
     pub(super) fn note_arrival(&mut self, session: SessionId) {
         let state = &self.clients.sessions[session];
-        let Some(options) = self.options.listeners.of(state.listener).queue else { return };
+        let Some(options) = self.options.queue_options(state.listener) else { return };
         let now = self.clock.now;
         if let Some(age) = options.age {
             self.clients.bridge_queues.due = self.clients.bridge_queues.due.min(now + age);
@@ -200,7 +200,7 @@ impl Broker {
         let mut due = Time::NEVER;
         for place in 0..self.clients.bridge_queues.queues.len() {
             let queue = &self.clients.bridge_queues.queues[place];
-            let options = self.options.listeners.of(queue.listener).queue;
+            let options = self.options.queue_options(queue.listener);
             let session = self.clients.find(&queue.client_identifier);
             if let (Some(age), Some(session)) = (options.and_then(|options| options.age), session) {
                 due = due.min(self.drop_outdated_of(place, session, age));

@@ -5,7 +5,7 @@ use log::{Level, LevelFilter, log_enabled};
 use super::bridges::LocalSide;
 use super::listener_options::Listeners;
 use crate::core::limits::{Limits, QueueLimits};
-use crate::core::listener::ListenerId;
+use crate::core::listener::{ListenerId, QueueOptions};
 use crate::core::switches::Switches;
 
 pub(super) struct Options {
@@ -30,27 +30,39 @@ impl Options {
         }
     }
 
+    /// The bridges of this broker. A binary without bridges has none, so that what serves only them is left out of it.
+    #[inline]
+    pub(super) fn bridges(&self) -> &[LocalSide] {
+        if cfg!(feature = "bridge") { &self.bridges } else { &[] }
+    }
+
+    /// What is special about the queues of the clients of this listener, if it is that of a bridge.
+    #[inline]
+    pub(super) fn queue_options(&self, listener: ListenerId) -> Option<QueueOptions> {
+        if cfg!(feature = "bridge") { self.listeners.of(listener).queue } else { None }
+    }
+
     /// Whether this Client Identifier is that of a bridge and this listener is its own; `None` if no bridge has it.
     pub(super) fn is_of_bridge(&self, client_identifier: &str, listener: ListenerId) -> Option<bool> {
-        let bridge = self.bridges.iter().find(|bridge| *bridge.client_identifier == *client_identifier)?;
+        let bridge = self.bridges().iter().find(|bridge| *bridge.client_identifier == *client_identifier)?;
         Some(bridge.listener == listener)
     }
 
     /// Whether this Client Identifier is that of a bridge.
     pub(super) fn is_bridge(&self, client_identifier: &str) -> bool {
-        self.bridges.iter().any(|bridge| *bridge.client_identifier == *client_identifier)
+        self.bridges().iter().any(|bridge| *bridge.client_identifier == *client_identifier)
     }
 
     /// Whether this is the listener of a bridge.
     pub(super) fn is_listener_of_bridge(&self, listener: ListenerId) -> bool {
-        self.bridges.iter().any(|bridge| bridge.listener == listener)
+        self.bridges().iter().any(|bridge| bridge.listener == listener)
     }
 
     /// Within which limits a message is queued without further ado for a client of this listener: none for a bridge, whose
     /// queue [is looked at more closely](super::Broker::make_room).
     #[inline]
     pub(super) fn room_at_once(&self, listener: ListenerId) -> QueueLimits {
-        match self.listeners.of(listener).queue {
+        match self.queue_options(listener) {
             Some(_) => QueueLimits { length: 0, burst_bytes: 0, bytes: 0 },
             None => self.limits.queue(),
         }
@@ -59,7 +71,7 @@ impl Options {
     /// The limits of the queue of a client of this listener.
     pub(super) fn queue_limits(&self, listener: ListenerId) -> QueueLimits {
         let limits = self.limits.queue();
-        match self.listeners.of(listener).queue.and_then(|queue| queue.length) {
+        match self.queue_options(listener).and_then(|queue| queue.length) {
             Some(length) => QueueLimits { length, ..limits },
             None => limits,
         }
@@ -67,7 +79,7 @@ impl Options {
 
     /// Whether new messages take the place of the oldest ones in a full queue of a client of this listener.
     pub(super) fn drops_oldest(&self, listener: ListenerId) -> bool {
-        self.listeners.of(listener).queue.is_some_and(|queue| queue.drops_oldest)
+        self.queue_options(listener).is_some_and(|queue| queue.drops_oldest)
     }
 
     /// Whether packets may be processed by the [short ways](super::fast_path), which do not trace single packets. Where

@@ -93,12 +93,12 @@ impl Broker {
     }
 
     fn place_of_bridge(&self, client_identifier: &str) -> Option<usize> {
-        self.options.bridges.iter().position(|bridge| *bridge.client_identifier == *client_identifier)
+        self.options.bridges().iter().position(|bridge| *bridge.client_identifier == *client_identifier)
     }
 
     fn place_of_session(&self, session: SessionId) -> Option<usize> {
         // Nearly always there are no bridges.
-        if self.options.bridges.is_empty() {
+        if self.options.bridges().is_empty() {
             return None;
         }
         self.place_of_bridge(&self.clients.sessions[session].client_identifier)
@@ -112,15 +112,15 @@ impl Broker {
     /// Takes over what the bridges that stay are owed, as far as they still forward it. `former` are the bridges before.
     pub(super) fn keep_changes(&mut self, former: &[LocalSide]) {
         let mut owed = std::mem::take(&mut self.retention.owed);
-        self.retention.owed.resize_with(self.options.bridges.len(), OwedRetained::default);
+        self.retention.owed.resize_with(self.options.bridges().len(), OwedRetained::default);
         for (side, owed) in former.iter().zip(&mut owed) {
             match self.place_of_bridge(&side.client_identifier) {
                 Some(place) => self.retention.owed[place] = std::mem::take(owed),
                 None => self.record_owed(Record::NothingOwed(side.client_identifier.to_string())),
             }
         }
-        for place in 0..self.options.bridges.len() {
-            let side = &self.options.bridges[place];
+        for place in 0..self.options.bridges().len() {
+            let side = &self.options.bridges()[place];
             let changes = &self.retention.owed[place].changes;
             for topic in changes.unwanted(|topic| side.forwards(TopicName::trusted(topic))) {
                 self.forget_owed(place, &topic);
@@ -132,7 +132,7 @@ impl Broker {
     /// copy is not, unless the copy is dropped.
     #[inline]
     pub(super) fn note_change(&mut self, publication: &Publication<'_>) {
-        if !self.options.bridges.is_empty() {
+        if !self.options.bridges().is_empty() {
             self.note_change_for_bridges(publication);
         }
     }
@@ -141,8 +141,8 @@ impl Broker {
     fn note_change_for_bridges(&mut self, publication: &Publication<'_>) {
         let topic = publication.topic;
         let publisher = publication.publisher.and_then(Publisher::read);
-        for place in 0..self.options.bridges.len() {
-            let side = &self.options.bridges[place];
+        for place in 0..self.options.bridges().len() {
+            let side = &self.options.bridges()[place];
             self.turn.take(side.filters.len() * steps::CHECK);
             if !side.forwards(topic) {
                 continue;
@@ -186,7 +186,7 @@ impl Broker {
 
     /// The QoS at which a bridge is subscribed to a topic.
     fn bridge_qos(&self, place: usize, session: SessionId, topic: TopicName<'_>) -> Option<QoS> {
-        let filters = self.options.bridges[place].filters.iter();
+        let filters = self.options.bridges()[place].filters.iter();
         let matching = filters.filter(|filter| TopicFilter::trusted_pattern(filter).matches(topic));
         let subscriptions = &self.clients.sessions[session].subscriptions;
         let granted = matching.filter_map(|filter| {
@@ -201,7 +201,7 @@ impl Broker {
     #[cold]
     pub(super) fn owe_dropped(&mut self, session: SessionId, topic: TopicName<'_>) {
         let Some(place) = self.place_of_session(session) else { return };
-        if !self.options.bridges[place].forwards(topic) {
+        if !self.options.bridges()[place].forwards(topic) {
             return;
         }
         self.owe(place, topic, false);
@@ -235,8 +235,8 @@ impl Broker {
     /// A message could not be delivered to a session that is gone. Bridges without a session are owed it.
     #[cold]
     pub(super) fn owe_without_session(&mut self, topic: TopicName<'_>) {
-        for place in 0..self.options.bridges.len() {
-            let side = &self.options.bridges[place];
+        for place in 0..self.options.bridges().len() {
+            let side = &self.options.bridges()[place];
             if side.forwards(topic) && self.clients.find(&side.client_identifier).is_none() {
                 self.owe(place, topic, false);
             }
@@ -307,7 +307,7 @@ impl Broker {
     /// Whether there is no room for one more topic.
     fn is_too_much(&self, place: usize, topic: &str) -> bool {
         let changes = &self.retention.owed[place].changes;
-        let most = self.options.bridges[place].changes_maximum;
+        let most = self.options.bridges()[place].changes_maximum;
         let is_full = changes.is_full(topic, most) || self.pressure(topic.len()) >= Pressure::Keep;
         is_full && topic != ALL && !changes.contains(topic)
     }
@@ -315,7 +315,7 @@ impl Broker {
     /// The retained messages of too many topics have changed: all are sent.
     #[cold]
     fn overflow(&mut self, place: usize) {
-        let side = &self.options.bridges[place];
+        let side = &self.options.bridges()[place];
         let owed = &mut self.retention.owed[place];
         if !owed.changes.has_all() {
             let client = Escaped(&side.client_identifier);
@@ -350,7 +350,7 @@ impl Broker {
     }
 
     fn named_owed(&self, place: usize, topic: &str) -> Owed {
-        let client_identifier = self.options.bridges[place].client_identifier.to_string();
+        let client_identifier = self.options.bridges()[place].client_identifier.to_string();
         Owed { client_identifier, topic: topic.to_owned() }
     }
 
@@ -435,7 +435,7 @@ impl Broker {
 
     /// Sends a bridge what is retained for a topic, if it is subscribed to it. Returns false if it has to wait.
     fn send_owed(&mut self, session: SessionId, place: usize, topic: TopicName<'_>) -> bool {
-        self.turn.take(self.options.bridges[place].filters.len() * steps::CHECK + steps::PACKET);
+        self.turn.take(self.options.bridges()[place].filters.len() * steps::CHECK + steps::PACKET);
         let Some(granted) = self.bridge_qos(place, session, topic) else { return true };
         let message = self.retained_now(topic).cloned();
         let is_sent_with_all = message.is_some() && self.retention.owed[place].changes.has_all();
