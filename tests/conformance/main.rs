@@ -12,6 +12,7 @@ mod bridges;
 mod budget;
 mod durability;
 mod durable_batches;
+#[cfg(feature = "bridge")]
 mod durable_bridges;
 mod durable_groups;
 mod durable_identifiers;

@@ -63,13 +63,17 @@ fn composed(data: &[u8]) -> String {
         "immediate",
     ];
     let mut input = Input::new(data);
-    let mut keywords: Vec<&Keyword> = keywords().collect();
     let mut text = String::new();
+    let all = keywords();
     #[cfg(feature = "bridge")]
-    if input.below(2) == 0 {
-        keywords.retain(|keyword| is_of_bridge(keyword));
+    let is_bridge = input.below(2) == 0;
+    #[cfg(feature = "bridge")]
+    let all = all.filter(|keyword| !is_bridge || is_of_bridge(keyword));
+    #[cfg(feature = "bridge")]
+    if is_bridge {
         text.push_str("connection a\naddress h\ntopic #\nremote_username u\n");
     }
+    let keywords: Vec<&Keyword> = all.collect();
     let most = input.below(256) * COMPOSED_MAXIMUM / 256;
     while !input.is_empty() && text.len() < most {
         let keyword = keywords[input.below(keywords.len())];
