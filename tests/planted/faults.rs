@@ -207,16 +207,14 @@ pub const FAULTS: [Fault; 38] = [
         says: "A retained message is sent twice.",
         places: &[(
             "core/broker/send_retained.rs",
-            r"self.output.sender.encoder.begin();
-        self.persistence.begin_message(None);
+            r"self.begin_other_message();
         if qos == QoS::AtMostOnce {
             self.deliver_at_most_once(session, &mut outbound, options);
         } else {
             self.begin(session, &mut outbound, options);
         }",
             r"for _ in 0..=usize::from(PLANTED) {
-            self.output.sender.encoder.begin();
-            self.persistence.begin_message(None);
+            self.begin_other_message();
             if qos == QoS::AtMostOnce {
                 self.deliver_at_most_once(session, &mut outbound, options);
             } else {
@@ -446,8 +444,8 @@ pub const FAULTS: [Fault; 38] = [
         says: "A bridge takes messages of a new session of the other broker for repetitions.",
         places: &[(
             "bridge/machine/remote.rs",
-            "if self.remote.is_session_new && !self.settings.local.is_clean {",
-            "if self.remote.is_session_new && !self.settings.local.is_clean && !PLANTED {",
+            "if self.remote.is_session_new {",
+            "if self.remote.is_session_new && !PLANTED {",
         )],
     },
     Fault {
