@@ -63,17 +63,7 @@ fn composed(data: &[u8]) -> String {
         "immediate",
     ];
     let mut input = Input::new(data);
-    let mut text = String::new();
-    let all = keywords();
-    #[cfg(feature = "bridge")]
-    let is_bridge = input.below(2) == 0;
-    #[cfg(feature = "bridge")]
-    let all = all.filter(|keyword| !is_bridge || is_of_bridge(keyword));
-    #[cfg(feature = "bridge")]
-    if is_bridge {
-        text.push_str("connection a\naddress h\ntopic #\nremote_username u\n");
-    }
-    let keywords: Vec<&Keyword> = all.collect();
+    let (mut text, keywords) = beginning(&mut input);
     let most = input.below(256) * COMPOSED_MAXIMUM / 256;
     while !input.is_empty() && text.len() < most {
         let keyword = keywords[input.below(keywords.len())];
@@ -95,6 +85,17 @@ fn form(keyword: &Keyword) -> Option<&'static Form> {
         Meaning::Sets(setting) => Some(&setting.form),
         _ => None,
     }
+}
+
+/// The beginning of a file, and the keywords to go on with: all of them, or those of a bridge after the beginning of one.
+#[cfg_attr(not(feature = "bridge"), expect(unused_variables, reason = "there are no bridges"))]
+fn beginning(input: &mut Input<'_>) -> (String, Vec<&'static Keyword>) {
+    #[cfg(feature = "bridge")]
+    if input.below(2) == 0 {
+        let text = "connection a\naddress h\ntopic #\nremote_username u\n".to_owned();
+        return (text, keywords().filter(|keyword| is_of_bridge(keyword)).collect());
+    }
+    (String::new(), keywords().collect())
 }
 
 #[cfg(feature = "bridge")]
