@@ -29,6 +29,8 @@ serve() {
 
 # passes FROM TO TOPIC TOPIC_THERE: whether a message published at one port arrives at the other.
 passes() {
+    # What an earlier one has heard is not heard again.
+    rm -f "$work/heard"
     stdbuf -oL mosquitto_sub -p "$2" -q 1 -t "$4" -C 1 -W 20 -d >"$work/heard" 2>&1 &
     local heard=$!
     until_there grep -q SUBACK "$work/heard" && mosquitto_pub -p "$1" -q 1 -t "$3" -m told && wait "$heard" &&
