@@ -107,11 +107,12 @@ rules() {
     rules=$work/acl
     "$brooklet" passwd -c -b "$work/users" ann pencil && "$brooklet" passwd -b "$work/users" bob eraser || return
     serve "$brooklet" || return
+    rm -f "$work/heard"
     mosquitto_sub -h 127.0.0.1 -p "$port" -V "$version" -u bob -P eraser -q 1 -t 'a/#' -C 2 -W 30 >"$work/heard" &
     heard=$!
     for _ in $(seq 100); do
         mosquitto_pub -h 127.0.0.1 -p "$port" -V "$version" -u ann -P pencil -q 1 -t a/begin -m begin
-        grep -q begin "$work/heard" && break
+        grep -qs begin "$work/heard" && break
         sleep 0.05
     done
     for topic in a/secret b/c a/end; do
