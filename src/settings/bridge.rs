@@ -6,6 +6,9 @@ use super::BridgeTls;
 use crate::base::time::Duration;
 use crate::protocol::codec::{ProtocolVersion, QoS};
 
+/// For how many topics changes of retained messages are remembered by default.
+const RETAINED_CHANGES: usize = 10_000;
+
 /// A bridge (`connection`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bridge {
@@ -49,6 +52,53 @@ pub struct Bridge {
 impl Bridge {
     /// The beginning of all [names](Bridge::stored_name) under which bridges are stored.
     pub const STORED_NAME_BEGINS: &str = "bridge ";
+
+    /// A bridge of this name, configured at this place, for which nothing else is configured yet.
+    pub fn unset(name: &str, place: String) -> Self {
+        Self {
+            place,
+            name: name.into(),
+            addresses: Vec::new(),
+            is_round_robin: false,
+            from: None,
+            topics: Vec::new(),
+            remote: Remote {
+                client_identifier: Box::default(),
+                user_name: None,
+                password: None,
+                version: ProtocolVersion::V311,
+                tries_private: true,
+                is_clean: false,
+                session_expiry: u32::MAX,
+                keep_alive: 0,
+                packet_size: None,
+                receive_maximum: 0,
+                topic_alias_maximum: 10,
+                forwards_retain: true,
+                unsubscribes: true,
+            },
+            local: Local {
+                client_identifier: Box::default(),
+                user_name: None,
+                password: None,
+                is_clean: false,
+            },
+            notifications: None,
+            start: Start::Automatic,
+            restart: Restart { least: Duration::ZERO, most: Duration::ZERO, stable: Duration::ZERO },
+            reload: Reload::Lazy,
+            tls: None,
+            tcp_keepalive: None,
+            tcp_user_timeout: None,
+            queue: BridgeQueue {
+                length: None,
+                drops: QueueDrop::Newest,
+                age: None,
+                rate: None,
+                retained_changes: RETAINED_CHANGES,
+            },
+        }
+    }
 
     /// The name under which its session and its messages are stored, as if it were a listener.
     pub fn stored_name(&self) -> String {

@@ -12,8 +12,8 @@ use crate::protocol::codec::{
 };
 use crate::protocol::topic::TopicName;
 use crate::settings::{
-    BridgeQueue, BridgeTopic, Direction, Local as LocalSettings, Notifications, QueueDrop,
-    Remote as RemoteSettings, RemoteAddress, Restart,
+    BridgeQueue, BridgeTopic, Direction, Local as LocalSettings, Notifications, Remote as RemoteSettings,
+    RemoteAddress, Restart,
 };
 
 /// The largest packet in bytes that this broker accepts.
@@ -75,19 +75,16 @@ fn settings(input: &mut Input<'_>) -> Bridge {
         3 => Start::Once,
         _ => Start::Automatic,
     };
+    let unset = Bridge::unset("fuzz", String::new());
     Bridge {
-        place: String::new(),
-        name: "fuzz".into(),
         addresses: ["one", "two"][..1 + input.below(2)].iter().copied().map(address).collect(),
         is_round_robin: input.once_in(2),
-        from: None,
         topics,
-        remote: remote(input),
+        remote: remote(unset.remote, input),
         local: LocalSettings {
             client_identifier: "local.fuzz".into(),
-            user_name: None,
-            password: None,
             is_clean: input.once_in(2),
+            ..unset.local
         },
         notifications: (!input.once_in(4))
             .then(|| Notifications { topic: "state".into(), is_local_only: false }),
@@ -98,34 +95,25 @@ fn settings(input: &mut Input<'_>) -> Bridge {
             stable: Duration::ZERO,
         },
         reload: input.pick(&[Reload::Lazy, Reload::Immediate]),
-        tls: None,
-        tcp_keepalive: None,
-        tcp_user_timeout: None,
-        queue: BridgeQueue {
-            length: None,
-            drops: QueueDrop::Newest,
-            age: None,
-            rate: input.pick(&[None, None, Some(5)]),
-            retained_changes: 1,
-        },
+        queue: BridgeQueue { rate: input.pick(&[None, None, Some(5)]), ..unset.queue },
+        ..unset
     }
 }
 
-fn remote(input: &mut Input<'_>) -> RemoteSettings {
+fn remote(unset: RemoteSettings, input: &mut Input<'_>) -> RemoteSettings {
     RemoteSettings {
         client_identifier: "fuzz".into(),
-        user_name: None,
         password: Some("p".into()),
         version: input.pick(&[ProtocolVersion::V311, ProtocolVersion::V5, ProtocolVersion::V31]),
         tries_private: input.once_in(2),
         is_clean: input.once_in(2),
         session_expiry: 5,
         keep_alive: input.pick(&[60, 0, 5]),
-        packet_size: None,
         receive_maximum: 10,
         topic_alias_maximum: 3,
         forwards_retain: input.once_in(2),
         unsubscribes: input.once_in(2),
+        ..unset
     }
 }
 

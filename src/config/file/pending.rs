@@ -3,17 +3,11 @@
 
 use std::path::PathBuf;
 
-#[cfg(feature = "bridge")]
-use crate::base::time::Duration;
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
-#[cfg(feature = "bridge")]
-use crate::protocol::codec::ProtocolVersion;
 use crate::protocol::proxy::Proxy;
 #[cfg(feature = "bridge")]
-use crate::settings::{
-    Bridge, BridgeQueue, BridgeTls, BridgeTopic, Local, QueueDrop, Reload, Remote, Restart, Start, Trust,
-};
+use crate::settings::{Bridge, BridgeTls, BridgeTopic};
 use crate::settings::{Family, Network, Persistence, Security, Settings, Tls};
 
 use super::outcome::Place;
@@ -319,21 +313,10 @@ pub(super) struct PendingRestart {
 
 #[cfg(feature = "bridge")]
 impl PendingBridge {
-    /// The maximum of topics whose retained message changes while the bridge is away.
-    const RETAINED_CHANGES: usize = 10_000;
-
     pub(super) fn new(name: &str, place: Place) -> Self {
-        let tls = BridgeTls {
-            trust: Trust::default(),
-            trusts_system: false,
-            identity: None,
-            ignores_name: false,
-            alpn: None,
-            is_1_3_only: false,
-        };
         Self {
             places: Places::default(),
-            settings: unset(name, &place),
+            settings: Bridge::unset(name, format!("{}:{}", place.file, place.line)),
             place,
             topics: Vec::new(),
             remote_client_identifier: None,
@@ -350,52 +333,9 @@ impl PendingBridge {
             keep_alive: 60,
             restart: PendingRestart { base: 5, cap: Some(30), stable: 0 },
             tcp_user_timeout: None,
-            tls,
+            tls: BridgeTls::default(),
             certificate: None,
             key: None,
         }
-    }
-}
-
-/// A bridge for which nothing is configured yet.
-#[cfg(feature = "bridge")]
-fn unset(name: &str, place: &Place) -> Bridge {
-    Bridge {
-        place: format!("{}:{}", place.file, place.line),
-        name: name.into(),
-        addresses: Vec::new(),
-        is_round_robin: false,
-        from: None,
-        topics: Vec::new(),
-        remote: Remote {
-            client_identifier: Box::default(),
-            user_name: None,
-            password: None,
-            version: ProtocolVersion::V311,
-            tries_private: true,
-            is_clean: false,
-            session_expiry: u32::MAX,
-            keep_alive: 0,
-            packet_size: None,
-            receive_maximum: 0,
-            topic_alias_maximum: 10,
-            forwards_retain: true,
-            unsubscribes: true,
-        },
-        local: Local { client_identifier: Box::default(), user_name: None, password: None, is_clean: false },
-        notifications: None,
-        start: Start::Automatic,
-        restart: Restart { least: Duration::ZERO, most: Duration::ZERO, stable: Duration::ZERO },
-        reload: Reload::Lazy,
-        tls: None,
-        tcp_keepalive: None,
-        tcp_user_timeout: None,
-        queue: BridgeQueue {
-            length: None,
-            drops: QueueDrop::Newest,
-            age: None,
-            rate: None,
-            retained_changes: PendingBridge::RETAINED_CHANGES,
-        },
     }
 }

@@ -10,14 +10,14 @@ use std::net::IpAddr;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::certificate::{Certificate, NAME_CONSTRAINTS, SUBJECT_ALT_NAME};
 use super::load::{Authorities, Digest, digest};
-use super::version_1::{self, of_version_1};
+use super::version_1;
 
 /// Verifies the certificate of one server.
 #[derive(Debug)]
@@ -144,10 +144,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match of_version_1(certificate) {
-            None => verify_tls12_signature(message, certificate, signed, &self.algorithms),
-            Some(old) => version_1::verify_tls12_signature(message, &old, signed, &self.algorithms),
-        }
+        version_1::verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -156,10 +153,7 @@ impl ServerCertVerifier for ServerVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match of_version_1(certificate) {
-            None => verify_tls13_signature(message, certificate, signed, &self.algorithms),
-            Some(old) => version_1::verify_tls13_signature(message, &old, signed, &self.algorithms),
-        }
+        version_1::verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

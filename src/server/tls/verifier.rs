@@ -56,12 +56,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match of_version_1(certificate) {
-            None => self.inner.verify_tls12_signature(message, certificate, signed),
-            Some(certificate) => {
-                version_1::verify_tls12_signature(message, &certificate, signed, &self.algorithms)
-            }
-        }
+        version_1::verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -70,12 +65,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match of_version_1(certificate) {
-            None => self.inner.verify_tls13_signature(message, certificate, signed),
-            Some(certificate) => {
-                version_1::verify_tls13_signature(message, &certificate, signed, &self.algorithms)
-            }
-        }
+        version_1::verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -5,7 +5,7 @@
 //! itself has signed them, and if they are within their validity.
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::crypto::{self, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore};
 
@@ -65,13 +65,16 @@ pub(super) fn verify_dates(certificate: &Certificate<'_>, now: UnixTime) -> Resu
     Ok(())
 }
 
-/// Verifies that the handshake of TLS 1.2 was signed with the key of a certificate of version 1.
+/// Verifies that the handshake of TLS 1.2 was signed with the key of a certificate of any version.
 pub(super) fn verify_tls12_signature(
     message: &[u8],
-    certificate: &Certificate<'_>,
+    certificate: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
+    let Some(certificate) = of_version_1(certificate) else {
+        return crypto::verify_tls12_signature(message, certificate, signed, algorithms);
+    };
     let refused = || Error::from(CertificateError::BadSignature);
     let key = PublicKey::parse(certificate.key).ok_or_else(refused)?;
     let of_scheme = algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
@@ -83,13 +86,16 @@ pub(super) fn verify_tls12_signature(
     if is_signed { Ok(HandshakeSignatureValid::assertion()) } else { Err(refused()) }
 }
 
-/// Verifies that the handshake of TLS 1.3 was signed with the key of a certificate of version 1.
+/// Verifies that the handshake of TLS 1.3 was signed with the key of a certificate of any version.
 pub(super) fn verify_tls13_signature(
     message: &[u8],
-    certificate: &Certificate<'_>,
+    certificate: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Result<HandshakeSignatureValid, Error> {
+    let Some(certificate) = of_version_1(certificate) else {
+        return crypto::verify_tls13_signature(message, certificate, signed, algorithms);
+    };
     let key = SubjectPublicKeyInfoDer::from(certificate.public_key);
-    verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
+    crypto::verify_tls13_signature_with_raw_key(message, &key, signed, algorithms)
 }

@@ -6,8 +6,8 @@ use brooklet::base::time::Duration;
 use brooklet::core::limits::Limits;
 use brooklet::protocol::codec::{ProtocolVersion, QoS};
 use brooklet::settings::{
-    Bridge, BridgeQueue, BridgeTopic, Direction, Local, Notifications, QueueDrop, Reload, Remote,
-    RemoteAddress, Restart, Start,
+    Bridge, BridgeQueue, BridgeTopic, Direction, Local, Notifications, QueueDrop, Remote, RemoteAddress,
+    Restart,
 };
 
 use crate::chance::Chance;
@@ -145,53 +145,41 @@ fn settings(chance: &mut Chance) -> Bridge {
         topics.push(BridgeTopic { local_prefix, remote_prefix, ..rule("", direction, chance) });
     }
     let least = Duration::from_milliseconds(chance.pick(&[100, 1_000, 5_000]));
+    let unset = Bridge::unset("b", String::new());
     Bridge {
-        place: String::new(),
-        name: "b".into(),
         addresses: vec![RemoteAddress { host: "far".to_owned(), port: 1883 }],
-        is_round_robin: false,
-        from: None,
         topics,
-        remote: remote(chance),
+        remote: remote(unset.remote, chance),
         local: Local {
             client_identifier: "local.near.bridge".into(),
-            user_name: None,
-            password: None,
             is_clean: chance.percent(10),
+            ..unset.local
         },
         notifications: chance
             .percent(80)
             .then(|| Notifications { topic: STATE.into(), is_local_only: chance.percent(20) }),
-        start: Start::Automatic,
         restart: Restart { least, most: Duration::from_seconds(20), stable: Duration::from_seconds(10) },
-        reload: Reload::Lazy,
-        tls: None,
-        tcp_keepalive: None,
-        tcp_user_timeout: None,
         queue: BridgeQueue {
             length: if chance.percent(20) { Some(chance.pick(&[1, 5, 20])) } else { None },
             drops: chance.pick(&[QueueDrop::Oldest, QueueDrop::Newest]),
-            age: None,
             rate: if chance.percent(20) { Some(chance.pick(&[1, 20, 200])) } else { None },
             retained_changes: 100,
+            ..unset.queue
         },
+        ..unset
     }
 }
 
-fn remote(chance: &mut Chance) -> Remote {
+fn remote(unset: Remote, chance: &mut Chance) -> Remote {
     Remote {
         client_identifier: REMOTE_CLIENT.into(),
-        user_name: None,
-        password: None,
         version: chance.pick(&[ProtocolVersion::V311, ProtocolVersion::V5]),
-        tries_private: true,
         is_clean: chance.percent(10),
-        session_expiry: u32::MAX,
         keep_alive: chance.pick(&[5, 60]),
-        packet_size: None,
         receive_maximum: chance.pick(&[1, 5, 20, 100]),
         topic_alias_maximum: chance.pick(&[0, 3]),
         forwards_retain: chance.percent(80),
         unsubscribes: chance.percent(80),
+        ..unset
     }
 }

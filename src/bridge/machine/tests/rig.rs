@@ -11,8 +11,8 @@ use crate::protocol::codec::{
 };
 use crate::protocol::topic::TopicName;
 use crate::settings::{
-    BridgeQueue, BridgeTopic, Direction, Local as LocalSettings, Notifications, QueueDrop, Reload,
-    Remote as RemoteSettings, RemoteAddress, Restart,
+    BridgeTopic, Direction, Local as LocalSettings, Notifications, Remote as RemoteSettings, RemoteAddress,
+    Restart,
 };
 
 /// A rule with the prefixes `here/` and `there/`.
@@ -28,12 +28,9 @@ pub fn both(pattern: &str, direction: Direction, qos: QoS) -> BridgeTopic {
 
 /// The settings of a bridge that forwards `out/#`, `in/#` and `both/#`.
 pub fn settings(version: ProtocolVersion) -> Bridge {
+    let unset = Bridge::unset("hall", "test.conf:1".to_owned());
     Bridge {
-        place: "test.conf:1".to_owned(),
-        name: "hall".into(),
         addresses: vec![RemoteAddress { host: "other".to_owned(), port: 1883 }],
-        is_round_robin: false,
-        from: None,
         topics: vec![
             both("out/#", Direction::Out, QoS::AtLeastOnce),
             both("in/#", Direction::In, QoS::AtLeastOnce),
@@ -44,40 +41,18 @@ pub fn settings(version: ProtocolVersion) -> Bridge {
             user_name: Some("bob".into()),
             password: Some("secret".into()),
             version,
-            tries_private: true,
-            is_clean: false,
-            session_expiry: u32::MAX,
             keep_alive: 60,
-            packet_size: None,
             receive_maximum: 20,
-            topic_alias_maximum: 10,
-            forwards_retain: true,
-            unsubscribes: true,
+            ..unset.remote
         },
-        local: LocalSettings {
-            client_identifier: "local.hall.gateway".into(),
-            user_name: None,
-            password: None,
-            is_clean: false,
-        },
+        local: LocalSettings { client_identifier: "local.hall.gateway".into(), ..unset.local },
         notifications: Some(Notifications { topic: "state".into(), is_local_only: false }),
-        start: Start::Automatic,
         restart: Restart {
             least: Duration::from_seconds(5),
             most: Duration::from_seconds(30),
             stable: Duration::from_seconds(30),
         },
-        reload: Reload::Lazy,
-        tls: None,
-        tcp_keepalive: None,
-        tcp_user_timeout: None,
-        queue: BridgeQueue {
-            length: None,
-            drops: QueueDrop::Newest,
-            age: None,
-            rate: None,
-            retained_changes: 100,
-        },
+        ..unset
     }
 }
 
