@@ -1,13 +1,13 @@
-//! The retained messages that bridges are owed: the other broker has a retained message that is not ours, or has none.
+//! Which retained messages a bridge still has to send to the other broker, so that both have the same: they are owed.
 //!
-//! - A copy that is queued for a bridge tells the other broker of a change. What no copy tells is remembered by its
-//!   topic: a message of QoS 0 that comes while the bridge is away, one that is dropped because the queue is full or it
-//!   has expired, and any one for a bridge whose session ends with its connection. Clearing a topic is a change like
-//!   any other.
-//! - When the bridge forwards messages, it gets what is retained for these topics, or an empty message with RETAIN, after
-//!   what was queued before. Each topic is forgotten in the batch in which its message is stored.
+//! - Most changes reach the other broker as messages in the queue of the bridge. A change that does not is remembered by
+//!   its topic: one at QoS 0 while the bridge is away, one whose message is dropped because the queue is full or the
+//!   message has expired, and any change for a bridge whose session ends with its connection. Clearing a topic is a
+//!   change like any other.
+//! - When the bridge forwards messages again, it is sent what is retained for these topics now, or an empty message with
+//!   RETAIN, after everything in the queue. Each topic is forgotten in the batch in which its message is stored.
 //! - If the other broker has no session, or there are too many topics, all retained messages are owed. Empty messages for
-//!   topics that are known go first. After a crash this holds as well for a bridge whose session was not persisted.
+//!   known topics go first. After a crash, this also holds for a bridge whose session was not persisted.
 //! - What was sent on a connection and lost with it is sent again at QoS 1 and 2. At QoS 0 it is lost, unless the
 //!   connection was still being set up.
 
@@ -37,10 +37,10 @@ pub(super) struct OwedRetained {
     is_set_up: bool,
     /// Whether all retained messages are on their way, as for new subscriptions.
     is_sending_all: bool,
-    /// Whether its session is not persisted, so that a crash would lose what the session has: until then, the store has
-    /// it that the bridge is owed all.
+    /// Whether its session is not persisted, so that a crash would lose the queue. As long as that is so, the store says
+    /// that all retained messages are owed.
     is_exposed: bool,
-    /// The last topic of which it was told.
+    /// The last topic for which it was sent a message.
     last: Box<str>,
 }
 
@@ -52,8 +52,8 @@ impl OwedRetained {
 }
 
 impl Broker {
-    /// Messages are forwarded on the connection of the bridge with this Client Identifier from now on, so it is told
-    /// which retained messages have changed.
+    /// The bridge with this Client Identifier forwards messages from now on, so it is sent the retained messages that it
+    /// is owed.
     pub fn catch_up(&mut self, client_identifier: &str, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
@@ -197,7 +197,7 @@ impl Broker {
         granted.max()
     }
 
-    /// A copy with RETAIN was dropped that tells of the latest change of its topic.
+    /// A copy with RETAIN was dropped that had the latest change of its topic.
     #[cold]
     pub(super) fn owe_dropped(&mut self, session: SessionId, topic: TopicName<'_>) {
         let Some(place) = self.place_of_session(session) else { return };
@@ -211,7 +211,7 @@ impl Broker {
     }
 
     /// Copies were dropped from the queue of a session. If it is that of a bridge, it is owed what is retained for their
-    /// topics, unless a later copy tells that.
+    /// topics, unless a later copy in the queue has that.
     #[cold]
     pub(super) fn owe_lost(&mut self, session: SessionId, lost: Vec<LostCopy>) {
         if lost.is_empty() || self.place_of_session(session).is_none() {
@@ -290,8 +290,8 @@ impl Broker {
         self.retention.retained.find(topic).filter(|message| message.expires() > self.clock.now)
     }
 
-    /// A bridge is owed what is retained for a topic. `is_sent` tells that it was sent while the connection is being set
-    /// up.
+    /// A bridge is owed what is retained for a topic. `is_sent` says whether it was sent on a connection that is still
+    /// being set up.
     fn owe(&mut self, place: usize, topic: TopicName<'_>, is_sent: bool) {
         let owed = &self.retention.owed[place];
         if owed.changes.has_all() && !owed.is_sending_all && self.retained_now(topic).is_some() {
@@ -369,7 +369,7 @@ impl Broker {
         }
     }
 
-    /// Begins to tell a bridge what it is owed, from the first topic on.
+    /// Begins to send a bridge what it is owed, from the first topic on.
     fn begin_to_catch_up(&mut self, place: usize, session: SessionId) {
         let owed = &mut self.retention.owed[place];
         if !owed.changes.is_empty() {
@@ -383,7 +383,7 @@ impl Broker {
         }
     }
 
-    /// Tells a bridge more of what it is owed, as far as the outbox, the window and the share in progress allow. To be
+    /// Sends a bridge more of what it is owed, as far as the outbox, the window and the share in progress allow. To be
     /// called when no retained messages are left to send for subscriptions. Returns whether there are now.
     pub(super) fn catch_up_more(&mut self, session: SessionId) -> bool {
         let Some(place) = self.place_of_session(session) else { return false };

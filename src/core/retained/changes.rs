@@ -1,5 +1,5 @@
-//! The topics whose retained message a bridge has not been told about: they changed while it was away, or their message
-//! was dropped. What is retained now is looked up when the bridge is told.
+//! The topics for which a bridge still has to send the retained message to the other broker: it changed while the bridge
+//! was away, or was dropped from its queue. What is retained is looked up when it is sent.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
