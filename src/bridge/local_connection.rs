@@ -17,8 +17,9 @@ const ROOM: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct LocalConnection {
     id: ConnectionId,
-    /// Whether the core takes no more bytes for now.
-    is_paused: bool,
+    /// How many bytes wait in the core for their turn. Until it has processed them, it takes no more, and the machine
+    /// takes them for not sent: it closes the connection only after its last packet was processed.
+    waiting: Option<usize>,
     /// Whether the core could give more bytes than were taken.
     is_full: bool,
 }
@@ -54,7 +55,7 @@ impl LocalConnection {
     /// Opens a connection; `None` if there is no room for it.
     pub fn open(broker: &mut Broker, listener: ListenerId, now: Time) -> Option<Self> {
         let id = broker.accept(Peer::Local, listener, now)?;
-        Some(Self { id, is_paused: false, is_full: false })
+        Some(Self { id, waiting: None, is_full: false })
     }
 
     /// Its number in the core.
@@ -67,25 +68,29 @@ impl LocalConnection {
         broker.closed(self.id, "the bridge has closed", now);
     }
 
-    /// The core takes bytes again.
-    pub const fn resume(&mut self) {
-        self.is_paused = false;
+    /// The core has processed everything and takes bytes again.
+    pub fn resume(&mut self, machine: &mut Machine, now: Time) {
+        if let Some(count) = self.waiting.take() {
+            machine.local_sent(count, now);
+        }
     }
 
     /// Whether bytes can be passed on at once.
     pub fn is_busy(&self, machine: &Machine) -> bool {
-        self.is_full && machine.takes_local() || !self.is_paused && !machine.local_output().is_empty()
+        self.is_full && machine.takes_local() || self.waiting.is_none() && !machine.local_output().is_empty()
     }
 
     /// Passes on what the machine has to say.
     pub fn send(&mut self, broker: &mut Broker, machine: &mut Machine, now: Time) {
         let bytes = machine.local_output();
-        if self.is_paused || bytes.is_empty() {
+        if self.waiting.is_some() || bytes.is_empty() {
             return;
         }
-        self.is_paused = broker.received(self.id, bytes, now) == Intake::Paused;
         let count = bytes.len();
-        machine.local_sent(count, now);
+        match broker.received(self.id, bytes, now) {
+            Intake::Paused => self.waiting = Some(count),
+            Intake::More => machine.local_sent(count, now),
+        }
     }
 
     /// Passes on what the core has to say, as far as the machine takes it. What the core withholds until it is durable
@@ -115,9 +120,10 @@ mod tests {
 
     use super::*;
     use crate::base::time::Duration;
-    use crate::bridge::machine::Condition;
     use crate::bridge::machine::tests::rig::settings;
+    use crate::bridge::machine::{Action, Condition};
     use crate::core::access::AllowAll;
+    use crate::core::broker::Effect;
     use crate::core::journal::{MessageNumber, NextNumbers, Pace, SessionNumber};
     use crate::core::limits::Limits;
     use crate::protocol::codec::ProtocolVersion;
@@ -129,6 +135,45 @@ mod tests {
             NextNumbers { session: SessionNumber(NonZeroU64::MIN), message: MessageNumber(NonZeroU64::MIN) };
         broker.begin_journal(next, Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO });
         broker
+    }
+
+    /// Ends the turn of the core, and goes on with what waits for the next one.
+    fn begin_turn(broker: &mut Broker, machine: &mut Machine, local: &mut LocalConnection, now: Time) {
+        broker.tick(now, 1_000);
+        while let Some(effect) = broker.next_effect() {
+            if let Effect::Resume(id) = effect
+                && broker.resume(id, now) == Intake::More
+                && id == local.id()
+            {
+                local.resume(machine, now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_after_its_last_packet_was_processed() {
+        let now = Time::ZERO;
+        let limits = Limits { steps_per_turn: 64, ..Limits::default() };
+        let mut broker = Broker::new(limits, Box::new(AllowAll), 1, now);
+        let mut machine = Machine::new(Rc::new(settings(ProtocolVersion::V5)), 100_000, 1, now);
+        let mut local = LocalConnection::open(&mut broker, ListenerId::default(), now).unwrap();
+        assert_eq!(machine.next_action(), Some(Action::OpenLocal));
+
+        // Another client has used up the turn.
+        let other = broker.accept(Peer::Local, ListenerId::default(), now).unwrap();
+        let mut bytes = b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0".to_vec();
+        bytes.extend(b"\xc0\0".repeat(1_000));
+        assert_eq!(broker.received(other, &bytes, now), Intake::Paused);
+        machine.shut_down(now);
+        local.send(&mut broker, &mut machine, now);
+        assert!(!machine.is_over() && machine.next_action().is_none() && !local.is_busy(&machine));
+
+        for _ in 0..1_000 {
+            begin_turn(&mut broker, &mut machine, &mut local, now);
+        }
+        assert!(machine.is_over());
+        assert_eq!(machine.next_action(), Some(Action::CloseLocal));
+        assert_eq!(broker.census().retained, 1, "it was told that the bridge is not connected");
     }
 
     #[test]

@@ -281,7 +281,13 @@ impl Server {
     fn remove_bridge(&mut self, mut bridge: Bridge, now: Time) {
         bridge.machine.shut_down(now);
         self.run_bridge(&mut bridge, now);
-        self.close_side_here(&mut bridge, now);
+        if bridge.local.is_some() {
+            // What it has said last waits in the core, which will drop it with the session.
+            if let Some((topic, state)) = bridge.machine.last_state() {
+                self.broker.publish_state_of_bridge(topic, state, now);
+            }
+            self.close_side_here(&mut bridge, now);
+        }
         self.close_side_there(&mut bridge);
         for what in FIGURES {
             self.broker.publish_about_bridge(&bridge.settings.name, what, "", now);
@@ -516,7 +522,7 @@ impl Server {
         if let Some(place) = self.bridges.place_of_local(id) {
             self.with_bridge(place, |server, bridge| {
                 if let Some(local) = &mut bridge.local {
-                    local.resume();
+                    local.resume(&mut bridge.machine, now);
                 }
                 server.run_bridge(bridge, now);
             });

@@ -11,8 +11,8 @@ use crate::settings::Bridge;
 pub const LOCAL_VERSION: ProtocolVersion = ProtocolVersion::V5;
 
 /// The payloads of the state topic.
-pub const CONNECTED: &[u8] = b"1";
-pub const DISCONNECTED: &[u8] = b"0";
+pub const CONNECTED: &str = "1";
+pub const DISCONNECTED: &str = "0";
 
 /// The topic where the state is published in this broker.
 pub fn local_state_topic(settings: &Bridge) -> Option<TopicName<'_>> {
@@ -26,8 +26,9 @@ pub fn remote_state_topic(settings: &Bridge) -> Option<TopicName<'_>> {
 }
 
 /// A message that reports the state of the bridge.
-pub fn state<'a>(topic: TopicName<'a>, payload: &'a [u8], delivery: Delivery, retain: bool) -> Publish<'a> {
+pub fn state<'a>(topic: TopicName<'a>, payload: &'a str, delivery: Delivery, retain: bool) -> Publish<'a> {
     let properties = Properties::default();
+    let payload = payload.as_bytes();
     Publish { dup: false, retain, delivery, topic: Some(topic), properties, payload }
 }
 
@@ -41,7 +42,7 @@ pub fn write_remote(settings: &Bridge, variant: Variant, packet_size: usize, int
         retain: variant.will.retain,
         properties: Properties::default(),
         topic,
-        payload: DISCONNECTED,
+        payload: DISCONNECTED.as_bytes(),
     });
     let user_name = remote.user_name.as_deref();
     // Before MQTT 5.0, a password requires a user name.

@@ -341,7 +341,7 @@ impl Machine {
     }
 
     /// Publishes the state in this broker.
-    fn publish_here(&mut self, payload: &[u8]) {
+    fn publish_here(&mut self, payload: &str) {
         let Some(topic) = local_state_topic(&self.settings) else { return };
         // At QoS 0 it needs no Packet Identifier, which a message of the other broker may have.
         let publish = state(topic, payload, Delivery::AtMostOnce, true);
@@ -414,6 +414,11 @@ impl Machine {
             LocalState::Opening | LocalState::Held | LocalState::Running => self.publish_here(DISCONNECTED),
         }
         self.close_local();
+    }
+
+    /// The topic and the payload of the last message about its state, once it has ended.
+    pub fn last_state(&self) -> Option<(&str, &str)> {
+        self.settings.notifications.as_ref().map(|notifications| (&*notifications.topic, DISCONNECTED))
     }
 
     fn close_local(&mut self) {

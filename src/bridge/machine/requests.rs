@@ -95,7 +95,7 @@ impl Machine {
     }
 
     /// Publishes the state in the other broker.
-    pub(super) fn publish_there(&mut self, payload: &[u8], delivery: Delivery) {
+    pub(super) fn publish_there(&mut self, payload: &str, delivery: Delivery) {
         let Some(topic) = remote_state_topic(&self.settings) else { return };
         let publish = state(topic, payload, delivery, self.remote.limits.retains);
         let version = self.remote.variant.version;

@@ -224,6 +224,13 @@ impl Broker {
         self.announce(&topic, value, None);
     }
 
+    /// Publishes on behalf of a bridge, which cannot do so any longer, that it has ended.
+    pub fn publish_state_of_bridge(&mut self, topic: &str, state: &str, now: Time) {
+        let _entered = self.account.enter();
+        self.advance(now);
+        self.announce(topic, state, None);
+    }
+
     fn announce_bridges(&mut self) {
         let Some(system) = &self.system else { return };
         for (topic, value) in system.about_bridges.clone() {

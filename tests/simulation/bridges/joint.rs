@@ -165,9 +165,9 @@ impl Joint {
     }
 
     /// The core takes bytes again.
-    pub fn resume(&mut self, id: ConnectionId) {
+    pub fn resume(&mut self, id: ConnectionId, now: Time) {
         if let Some(local) = self.local.as_mut().filter(|local| local.id() == id) {
-            local.resume();
+            local.resume(&mut self.machine, now);
         }
     }
 

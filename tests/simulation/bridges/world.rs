@@ -300,7 +300,7 @@ impl World {
         // In the far broker, connections without a wire are over.
         for other in others.into_iter().filter(|_| place == NEAR) {
             match other {
-                Other::Resume(id) => joint.resume(id),
+                Other::Resume(id) => joint.resume(id, *now),
                 Other::Close(id) => joint.close_local(id, node, *now),
             }
         }
