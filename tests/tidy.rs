@@ -171,11 +171,24 @@ fn functions_of_the_broker_name_no_more_than_three_of_its_parts() {
     assert_nothing_wrong(&wrong);
 }
 
+/// The documents of the repository, by their paths.
+fn documents() -> BTreeMap<String, String> {
+    let top = ["README.md", "CHANGELOG.md"].map(str::to_owned);
+    let pages = texts("docs").into_iter().map(|(path, _)| format!("docs/{}", path.display()));
+    let read = |name: String| {
+        let text = fs::read_to_string(root().join(&name)).expect("it is there");
+        (name, text)
+    };
+    top.into_iter().chain(pages).map(read).collect()
+}
+
 #[test]
-fn links_of_the_readme_lead_somewhere() {
-    let text = fs::read_to_string(root().join("README.md")).expect("there is a README");
+fn links_of_documents_lead_somewhere() {
+    let documents = documents();
     let is_there = |place: &str| root().join(place).exists();
-    assert_nothing_wrong(&check_links(&text, is_there));
+    let wrong: Vec<String> =
+        documents.keys().flat_map(|page| check_links(page, &documents, is_there)).collect();
+    assert_nothing_wrong(&wrong);
 }
 
 #[test]
@@ -189,8 +202,7 @@ fn the_walk_of_a_publish_names_functions_that_there_are() {
 
 #[test]
 fn documents_name_what_they_mean() {
-    for name in ["README.md", "CHANGELOG.md"] {
-        let text = fs::read_to_string(root().join(name)).expect("it is there");
+    for (name, text) in documents() {
         assert_nothing_wrong(
             &check_prose(&text).iter().map(|what| format!("{name}: {what}")).collect::<Vec<_>>(),
         );
@@ -200,7 +212,8 @@ fn documents_name_what_they_mean() {
 #[test]
 fn nothing_is_left_lying_about() {
     let mut wrong = Vec::new();
-    for directory in ["src", "tests", "fuzz"].into_iter().filter(|directory| root().join(directory).exists())
+    for directory in
+        ["src", "tests", "fuzz", "docs"].into_iter().filter(|directory| root().join(directory).exists())
     {
         for (path, text) in texts(directory) {
             let mut of_file = check_text(&text);

@@ -1,5 +1,5 @@
-//! Checks the section "Coming from mosquitto" in the README against the table of keywords, and the defaults that both
-//! state against the settings of an empty file.
+//! Checks the page docs/mosquitto.md against the table of keywords, and the defaults that both state against the settings
+//! of an empty file.
 
 use std::collections::BTreeMap;
 #[cfg(feature = "bridge")]
@@ -16,16 +16,14 @@ use brooklet::settings::Settings;
 #[cfg(feature = "system")]
 use crate::settle::settle;
 
-/// What the README states about a keyword: its default, its standing and its note.
+/// What the page states about a keyword: its default, its standing and its note.
 #[cfg(feature = "bridge")]
 type Row = [String; 3];
 
-/// The rows of the table in the README.
+/// The rows of the table in the page.
 #[cfg(feature = "bridge")]
 fn rows() -> BTreeMap<String, Row> {
-    let readme = fs::read_to_string("README.md").expect("README.md can be read");
-    let page = readme.split("\n## Coming from mosquitto\n").nth(1).expect("the page is there");
-    let page = page.split("\n## ").next().expect("it has an end");
+    let page = fs::read_to_string("docs/mosquitto.md").expect("the page can be read");
     let mut rows = BTreeMap::new();
     for line in page.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -42,7 +40,7 @@ fn rows() -> BTreeMap<String, Row> {
 /// Without the feature `bridge`, the keywords of bridges are refused.
 #[cfg(feature = "bridge")]
 #[test]
-fn the_readme_lists_every_keyword_with_its_default_and_place() {
+fn the_page_lists_every_keyword_with_its_default_and_place() {
     let mut rows = rows();
     let mut wrong = Vec::new();
     for keyword in keywords() {
@@ -60,7 +58,7 @@ fn the_readme_lists_every_keyword_with_its_default_and_place() {
         }
     }
     assert!(rows.is_empty(), "these are no keywords: {:?}", rows.keys());
-    assert!(wrong.is_empty(), "the README should say:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "docs/mosquitto.md should say:\n{}", wrong.join("\n"));
 }
 
 /// The values that these settings report for each keyword.

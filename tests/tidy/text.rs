@@ -1,6 +1,6 @@
 //! Things that no text of the repository may contain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::words::{has_word, without_comments};
 
@@ -40,14 +40,7 @@ pub fn check_comments(text: &str) -> Vec<String> {
 
 /// The same for a document, without its examples.
 pub fn check_prose(text: &str) -> Vec<String> {
-    let mut is_example = false;
-    let mut is_prose = |line: &str| {
-        let is_fence = line.trim_start().starts_with("```");
-        is_example ^= is_fence;
-        !is_example && !is_fence
-    };
-    let prose = text.lines().enumerate().filter(|(_, line)| is_prose(line));
-    prose.flat_map(|(index, line)| check_english(index, line)).collect()
+    prose(text).flat_map(|(index, line)| check_english(index, line)).collect()
 }
 
 fn check_english(index: usize, line: &str) -> Vec<String> {
@@ -105,21 +98,58 @@ const UNCHECKED: [&str; 3] = [
 const GETTER: &str = concat!("fn ", "get_");
 const HOMES: [&str; 3] = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/")];
 
-/// Finds links to headings and files that do not exist.
-pub fn check_links(text: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
-    let anchor = |heading: &str| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-    let headings: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
-    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-    let wrong = |link: &str| match link.strip_prefix('#') {
-        Some(heading) if !headings.contains(heading) => {
-            Some(format!("a link to #{heading}, of which there is no heading"))
-        }
-        None if !link.contains("://") && !is_there(link) => {
-            Some(format!("a link to {link}, which is not there"))
-        }
-        _ => None,
+/// The lines of a document outside of its examples.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_example = false;
+    text.lines().enumerate().filter(move |(_, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_example ^= is_fence;
+        !is_example && !is_fence
+    })
+}
+
+/// The anchors of a document: what a link to one of its headings has after the `#`.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).filter_map(|(_, line)| line.strip_prefix('#'));
+    let anchor = |heading: &str| -> String {
+        let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        words.chars().filter(|&sign| sign.is_alphanumeric() || "-_".contains(sign)).collect()
     };
-    links.filter_map(wrong).collect()
+    headings.map(anchor).collect()
+}
+
+/// The path of what a link in a document leads to, without the directories that `..` leaves again.
+fn target_of(page: &str, place: &str) -> String {
+    let mut steps: Vec<&str> = page.split('/').collect();
+    steps.pop();
+    for step in place.split('/') {
+        if step == ".." {
+            steps.pop();
+        } else {
+            steps.push(step);
+        }
+    }
+    steps.join("/")
+}
+
+/// Finds links in one of these documents to headings and files that do not exist.
+pub fn check_links(
+    page: &str,
+    pages: &BTreeMap<String, String>,
+    is_there: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let links = pages[page].split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    let wrong = |link: &str| {
+        let (place, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let target = if place.is_empty() { page.to_owned() } else { target_of(page, place) };
+        if !is_there(&target) {
+            return Some(format!("{page}: a link to {link}, which is not there"));
+        }
+        let is_heading = pages.get(&target).is_some_and(|text| anchors(text).contains(anchor));
+        (!anchor.is_empty() && !is_heading)
+            .then(|| format!("{page}: a link to {link}, of which there is no heading"))
+    };
+    links.filter(|link| !link.contains("://")).filter_map(wrong).collect()
 }
 
 /// The rows of the walk of a PUBLISH: a file of `src`, and the first function that the row names.
@@ -193,13 +223,20 @@ fn one_more_line_that_is_not_checked_is_found() {
 
 #[test]
 fn a_link_that_leads_nowhere_is_found() {
-    let text =
-        "# A\n## Two words\n[a](#two-words) [b](#words) [c](there) [d](gone) [e](https://a.example/)\n";
-    let wrong = check_links(text, |place| place == "there");
-    assert_eq!(
-        wrong,
-        ["a link to #words, of which there is no heading", "a link to gone, which is not there"]
-    );
+    let readme = "# A\n## Two, words\n```\n# no heading\n```\n[a](#two-words) [b](#words) [c](docs/b.md#b) [d](gone) \
+                  [e](https://a.example/) [f](docs/b.md#c) [g](#no-heading)\n";
+    let page = "# B\n[a](../README.md#a) [b](c.md) [c](../docs/b.md) [d](b.md#b)\n";
+    let pages = [("README.md", readme), ("docs/b.md", page)];
+    let pages = pages.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let wrong = |page: &str| check_links(page, &pages, |place| pages.contains_key(place));
+    let expected = [
+        "README.md: a link to #words, of which there is no heading",
+        "README.md: a link to gone, which is not there",
+        "README.md: a link to docs/b.md#c, of which there is no heading",
+        "README.md: a link to #no-heading, of which there is no heading",
+    ];
+    assert_eq!(wrong("README.md"), expected);
+    assert_eq!(wrong("docs/b.md"), ["docs/b.md: a link to c.md, which is not there"]);
 }
 
 #[test]

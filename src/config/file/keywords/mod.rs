@@ -1,6 +1,6 @@
 //! The table of keywords. A row has the scope of the keyword, its default, the form of its value and how to set it, how
-//! to show it, and a note. The table is used to read configurations and to log the changes of a reload, and the section
-//! "Coming from mosquitto" of the README is checked against it.
+//! to show it, and a note. The table is used to read configurations and to log the changes of a reload, and
+//! docs/mosquitto.md is checked against it.
 
 mod bridge;
 #[cfg(all(feature = "bridge", feature = "system"))]
