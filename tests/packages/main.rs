@@ -1,0 +1,3 @@
+//! Tests of what is packed beside the code.
+
+mod build_script;
