@@ -17,6 +17,7 @@ use crate::server::{PATIENCE, Server, brooklet};
 mod circles;
 mod faults;
 mod load;
+mod namespace;
 mod network;
 mod queues;
 mod retained;
