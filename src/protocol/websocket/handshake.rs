@@ -15,7 +15,7 @@ const KEY_LENGTH: usize = 24;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demands {
     /// The allowed origins of web pages. All, if the list is empty. An origin without a scheme is compared with the
-    /// host.
+    /// host. Browsers name the origin of a page in each request; a request that names none does not come from a page.
     pub origins: Vec<String>,
     /// The maximum length of the request in bytes.
     pub request_maximum: usize,
@@ -131,7 +131,7 @@ fn answer(head: &Head, demands: &Demands) -> Result<Vec<u8>, Refusal> {
         return Err(FOREIGN_VERSION);
     }
     let key = fields.key.filter(|key| is_key(key)).ok_or(MALFORMED)?;
-    if !demands.origins.is_empty() && !fields.origin.is_some_and(|origin| is_one_of(origin, demands)) {
+    if !demands.origins.is_empty() && fields.origin.is_some_and(|origin| !is_one_of(origin, demands)) {
         return Err(FOREIGN_ORIGIN);
     }
     // The client has to offer one, and the answer names the selected one [MQTT-6.0.0-3] [MQTT-6.0.0-4].
@@ -319,8 +319,18 @@ mod tests {
         for origins in [&["https://b.example"][..], &["http://a.example"], &["example"]] {
             assert_eq!(outcome(origins, REQUEST), FOREIGN_ORIGIN.why, "{origins:?}");
         }
+        for unknown in ["", "null", "https://", "a.example.org", "https://a.example:8443"] {
+            let request = REQUEST.replace("https://a.example", unknown);
+            assert_eq!(outcome(&["https://a.example"], &request), FOREIGN_ORIGIN.why, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_no_page_has_no_origin() {
         let unnamed = REQUEST.replace("Origin: https://a.example\r\n", "");
-        assert_eq!(outcome(&["a.example"], &unnamed), FOREIGN_ORIGIN.why);
+        assert_ne!(unnamed, REQUEST);
+        let outcome = receive(&unnamed, &["b.example"]);
+        assert!(matches!(outcome, Progress::Accepted { .. }), "{outcome:?}");
     }
 
     #[test]
