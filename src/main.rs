@@ -60,6 +60,9 @@ fn report(message: &str) {
 /// Prints the result of a subcommand.
 fn finish(finished: &Finished) -> ExitCode {
     let _ = std::io::stdout().write_all(finished.output.as_bytes());
+    for warning in &finished.warnings {
+        let _ = writeln!(std::io::stderr(), "Warning: {warning}");
+    }
     if !finished.error.is_empty() {
         report(&finished.error);
     }

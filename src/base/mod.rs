@@ -1,5 +1,6 @@
 //! Code that does not depend on MQTT: escaping of text, moments in time, the count of memory, access to files.
 
+pub mod byte_order_mark;
 pub mod escape;
 pub mod files;
 pub mod foreign;

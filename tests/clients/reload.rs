@@ -215,3 +215,61 @@ fn the_other_signals_are_answered_in_the_log() {
         server.wait_for_line("The files were read again, no setting has changed.");
     });
 }
+
+/// What is wrong with the files that a configuration names is the same at the start, at a reload and with
+/// `--test-config`, with its line; so is what is only unusual.
+#[test]
+#[cfg(feature = "passwords")]
+fn files_are_judged_alike_wherever_they_are_read() {
+    let told = |command: &mut std::process::Command| {
+        let output = command.output().expect("the binary can be started");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let passwords = File::new("alike-passwords", "");
+    let rules = File::new("alike-rules", "");
+    let text = format!("user root\n{OPEN}password_file {}\nacl_file {}\n", passwords.path(), rules.path());
+    let file = File::new("alike", &text);
+    let mark = "\u{feff}# a comment\n";
+    for (users, access, wrong) in [
+        ("ann:\n", "", Some(format!("{}:1:5: no password after ':'", passwords.path()))),
+        ("\n#\nann:pencil\n", "", Some(format!("{}:3:5: a plain password", passwords.path()))),
+        ("", "topic a\n\u{feff}topic b\n", Some(format!("{}:2:1: a byte order mark inside", rules.path()))),
+        (mark, mark, None),
+    ] {
+        passwords.write("");
+        rules.write("topic a\n");
+        file.write(&text);
+        let server = file.serve();
+        passwords.write(users);
+        rules.write(access);
+        server.signal("HUP");
+        let marks = [&passwords, &rules].map(|file| format!("{}:1:1: {SKIPPED}", file.path()));
+        let (code, expected) = match wrong {
+            Some(wrong) => {
+                server.wait_for_line("The configuration stays as it was.");
+                (3, vec![format!("Error: {wrong}")])
+            }
+            None => {
+                file.write(&format!("\u{feff}{text}"));
+                server.signal("HUP");
+                let marks = [&marks[..], &[format!("{}:1:1: {SKIPPED}", file.path())]].concat();
+                (0, marks.into_iter().map(|mark| format!("Warning: {mark}")).collect())
+            }
+        };
+        let test = told(crate::server::brooklet().args(["--test-config", "-c", file.path()]));
+        assert_eq!(test.0, Some(code), "{test:?}");
+        for line in expected {
+            server.wait_for_line(&line);
+            assert!(test.1.contains(&line), "{line} in {test:?}");
+            if code == 0 {
+                file.serve().wait_for_line(&line);
+            } else {
+                let start = told(crate::server::brooklet().args(["-c", file.path()]));
+                assert!(start.0 == Some(code) && start.1.contains(&line), "{line} in {start:?}");
+            }
+        }
+    }
+}
+
+#[cfg(feature = "passwords")]
+const SKIPPED: &str = "a byte order mark, which mosquitto would not skip, is skipped";

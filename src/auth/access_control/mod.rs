@@ -35,7 +35,7 @@ use absent::Worker;
 #[cfg(feature = "passwords")]
 use conversation::{Caller, Conversation};
 use policy::Policy;
-pub use policy::{read_file, unreadable, warning_of_mode};
+pub use policy::{FILE_MAXIMUM, read_file, unreadable, warning_of_mode};
 #[cfg(feature = "passwords")]
 use worker::Worker;
 

@@ -12,7 +12,7 @@ use crate::base::files;
 use crate::settings::{ConfigError, Security};
 
 /// Maximum size of a password or ACL file, in bytes. Larger files are refused.
-const FILE_MAXIMUM: u64 = 64 * 1024 * 1024;
+pub const FILE_MAXIMUM: u64 = 64 * 1024 * 1024;
 
 /// Who may connect and what each client may do, as read from the files.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rule::{Grant, Level, Rule};
 use super::{Acl, Rules};
+use crate::base::byte_order_mark::{MISPLACED, SKIPPED, after_mark};
 use crate::base::escape::{Escaped, keyword_in};
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicFilter;
@@ -37,7 +38,11 @@ impl Acl {
         };
         let mut section = Section::Anonymous;
         let (mut wrong, mut warnings) = (ConfigErrors::about(file), ConfigErrors::about(file));
-        for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1_u32..) {
+        let text = after_mark(bytes);
+        if text.is_some() {
+            warnings.push("1:1", SKIPPED);
+        }
+        for (line, number) in text.unwrap_or(bytes).split(|&byte| byte == b'\n').zip(1_u32..) {
             if let Err(Wrong { column, what }) = acl.take_line(line, number, &mut section, &mut warnings) {
                 wrong.push(format_args!("{number}:{column}"), what);
             }
@@ -57,6 +62,9 @@ impl Acl {
         section: &mut Section,
         warnings: &mut ConfigErrors<'_>,
     ) -> Result<(), Wrong> {
+        if after_mark(line).is_some() {
+            return Err(Wrong { column: 1, what: MISPLACED.to_owned() });
+        }
         let line = std::str::from_utf8(line)
             .map_err(|error| Wrong { column: error.valid_up_to() + 1, what: "not UTF-8".to_owned() })?;
         let mut words = Words { line: line.trim_end(), at: 0 };

@@ -8,6 +8,18 @@ fn parse(text: &str) -> Acl {
     Acl::parse("file", text.as_bytes()).unwrap_or_else(|wrong| panic!("{wrong:?}"))
 }
 
+#[test]
+fn a_byte_order_mark_is_skipped_only_at_the_start_of_the_file() {
+    for text in ["\u{feff}topic read a\n", "\u{feff}# a comment\ntopic read a\n"] {
+        let acl = parse(text);
+        let warnings: Vec<String> = acl.warnings().iter().map(ToString::to_string).collect();
+        assert_eq!(warnings, ["file:1:1: a byte order mark, which mosquitto would not skip, is skipped"]);
+        assert_eq!(rights(&acl, "c", "", "a"), "r");
+    }
+    let wrong = Acl::parse("file", "topic read a\n\u{feff}# a comment".as_bytes()).unwrap_err();
+    assert_eq!(wrong[0].to_string(), "file:2:1: a byte order mark inside the file, expected none");
+}
+
 fn subject<'a>(client_identifier: &'a str, user: &'a str) -> Subject<'a> {
     Subject { client_identifier, user_name: (!user.is_empty()).then_some(user) }
 }

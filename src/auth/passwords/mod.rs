@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::base::byte_order_mark::{MISPLACED, SKIPPED, after_mark};
 use crate::base::escape::Escaped;
 use crate::protocol::topic::LENGTH_MAXIMUM;
 use crate::protocol::utf8;
@@ -23,6 +24,10 @@ pub use absent::Secret;
 use absent::digest;
 #[cfg(feature = "passwords")]
 pub use secret::{Kind, MEMORY_MAXIMUM_KIB, ROUNDS_MAXIMUM, Secret, digest};
+
+/// The error about a user without a password. With an empty one, anyone who knows the name could log in.
+pub const NO_PASSWORD: &str =
+    "no password after ':', expected a hash; give the user one with `brooklet passwd`, or delete the line";
 
 /// A keyed digest under which a secret is remembered. It reveals nothing without the key.
 pub type Digest = [u8; 16];
@@ -68,7 +73,11 @@ impl Passwords {
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let mut passwords = Self::default();
         let (mut wrong, mut warnings) = (ConfigErrors::about(file), ConfigErrors::about(file));
-        for (line, number) in bytes.split(|&byte| byte == b'\n').zip(1_usize..) {
+        let text = after_mark(bytes);
+        if text.is_some() {
+            warnings.push("1:1", SKIPPED);
+        }
+        for (line, number) in text.unwrap_or(bytes).split(|&byte| byte == b'\n').zip(1_usize..) {
             if let Err((column, what)) = passwords.take_line(line, number, &mut warnings) {
                 wrong.push(format_args!("{number}:{column}"), what);
             }
@@ -90,6 +99,9 @@ impl Passwords {
         number: usize,
         warnings: &mut ConfigErrors<'_>,
     ) -> Result<(), (usize, String)> {
+        if after_mark(line).is_some() {
+            return Err((1, MISPLACED.to_owned()));
+        }
         let line = match std::str::from_utf8(line) {
             Ok(line) => line.trim_end(),
             Err(error) => return Err((error.valid_up_to() + 1, "not UTF-8".to_owned())),
@@ -104,6 +116,9 @@ impl Passwords {
         };
         let name = check_name(name).map_err(|what| (1, what.to_owned()))?;
         let hash_at = line.len() - hash.len() + 1;
+        if hash.is_empty() {
+            return Err((hash_at, NO_PASSWORD.to_owned()));
+        }
         let secret = Secret::parse(hash).map_err(|what| (hash_at, what))?;
         if self.users.insert(name.into(), self.secrets.len()).is_some() {
             return Err((1, format!("the user {} a second time", Escaped(name))));

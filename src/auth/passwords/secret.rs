@@ -104,8 +104,14 @@ impl Secret {
         if text.starts_with("SCRAM-SHA-256$") {
             return Verifier::parse(text).map(Self::Scram).map_err(str::to_owned);
         }
-        Err("unknown kind of hash, expected $7$, $6$, $argon2id$ or SCRAM-SHA-256$; plain passwords are turned \
-             into hashes by `brooklet passwd -U`"
+        if text.trim_start().starts_with('$') {
+            return Err(
+                "unknown kind of hash, expected $7$, $6$, $argon2id$ or SCRAM-SHA-256$; if it is a plain \
+                        password, `brooklet passwd -U` turns it into a hash"
+                    .to_owned(),
+            );
+        }
+        Err("a plain password, expected a hash; `brooklet passwd -U` turns all plain passwords of a file into hashes"
             .to_owned())
     }
 

@@ -92,6 +92,20 @@ fn a_line_without_a_colon_names_no_user() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_name() {
+    for text in [format!("\u{feff}alice:{ALICE}\n"), format!("\u{feff}# Users:\nalice:{ALICE}\n")] {
+        let passwords = parse(&text).unwrap();
+        let warnings: Vec<String> = passwords.warnings().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            ["file:1:1: a byte order mark, which mosquitto would not skip, is skipped"],
+            "{text}"
+        );
+        assert!(passes(&passwords, "alice", "wonderland") && !passwords.contains("\u{feff}alice"), "{text}");
+    }
+}
+
+#[test]
 fn a_file_of_another_kind_costs_a_bounded_number_of_lines() {
     let wrong = parse(&"a:b\n".repeat(1_000)).unwrap_err();
     assert_eq!((wrong.len(), wrong[100].as_str()), (101, "file: 900 more were omitted"));
@@ -103,7 +117,11 @@ fn every_fault_is_reported_without_quoting_the_secret() {
     let salt = "AAAAAAAAAAAAAAAA";
     let digest = "A".repeat(86) + "==";
     for (line, begin) in [
-        ("alice:secret".to_owned(), "file:1:7: unknown kind of hash"),
+        ("alice:secret".to_owned(), "file:1:7: a plain password, expected a hash; `brooklet passwd -U`"),
+        ("alice:$5$secret".to_owned(), "file:1:7: unknown kind of hash"),
+        ("alice:".to_owned(), "file:1:7: no password after ':', expected a hash"),
+        ("alice: \r".to_owned(), "file:1:7: no password after ':', expected a hash"),
+        ("\n\u{feff}alice:x".to_owned(), "file:2:1: a byte order mark inside the file"),
         (":x".to_owned(), "file:1:1: no user name"),
         (format!("alice:{ALICE}\nalice:{ALICE}"), "file:2:1: the user alice a second time"),
         ("a:$6$x".to_owned(), "file:1:3: a cut hash"),

@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(fail) => return failed(&format!("{fail}. Try brooklet acl --help.")),
     };
     if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), error: String::new(), code: 0 };
+        return Finished { output: parser.usage(USAGE), ..Finished::default() };
     }
     let (user, client) = (matches.opt_str("user"), matches.opt_str("client"));
     let ([file, access, topic], Some(client)) = (matches.free.as_slice(), client) else {
@@ -59,7 +59,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
             let name = TopicName::new(topic).map_err(wrong)?;
             if name.is_about_the_broker() {
                 let output = "denied: only the broker may publish below $SYS\n".to_owned();
-                return Ok(Finished { output, error: String::new(), code: EXIT_DENIED });
+                return Ok(Finished { output, code: EXIT_DENIED, ..Finished::default() });
             }
             acl.decide(subject, Access::Write, name)
         }
@@ -74,7 +74,7 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
         output += &format!("    {}\n", Escaped(&text));
     }
     let code = if matches!(ruling, Ruling::Denied { .. }) { EXIT_DENIED } else { 0 };
-    Ok(Finished { output, error: String::new(), code })
+    Ok(Finished { output, warnings: acl.warnings().to_vec(), error: String::new(), code })
 }
 
 /// A line of a file, numbered from 1.

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(fail) => return failed(&format!("{fail}. Try brooklet import --help.")),
     };
     if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), error: String::new(), code: 0 };
+        return Finished { output: parser.usage(USAGE), ..Finished::default() };
     }
     let (file, target) = match (matches.free.as_slice(), target(&matches)) {
         ([file], Ok(target)) => (Path::new(file), target),
@@ -64,8 +64,8 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         _ => return failed("expected one FILE. Try brooklet import --help."),
     };
     match import(file, &target) {
-        Ok(output) => Finished { output, error: String::new(), code: 0 },
-        Err(error) => Finished { output: String::new(), error, code: EXIT_FAILURE },
+        Ok(output) => Finished { output, ..Finished::default() },
+        Err(error) => Finished { error, code: EXIT_FAILURE, ..Finished::default() },
     }
 }
 

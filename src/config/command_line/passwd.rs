@@ -3,6 +3,7 @@
 //! The file is replaced atomically, so that it is never read while incomplete. A new file can be read only by its
 //! owner.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
@@ -11,10 +12,13 @@ use std::path::{Path, PathBuf};
 use getopts::{Matches, Options as Parser};
 
 use super::{Finished, failed};
-use crate::auth::access_control::random;
-use crate::auth::passwords::{self, Kind, ROUNDS_MAXIMUM, Secret};
+use crate::auth::access_control::{FILE_MAXIMUM, random};
+use crate::auth::passwords::{self, Kind, NO_PASSWORD, Passwords, ROUNDS_MAXIMUM, Secret};
 use crate::auth::scram;
+use crate::base::byte_order_mark::{MISPLACED, SKIPPED, after_mark};
 use crate::base::escape::Escaped;
+use crate::base::files;
+use crate::settings::{ConfigError, ConfigErrors};
 
 const USAGE: &str = "\
 Usage: brooklet passwd [-H KIND] [-I ROUNDS] [-c] FILE USER
@@ -58,15 +62,15 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(fail) => return failed(&format!("{fail}. Try brooklet passwd --help.")),
     };
     if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), error: String::new(), code: 0 };
+        return Finished { output: parser.usage(USAGE), ..Finished::default() };
     }
     let job = match Job::from(&matches) {
         Ok(job) => job,
         Err(error) => return failed(&error),
     };
     match job.run() {
-        Ok(()) => Finished { output: String::new(), error: String::new(), code: 0 },
-        Err(error) => Finished { output: String::new(), error, code: EXIT_FAILURE },
+        Ok(warnings) => Finished { warnings, ..Finished::default() },
+        Err(error) => Finished { error, code: EXIT_FAILURE, ..Finished::default() },
     }
 }
 
@@ -121,28 +125,51 @@ impl Job {
         Ok(Self { file: file.into(), is_new, kind: kind(matches)?, change })
     }
 
-    fn run(self) -> Result<(), String> {
-        let text = if self.is_new { String::new() } else { self.read()? };
+    /// Changes the file. Returns what is wrong with its other lines, and what the broker would say about the file as it
+    /// was.
+    fn run(self) -> Result<Vec<ConfigError>, String> {
+        let bytes = if self.is_new { Vec::new() } else { self.read()? };
+        let name = self.file.to_string_lossy();
+        let mut warnings = ConfigErrors::about(&name);
+        let text = after_mark(&bytes);
+        if text.is_some() {
+            warnings.push("1:1", SKIPPED);
+        }
+        let text = decode(&name, text.unwrap_or(&bytes))?;
         let changed = match self.change {
             Change::Set { user, password } => {
                 let password = password.map_or_else(ask_for_password, Ok)?;
-                with_user(&text, &user, &line(&user, &password, self.kind)?)
+                with_user(text, &user, &line(&user, &password, self.kind)?)
             }
-            Change::Delete { user } => without_user(&text, &user)?,
-            Change::Hash => hashed(&text, self.kind)?,
+            Change::Delete { user } => without_user(text, &user)?,
+            Change::Hash => hashed(&name, text, self.kind)?,
         };
         replace(&self.file, changed.as_bytes())
-            .map_err(|why| format!("{}: cannot be written: {why}", Escaped(&self.file.to_string_lossy())))
+            .map_err(|why| format!("{}: cannot be written: {why}", Escaped(&name)))?;
+        let wrong = Passwords::parse(&name, changed.as_bytes()).err().unwrap_or_default();
+        Ok([warnings.into_list(), wrong].concat())
     }
 
-    fn read(&self) -> Result<String, String> {
-        fs::read_to_string(&self.file).map_err(|why| {
+    fn read(&self) -> Result<Vec<u8>, String> {
+        let name = self.file.to_string_lossy();
+        let bytes = files::read(&self.file, FILE_MAXIMUM).map_err(|why| {
             let is_missing =
                 why.kind() == io::ErrorKind::NotFound && matches!(self.change, Change::Set { .. });
             let advice = if is_missing { "; -c creates it" } else { "" };
-            format!("{}: cannot be read: {why}{advice}", Escaped(&self.file.to_string_lossy()))
-        })
+            format!("{}: cannot be read: {why}{advice}", Escaped(&name))
+        })?;
+        bytes.ok_or_else(|| format!("{}: too long, expected at most 64 MiB", Escaped(&name)))
     }
+}
+
+/// The text of a file. An error has the place of the first byte that is no text.
+fn decode<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, String> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (valid, _) = bytes.split_at(error.valid_up_to());
+        let line = valid.split(|&byte| byte == b'\n').count();
+        let column = valid.rsplit(|&byte| byte == b'\n').next().map_or(1, |last| last.len() + 1);
+        format!("{}:{line}:{column}: not UTF-8", Escaped(name))
+    })
 }
 
 fn kind(matches: &Matches) -> Result<Kind, String> {
@@ -208,29 +235,43 @@ fn without_user(text: &str, user: &str) -> Result<String, String> {
     Ok(joined(lines))
 }
 
-/// Replaces plain passwords by hashes.
-fn hashed(text: &str, kind: Kind) -> Result<String, String> {
+/// Replaces plain passwords by hashes. An error is what the broker would say about the file as well.
+fn hashed(name: &str, text: &str, kind: Kind) -> Result<String, String> {
     let mut lines = Vec::new();
-    for (text, number) in text.lines().zip(1..) {
-        let at = |what: &str| format!("line {number}: {what}");
-        let Some((_, password)) = text.split_once(':').filter(|_| passwords::user_of_line(text).is_some())
-        else {
-            lines.push(text.to_owned());
-            continue;
-        };
-        let is_hash =
-            ["$6$", "$7$", "$argon2id$", "SCRAM-SHA-256$"].iter().any(|mark| password.starts_with(mark));
-        if is_hash {
-            // A malformed hash is an error, not a plain password.
-            Secret::parse(password.trim_end()).map_err(|what| at(&what))?;
-            lines.push(text.to_owned());
-            continue;
+    let mut wrong = ConfigErrors::about(name);
+    for (text, number) in text.lines().zip(1_usize..) {
+        match hashed_line(text, kind) {
+            Ok(line) => lines.push(line),
+            Err((column, what)) => wrong.push(format_args!("{number}:{column}"), what),
         }
-        let user = passwords::user_of_line(text).unwrap_or_default();
-        let user = passwords::check_name(user).map_err(at)?;
-        lines.push(line(user, password, kind).map_err(|what| at(&what))?);
     }
-    Ok(joined(lines))
+    let wrong = wrong.into_list();
+    if wrong.is_empty() {
+        return Ok(joined(lines));
+    }
+    Err(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// A fault comes with its column.
+fn hashed_line(text: &str, kind: Kind) -> Result<Cow<'_, str>, (usize, String)> {
+    if after_mark(text.as_bytes()).is_some() {
+        return Err((1, MISPLACED.to_owned()));
+    }
+    let Some(user) = passwords::user_of_line(text) else { return Ok(text.into()) };
+    let (name, password) = text.split_once(':').unwrap_or((text, ""));
+    let wrong = |what: String| (name.len() + 2, what);
+    let is_hash =
+        ["$6$", "$7$", "$argon2id$", "SCRAM-SHA-256$"].iter().any(|mark| password.starts_with(mark));
+    if is_hash {
+        // A malformed hash is an error, not a plain password.
+        Secret::parse(password.trim_end()).map_err(wrong)?;
+        return Ok(text.into());
+    }
+    let user = passwords::check_name(user).map_err(|what| (1, what.to_owned()))?;
+    if password.trim_end().is_empty() {
+        return Err(wrong(NO_PASSWORD.to_owned()));
+    }
+    line(user, password, kind).map(Cow::from).map_err(wrong)
 }
 
 fn joined(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
@@ -279,7 +320,6 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
 
     use super::*;
-    use crate::auth::passwords::Passwords;
 
     fn passwd(line: &str) -> Finished {
         run(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
@@ -346,7 +386,35 @@ mod tests {
         assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         fs::write(&place.0, "ann:$7$cut\n").unwrap();
         let finished = passwd(&format!("-U {file}"));
-        assert!(finished.error.starts_with("line 1: a cut hash"), "{finished:?}");
+        assert!(finished.error.starts_with(&format!("{file}:1:5: a cut hash")), "{finished:?}");
+    }
+
+    #[test]
+    fn what_the_broker_refuses_is_named_with_its_line() {
+        let place = Place::new("refused");
+        let file = place.0.display();
+        let text = "\u{feff}ann:pencil\nbob:\n";
+        fs::write(&place.0, text).unwrap();
+        let finished = passwd(&format!("-U {file}"));
+        assert_eq!(finished.error, format!("{file}:2:5: {NO_PASSWORD}"));
+        assert_eq!(fs::read_to_string(&place.0).unwrap(), text, "nothing has changed");
+        let finished = passwd(&format!("-b {file} bob eraser"));
+        let warnings: Vec<String> = finished.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!((finished.code, warnings.len()), (0, 2), "{finished:?}");
+        assert_eq!(warnings[0], format!("{file}:1:1: {SKIPPED}"));
+        assert!(warnings[1].starts_with(&format!("{file}:1:5: a plain password")), "{warnings:?}");
+        assert_eq!(passwd(&format!("-U {file}")), Finished::default());
+        assert!(passes(&place.0, "ann", "pencil") && passes(&place.0, "bob", "eraser"));
+        assert_eq!(passwd(&format!("-D {file} ann")), Finished::default());
+        for (text, at) in
+            [("ann:\u{e9}\n\u{feff}bob:x\n", "2:1: a byte order mark"), ("ann: \n", "1:5: no password")]
+        {
+            fs::write(&place.0, text).unwrap();
+            let finished = passwd(&format!("-U {file}"));
+            assert!(finished.error.starts_with(&format!("{file}:{at}")), "{finished:?}");
+        }
+        fs::write(&place.0, b"ann:x\nbo\xe9:x\n").unwrap();
+        assert_eq!(passwd(&format!("-D {file} ann")).error, format!("{file}:2:3: not UTF-8"));
     }
 
     #[test]

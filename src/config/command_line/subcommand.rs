@@ -5,12 +5,15 @@ use super::acl;
 use super::import;
 #[cfg(feature = "passwords")]
 use super::passwd;
+use crate::settings::ConfigError;
 
 /// The result of a subcommand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
     /// The text for standard output.
     pub output: String,
+    /// What the operator should look into, for standard error.
+    pub warnings: Vec<ConfigError>,
     /// The text for standard error, without a line feed at its end; empty if there was no error.
     pub error: String,
     /// The exit code.
@@ -22,7 +25,7 @@ const EXIT_INVALID: u8 = 3;
 
 /// The result for invalid arguments.
 pub(super) fn failed(error: &str) -> Finished {
-    Finished { output: String::new(), error: error.to_owned(), code: EXIT_INVALID }
+    Finished { error: error.to_owned(), code: EXIT_INVALID, ..Finished::default() }
 }
 
 /// Runs the subcommand that the first argument names; `None` if it names none, so the broker is to be run.
@@ -80,7 +83,7 @@ mod tests {
             ("--client c write $SYS/x", "denied: only the broker may publish below $SYS\n".to_owned(), 1),
         ] {
             let finished = run(&format!("acl {file} {line}"));
-            assert_eq!(finished, Finished { output, error: String::new(), code }, "{line}");
+            assert_eq!(finished, Finished { output, code, ..Finished::default() }, "{line}");
         }
         for (line, word) in [
             ("--client c read", "expected FILE"),
@@ -92,6 +95,14 @@ mod tests {
             let finished = run(&format!("acl {file} {line}"));
             assert!(finished.code == 3 && finished.error.contains(word), "{line}: {finished:?}");
         }
+        std::fs::write(&path, "\u{feff}topic open\n").unwrap();
+        let finished = run(&format!("acl {file} --client c read open"));
+        assert!(finished.output.starts_with("allowed by") && finished.code == 0, "{finished:?}");
+        let warnings: Vec<String> = finished.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [format!("{file}:1:1: a byte order mark, which mosquitto would not skip, is skipped")]
+        );
         std::fs::write(&path, "nonsense\n").unwrap();
         assert!(run(&format!("acl {file} --client c read a")).error.contains(":1:1: unknown keyword"));
         std::fs::remove_file(&path).unwrap();

@@ -4,14 +4,13 @@ use std::rc::Rc;
 
 use super::keywords::{Keyword, find, keywords};
 use super::outcome::{Finding, Place};
+use crate::base::byte_order_mark::{MISPLACED, SKIPPED, after_mark};
 use crate::base::escape::keyword_in;
 use crate::protocol::utf8::is_sound_character;
 use crate::settings::CONFIG_ERRORS_MAXIMUM;
 
 /// The maximum length of a line in bytes; a longer one is an error.
 const LINE_MAXIMUM: usize = 16 * 1024;
-/// The byte order mark that some editors put at the start of a file.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line with a keyword.
 #[derive(Clone, Debug)]
@@ -33,7 +32,12 @@ pub fn parse(bytes: &[u8], name: &str) -> (Vec<Statement>, Vec<Finding>) {
     let file: Rc<str> = name.into();
     let mut statements = Vec::new();
     let mut findings = Vec::new();
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let text = after_mark(bytes);
+    if text.is_some() {
+        let start = Place { file: file.clone(), line: 1, column: 1 };
+        findings.push(Finding::warning(&start, SKIPPED));
+    }
+    let bytes = text.unwrap_or(bytes);
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let start = Place { file: file.clone(), line: index + 1, column: 1 };
         if let Some(statement) = read_line(line, start, &mut findings) {
@@ -46,6 +50,10 @@ pub fn parse(bytes: &[u8], name: &str) -> (Vec<Statement>, Vec<Finding>) {
 fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<Statement> {
     // Comments may be in any encoding and of any length.
     if line.first() == Some(&b'#') {
+        return None;
+    }
+    if after_mark(line).is_some() {
+        findings.push(Finding::error(&start, MISPLACED));
         return None;
     }
     if line.len() > LINE_MAXIMUM {
@@ -203,6 +211,19 @@ mod tests {
             assert_eq!(config_error(text), "f:1:7: a control character or a non-character, expected text");
         }
         assert!(config_error(&[b'a'; 20_000]).contains("20000 bytes"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_only_at_the_start_of_the_file() {
+        let (statements, findings) = parse("\u{feff}# a comment\nuser a".as_bytes(), "f");
+        assert_eq!((statements.len(), findings.len()), (1, 1));
+        assert!(!findings[0].is_error && findings[0].place.to_string() == "f:1:1", "{findings:?}");
+        for text in ["\n\u{feff}user a", "\n\u{feff}# a comment"] {
+            assert_eq!(
+                config_error(text.as_bytes()),
+                "f:2:1: a byte order mark inside the file, expected none"
+            );
+        }
     }
 
     #[test]
