@@ -173,7 +173,7 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
         return ExitCode::from(EXIT_FAILURE);
     }
     let code = serve(server, settings, file, given);
-    if let Some(path) = pid_file.filter(|path| files::is_file(path)) {
+    if let Some(path) = pid_file.filter(|path| files::is_file(path) && !is_of_another(path)) {
         // This may fail if the process has dropped its privileges. The file is no longer needed.
         let _ = fs::remove_file(path);
     }
@@ -186,7 +186,7 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
     expect(unused_variables, clippy::needless_pass_by_value, reason = "only a signal causes a reload")
 )]
 fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
-    match privileges::drop_rights(&settings.process) {
+    match privileges::drop_rights(&settings.process, |user, group| server.give_sockets_to(user, group)) {
         Ok(None) => {}
         Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),
         Err(error) => {
@@ -220,7 +220,17 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
 
 /// Writes the process id to a file, now that the process handles signals.
 fn write_process_id(path: &Path) -> io::Result<()> {
-    files::write(path, format!("{}\n", process::id()).as_bytes())
+    files::write(path, own_process_id().as_bytes())
+}
+
+fn own_process_id() -> String {
+    format!("{}\n", process::id())
+}
+
+/// Whether another process has written its id to the file since then.
+fn is_of_another(path: &Path) -> bool {
+    let own = own_process_id();
+    files::read(path, 1024).is_ok_and(|found| found.as_deref() != Some(own.as_bytes()))
 }
 
 /// Reads the configuration again for a reload. Returns the new settings and their differences from the old ones.

@@ -81,6 +81,8 @@ pub struct Listener {
     pub address: Address,
     /// The network interface that it is bound to (`bind_interface`).
     pub interface: Option<String>,
+    /// Who may connect, if it is bound to a Unix socket.
+    pub socket_file: SocketFile,
     /// The protocol of its clients (`protocol`).
     pub protocol: Protocol,
     /// The TLS settings, if it uses TLS.
@@ -166,6 +168,21 @@ impl fmt::Display for Address {
             }
             Self::Unix { path } => write!(formatter, "socket {}", Escaped(&path.display().to_string())),
         }
+    }
+}
+
+/// The permissions and the group of the file of a Unix socket. Its owner is the user that the broker runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketFile {
+    /// The permissions, at most 0o777 (`socket_mode`).
+    pub mode: u32,
+    /// The group, by its name or number (`socket_group`); `None` for that of the broker's user.
+    pub group: Option<Box<str>>,
+}
+
+impl Default for SocketFile {
+    fn default() -> Self {
+        Self { mode: 0o770, group: None }
     }
 }
 
@@ -412,6 +429,7 @@ mod tests {
             name: name.map(Box::from),
             address: Address::Loopback { port },
             interface: None,
+            socket_file: SocketFile::default(),
             protocol: Protocol::Mqtt,
             tls: None,
             proxy: None,

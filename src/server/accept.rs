@@ -42,6 +42,13 @@ impl Server {
         Ok(id)
     }
 
+    /// Gives the files of all Unix sockets to the user that the process is about to become.
+    pub fn give_sockets_to(&self, user: u32, group: u32) {
+        for listener in self.listeners.iter().flatten() {
+            listener.files().for_each(|file| file.give_to(user, group, &listener.settings.socket_file));
+        }
+    }
+
     /// The core's identifiers of the open listeners, in the order of the settings.
     pub fn listener_ids(&self) -> Vec<ListenerId> {
         let opened = self.opened.iter().filter_map(|&number| self.listeners[number].as_ref());

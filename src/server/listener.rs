@@ -11,7 +11,9 @@ use crate::base::time::Time;
 use crate::core::listener::ListenerId;
 use crate::settings::{self, Address, ConfigError};
 
+use super::privileges::group_number;
 use super::socket::{Socket, bind};
+use super::unix_socket::OwnFile;
 use super::{LISTENERS_MAXIMUM, tls, websocket};
 
 /// Sockets that one listener may have: one for each address of its host.
@@ -69,9 +71,16 @@ impl Setup {
     }
 }
 
-/// Returns everything that is wrong with the TLS and WebSocket setup of a listener. Changes nothing.
+/// Returns everything that is wrong with the TLS and WebSocket setup of a listener, or with the group of its socket.
+/// Changes nothing.
 pub fn check(settings: &settings::Listener) -> Vec<ConfigError> {
-    Setup::load(settings).err().unwrap_or_default()
+    let mut errors = Setup::load(settings).err().unwrap_or_default();
+    let group = settings.socket_file.group.as_deref().map(group_number);
+    errors.extend(group.and_then(Result::err).map(|why| {
+        let what = format!("{why}, expected one of this machine (socket_group)");
+        ConfigError::new(&*settings.place, what)
+    }));
+    errors
 }
 
 /// Binds the sockets of a listener whose host has these addresses; their tokens start with `first_token`.
@@ -130,6 +139,11 @@ impl Listener {
             }
             Peer::Internet(_) | Peer::Local => true,
         }
+    }
+
+    /// The files of its Unix sockets.
+    pub(super) fn files(&self) -> impl Iterator<Item = &OwnFile> {
+        self.sockets.iter().filter_map(Socket::file)
     }
 
     /// When accepting goes on.

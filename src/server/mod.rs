@@ -60,6 +60,7 @@ pub mod tls;
 #[path = "without_tls.rs"]
 pub mod tls;
 mod trim;
+mod unix_socket;
 #[cfg(feature = "websocket")]
 mod websocket;
 #[cfg(not(feature = "websocket"))]

@@ -13,20 +13,24 @@ use log::warn;
 use crate::base::escape::Escaped;
 use crate::settings::{ConfigError, Process};
 
+/// The file with the groups of this machine.
+const GROUPS: &str = "/etc/group";
+
 /// The users to switch to if the operator has not named one: the first of these that exists.
 #[cfg(feature = "system")]
 const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
 
 /// Gives up the rights of root permanently and switches to the user that `process` specifies, by number or by name, or
 /// otherwise to the first of `mosquitto`, `brooklet` and `nobody` that exists. Nothing happens if the process does not
-/// run as root, or if that user is root. The log files get the new owner.
+/// run as root, or if that user is root. The log files get the new owner; `give_to` is called with the numbers of the
+/// user and its group to give it other files.
 /// Returns the user that the process has switched to.
 ///
 /// # Errors
 ///
 /// There is no such user, or the system refuses. The process must not serve then.
 #[cfg(feature = "system")]
-pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
+pub fn drop_rights(process: &Process, give_to: impl FnOnce(u32, u32)) -> Result<Option<String>, ConfigError> {
     use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
     use crate::logging;
@@ -42,8 +46,9 @@ pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
         ConfigError::new("user", format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
     };
     logging::give_to(chosen.user, chosen.group);
+    give_to(chosen.user, chosen.group);
     let groups: Vec<Gid> =
-        groups_of(&chosen, &read_accounts("/etc/group")?).into_iter().map(Gid::from_raw).collect();
+        groups_of(&chosen, &read_accounts(GROUPS)?).into_iter().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(|why| config_error("take the groups", why))?;
     setgid(Gid::from_raw(chosen.group)).map_err(|why| config_error("take the group", why))?;
     setuid(Uid::from_raw(chosen.user)).map_err(|why| config_error("take the rights", why))?;
@@ -78,9 +83,25 @@ struct Account {
 
 /// Reads the users or the groups of this machine. Only its own files are searched: other name services are made for
 /// people, and their libraries would stay loaded for as long as the broker runs.
-#[cfg(feature = "system")]
 fn read_accounts(path: &str) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|why| ConfigError::new(path, format!("unable to read it: {why}")))
+}
+
+/// The number of a group, which is given by its name or number.
+///
+/// # Errors
+///
+/// There is no such group. The text says so.
+pub(super) fn group_number(group: &str) -> Result<u32, String> {
+    if let Some(number) = group.parse().ok().filter(|&number| number != u32::MAX) {
+        return Ok(number);
+    }
+    let groups = read_accounts(GROUPS).map_err(|why| why.to_string())?;
+    let number_of = |line: &str| {
+        let mut parts = line.split(':');
+        if parts.next()? == group { parts.nth(1)?.parse().ok() } else { None }
+    };
+    groups.lines().find_map(number_of).ok_or_else(|| format!("there is no group '{}'", Escaped(group)))
 }
 
 /// Checks in advance whether [`drop_rights`] would find a user to switch to.
@@ -151,7 +172,10 @@ fn groups_of(account: &Account, groups: &str) -> Vec<u32> {
 
 /// The same where it is not possible: root stays root, unless another user was specified.
 #[cfg(not(feature = "system"))]
-pub fn drop_rights(process: &Process) -> Result<Option<String>, ConfigError> {
+pub fn drop_rights(
+    process: &Process,
+    _give_to: impl FnOnce(u32, u32),
+) -> Result<Option<String>, ConfigError> {
     check_user(process)?;
     if is_root() {
         warn!(
@@ -224,5 +248,13 @@ mod tests {
         let groups =
             "root:x:0:\nkeys:x:5:daemon,brooklet\nalmost:x:6:brooklets\nbad:x:-1:brooklet\nssl:x:9:brooklet";
         assert_eq!(groups_of(&account, groups), [34, 5, 9]);
+    }
+
+    #[test]
+    fn a_group_has_a_name_or_a_number() {
+        assert_eq!((group_number("root"), group_number("17")), (Ok(0), Ok(17)));
+        for unknown in ["", "-1", "4294967295", "no such group"] {
+            assert_eq!(group_number(unknown), Err(format!("there is no group '{unknown}'")));
+        }
     }
 }

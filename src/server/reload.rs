@@ -55,7 +55,14 @@ impl Server {
         let common = new.first().map(|listener| &listener.security);
         let securities = securities.chain(bridges.iter().map(|bridge| bridge.security(common)));
         let rights = self.prepare_rights(&securities.collect())?;
-        let bound = self.bind_all(plan, new, &reserved, hosts)?;
+        self.change_files(plan, new).map_err(|error| vec![error])?;
+        let bound = match self.bind_all(plan, new, &reserved, hosts) {
+            Ok(bound) => bound,
+            Err(errors) => {
+                self.restore_files(&plan.staying, new);
+                return Err(errors);
+            }
+        };
         let before = std::mem::replace(&mut self.opened, vec![0; new.len()]);
         for &(old, index) in &plan.staying {
             self.opened[index] = before[old];
@@ -71,6 +78,29 @@ impl Server {
         }
         self.put_in_force(rights);
         Ok(())
+    }
+
+    /// Changes who may connect to the Unix sockets that stay, all of them or none.
+    fn change_files(&self, plan: &Plan, new: &[settings::Listener]) -> Result<(), ConfigError> {
+        for (done, &(old, index)) in plan.staying.iter().enumerate() {
+            let Some(listener) = &self.listeners[self.opened[old]] else { continue };
+            let (from, to) = (&listener.settings.socket_file, &new[index].socket_file);
+            if let Err(why) = listener.files().try_for_each(|file| file.change(from, to)) {
+                self.restore_files(&plan.staying[..=done], new);
+                let what = format!("unable to change {}: {why}", new[index].address);
+                return Err(ConfigError::new(&*new[index].place, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_files(&self, staying: &[(usize, usize)], new: &[settings::Listener]) {
+        for &(old, index) in staying {
+            let Some(listener) = &self.listeners[self.opened[old]] else { continue };
+            let (from, to) = (&new[index].socket_file, &listener.settings.socket_file);
+            // They could be changed, so they can be changed back.
+            let _ = listener.files().try_for_each(|file| file.change(from, to));
+        }
     }
 
     fn reserve_all(

@@ -1,15 +1,12 @@
 //! Listening sockets: bound as the operator demands, and accepted from without spinning.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
 
 use log::{info, warn};
-use mio::net::{TcpListener, UnixListener, UnixStream};
+use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
 use crate::base::peer::Peer;
@@ -18,6 +15,7 @@ use crate::settings::{self, Address, Family};
 
 use super::resolver::look_up;
 use super::stream::Stream;
+use super::unix_socket::{OwnFile, bind_unix};
 
 /// How long accepting pauses when the process or the system is out of descriptors or memory. Peers wait in the backlog
 /// during that time, and nothing spins. It is up to the service manager (`LimitNOFILE=`) or the shell to raise the
@@ -25,9 +23,6 @@ use super::stream::Stream;
 const REST: Duration = Duration::from_milliseconds(500);
 /// How often running out of descriptors is logged.
 const WARNING_INTERVAL: Duration = Duration::from_seconds(60);
-
-/// The file mode of a Unix socket: its owner and its group may connect.
-const UNIX_MODE: u32 = 0o660;
 
 /// A listening socket. It is edge-triggered, so it remembers whether connections may be waiting.
 #[derive(Debug)]
@@ -41,8 +36,15 @@ pub(super) struct Socket {
 /// A socket that listens.
 #[derive(Debug)]
 pub(super) enum Bound {
-    Internet { socket: TcpListener, port: u16 },
-    Unix { socket: UnixListener, path: PathBuf },
+    Internet {
+        socket: TcpListener,
+        port: u16,
+    },
+    /// The file is removed before the socket is closed.
+    Unix {
+        file: OwnFile,
+        socket: UnixListener,
+    },
 }
 
 impl Socket {
@@ -57,6 +59,14 @@ impl Socket {
     /// The place where it listens, for the log.
     pub(super) const fn place(&self) -> &Bound {
         &self.bound
+    }
+
+    /// The file of a Unix socket.
+    pub(super) const fn file(&self) -> Option<&OwnFile> {
+        match &self.bound {
+            Bound::Unix { file, .. } => Some(file),
+            Bound::Internet { .. } => None,
+        }
     }
 
     /// Notes that the poller has reported waiting connections.
@@ -97,7 +107,7 @@ impl fmt::Display for Bound {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Internet { port, .. } => write!(formatter, "port {port}"),
-            Self::Unix { path, .. } => write!(formatter, "path {}", path.display()),
+            Self::Unix { file, .. } => write!(formatter, "path {}", file.path().display()),
         }
     }
 }
@@ -139,15 +149,6 @@ impl Bound {
     }
 }
 
-impl Drop for Bound {
-    fn drop(&mut self) {
-        if let Self::Unix { path, .. } = self {
-            // If that fails, the next start finds that nothing answers there.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
 /// Looks up the addresses of a listener's host, if it has one. This may take long, so it is only for the start.
 pub(super) fn look_up_host(listener: &settings::Listener) -> io::Result<Vec<SocketAddr>> {
     match &listener.address {
@@ -167,7 +168,9 @@ pub(super) fn bind(listener: &settings::Listener, host: &[SocketAddr]) -> io::Re
         Address::Internet { host: Some(name), port, family } => {
             bind_host(name, host, *port, *family, interface)
         }
-        Address::Unix { path } => bind_unix(path).map(|bound| vec![bound]),
+        Address::Unix { path } => {
+            bind_unix(path, &listener.socket_file).map(|(file, socket)| vec![Bound::Unix { file, socket }])
+        }
     }
 }
 
@@ -312,49 +315,11 @@ fn open(address: SocketAddr, interface: Option<&str>, is_v6_only: bool) -> io::R
     TcpListener::bind(address)
 }
 
-/// Binds a Unix socket. A socket left by a broker that is gone is replaced, one that answers is not. It appears under
-/// its name only once its file mode is right.
-fn bind_unix(path: &Path) -> io::Result<Bound> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(io::Error::other("there is a file of this name that is not a socket"));
-        }
-        Ok(_) if is_answered(path) => return Err(io::ErrorKind::AddrInUse.into()),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let interim = PathBuf::from(name);
-    if let Err(error) = fs::remove_file(&interim)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let socket = UnixListener::bind(&interim)?;
-    let outcome = fs::set_permissions(&interim, fs::Permissions::from_mode(UNIX_MODE))
-        .and_then(|()| fs::rename(&interim, path));
-    if let Err(error) = outcome {
-        // The file is useless without its socket.
-        let _ = fs::remove_file(&interim);
-        return Err(error);
-    }
-    info!("Opening unix listen socket on path {}.", path.display());
-    Ok(Bound::Unix { socket, path: path.to_owned() })
-}
-
-/// Whether something listens at a Unix socket. It does not block: a full backlog counts as an answer.
-fn is_answered(path: &Path) -> bool {
-    match UnixStream::connect(path) {
-        Ok(_) => true,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::SocketFile;
+    use std::fs;
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
@@ -449,33 +414,13 @@ mod tests {
         assert!(is_about_the_machine(&io::ErrorKind::AddrNotAvailable.into()));
     }
 
-    /// The listener accepts no connection, and its backlog is full.
     #[test]
-    #[cfg(feature = "system")]
-    fn a_socket_at_which_many_wait_is_not_waited_for() {
-        use socket2::{Domain, SockAddr, Socket, Type};
-        let directory = std::env::temp_dir().join(format!("brooklet-backlog-{}", std::process::id()));
+    fn a_unix_socket_has_both_directions() {
+        let directory = std::env::temp_dir().join(format!("brooklet-accept-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("mqtt.sock");
-        let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        busy.listen(1).unwrap();
-        let connect = || mio::net::UnixStream::connect(&path);
-        let waiting: Vec<_> = std::iter::repeat_with(connect).map_while(Result::ok).take(1000).collect();
-        assert!(!waiting.is_empty() && waiting.len() < 1000, "{} wait", waiting.len());
-        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn a_unix_socket_is_replaced_once_nothing_answers_there() {
-        let directory = std::env::temp_dir().join(format!("brooklet-unix-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("mqtt.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let mut socket = ready(bind_unix(&path).unwrap());
-        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, UNIX_MODE);
+        let (file, socket) = bind_unix(&path, &SocketFile::default()).unwrap();
+        let mut socket = ready(Bound::Unix { file, socket });
         let mut client = UnixStream::connect(&path).unwrap();
         let (mut stream, peer) = socket.accept(Time::ZERO).unwrap();
         assert_eq!(peer, Peer::Local);
@@ -486,11 +431,8 @@ mod tests {
         stream.read_exact(&mut there).unwrap();
         client.read_to_end(&mut back).unwrap();
         assert_eq!((&there[..], &back[..]), (&b"there"[..], &b"back"[..]));
-        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(socket);
         assert!(!path.exists(), "it goes with its broker");
-        fs::File::create(&path).unwrap();
-        assert!(bind_unix(&path).is_err(), "no file is overwritten");
         fs::remove_dir_all(&directory).unwrap();
     }
 }

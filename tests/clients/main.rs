@@ -16,3 +16,5 @@ mod reload;
 mod server;
 mod sessions;
 mod subscriptions;
+#[cfg(feature = "persistence")]
+mod unix_sockets;

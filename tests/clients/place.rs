@@ -17,10 +17,15 @@ impl Place {
 
     /// Writes the configuration, with these further lines. When started as root, the broker would otherwise switch to
     /// a user that cannot read the directory.
-    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
     pub(crate) fn configure(&self, lines: &str) {
+        self.configure_for("root", lines);
+    }
+
+    /// Writes it for a broker that switches to this user.
+    #[expect(clippy::disallowed_methods, reason = "a test may write files")]
+    pub(crate) fn configure_for(&self, user: &str, lines: &str) {
         let text = format!(
-            "user root\npersistence true\npersistence_location {}\nallow_anonymous true\n{lines}",
+            "user {user}\npersistence true\npersistence_location {}\nallow_anonymous true\n{lines}",
             self.0.display()
         );
         fs::write(self.0.join("conf"), text).expect("a file can be written");

@@ -7,7 +7,7 @@ use brooklet::protocol::codec::QoS;
 use brooklet::protocol::proxy::Proxy;
 use brooklet::settings::{
     Address, Bridge, BridgeTopic, Durability, Family, Listener, Log, LogDestination, LogKinds, LogTime,
-    OnDamage, Protocol, Security, Settings, Tls,
+    OnDamage, Protocol, Security, Settings, SocketFile, Tls,
 };
 
 /// One line for each listener, then those about the whole broker.
@@ -53,7 +53,17 @@ pub fn digest(settings: &Settings) -> Vec<String> {
 
 fn of_listener(listener: &Listener) -> String {
     let Listener {
-        address, interface, protocol, tls, proxy, proxies, connections, options, security, ..
+        address,
+        interface,
+        socket_file,
+        protocol,
+        tls,
+        proxy,
+        proxies,
+        connections,
+        options,
+        security,
+        ..
     } = listener;
     let mut words = vec![format!("listener at {address}")];
     if let Address::Internet { family, .. } = address
@@ -62,6 +72,9 @@ fn of_listener(listener: &Listener) -> String {
         words.push(format!("{family:?} only"));
     }
     words.extend(interface.as_ref().map(|interface| format!("interface {interface}")));
+    if *socket_file != SocketFile::default() {
+        words.push(format!("mode {:o} of group {:?}", socket_file.mode, socket_file.group));
+    }
     if let Protocol::WebSocket { origins, headers } = protocol {
         words.push(format!("WebSocket with {headers} bytes of headers"));
         words.extend(origins.iter().map(|origin| format!("origin {origin}")));

@@ -230,11 +230,13 @@ impl Builder<'_> {
         let options = &pending.options;
         let is_local = matches!(address, Address::Loopback { .. });
         check_websocket(pending, findings);
+        check_socket_file(pending, findings);
         Listener {
             place,
             name: options.name.clone(),
             address,
             interface: options.interface.clone(),
+            socket_file: options.socket_file.clone(),
             protocol: if options.is_websocket {
                 Protocol::WebSocket {
                     origins: options.origins.clone(),
@@ -368,6 +370,15 @@ fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
                 format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener")
             };
             report(pending, keyword, &text, findings);
+        }
+    }
+}
+
+fn check_socket_file(pending: &PendingListener, findings: &mut Vec<Finding>) {
+    for keyword in ["socket_mode", "socket_group"] {
+        if let Some(place) = pending.options.places.place(keyword).filter(|_| pending.path.is_none()) {
+            let text = format!("'{keyword}' without a Unix socket, expected it after 'listener 0 PATH'");
+            findings.push(Finding::error(place, text));
         }
     }
 }

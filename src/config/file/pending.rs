@@ -8,7 +8,7 @@ use crate::core::listener::ListenerOptions;
 use crate::protocol::proxy::Proxy;
 #[cfg(feature = "bridge")]
 use crate::settings::{Bridge, BridgeTls, BridgeTopic};
-use crate::settings::{Family, Network, Persistence, Security, Settings, Tls};
+use crate::settings::{Family, Network, Persistence, Security, Settings, SocketFile, Tls};
 
 use super::outcome::Place;
 
@@ -194,6 +194,7 @@ pub(super) struct Options {
     pub own_auto_id_prefix: Option<Box<str>>,
     pub name: Option<Box<str>>,
     pub interface: Option<String>,
+    pub socket_file: SocketFile,
     pub family: Family,
     pub is_websocket: bool,
     pub origins: Vec<String>,
@@ -218,6 +219,7 @@ impl Options {
             own_auto_id_prefix: None,
             name: None,
             interface: None,
+            socket_file: SocketFile::default(),
             family: Family::Both,
             is_websocket: false,
             origins: Vec::new(),

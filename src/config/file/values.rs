@@ -61,6 +61,14 @@ pub(super) fn expiration(text: &str) -> Result<u32, &'static str> {
     Ok(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
+pub(super) const SOCKET_MODE: &str = "permissions in octal, such as 0770";
+
+/// Parses the permissions of a file.
+pub(super) fn socket_mode(text: &str) -> Result<u32, &'static str> {
+    let is_octal = text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    u32::from_str_radix(text, 8).ok().filter(|&mode| is_octal && mode <= 0o777).ok_or(SOCKET_MODE)
+}
+
 pub(super) const LOG_DESTINATIONS: &str = "stdout, stderr, syslog, topic, none or 'file PATH'";
 
 pub(super) fn log_destination(

@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
-use crate::settings::{Address, BridgeTls, Listener, Protocol, Security, Tls, Trust};
+use crate::settings::{Address, BridgeTls, Listener, Protocol, Security, SocketFile, Tls, Trust};
 
 /// The configuration file of `openssl`.
 const CONFIGURATION: &str = "\
@@ -353,6 +353,7 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
         place: "test.conf:1".to_owned(),
         address: Address::Loopback { port: 0 },
         interface: None,
+        socket_file: SocketFile::default(),
         protocol: Protocol::Mqtt,
         tls: Some(Tls {
             certificate: files.certificate.clone(),

@@ -141,6 +141,29 @@ pub(super) static ROWS: &[Keyword] = &[
         ""
     ),
     setting!(
+        "socket_group",
+        Listener,
+        "none",
+        Word("the name or number of a group", |to, text| {
+            to.options.socket_file.group = Some(text.into());
+            Ok(())
+        }),
+        ForAll(|of| text(of.socket_file.group.as_deref())),
+        "Brooklet's own: the group of the file of a Unix socket, by name or number; by default that of the broker's user"
+    ),
+    setting!(
+        "socket_mode",
+        Listener,
+        "0770",
+        Word(values::SOCKET_MODE, |to, text| {
+            to.options.socket_file.mode = values::socket_mode(text)?;
+            Ok(())
+        }),
+        ForAll(|of| Value::Words(format!("{:04o}", of.socket_file.mode))),
+        "Brooklet's own: the permissions of the file of a Unix socket, in octal; to connect, a user needs the permission to \
+         write"
+    ),
+    setting!(
         "protocol",
         Listener,
         "mqtt",
