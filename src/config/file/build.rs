@@ -161,7 +161,8 @@ impl Builder<'_> {
         findings: &mut Vec<Finding>,
     ) -> Vec<Listener> {
         let Pending { unnamed, listeners: named, .. } = pending;
-        let is_local = named.is_empty() && unnamed.place.is_none();
+        let has_unnamed = unnamed.place.is_some() || unnamed.is_made_by_options();
+        let is_local = named.is_empty() && !has_unnamed;
         let mut listeners = Vec::new();
         if is_local {
             let ports = if given.ports.is_empty() { &[DEFAULT_PORT][..] } else { &given.ports };
@@ -176,24 +177,23 @@ impl Builder<'_> {
             }
             return listeners;
         }
-        if let Some(Place { file, .. }) =
-            unnamed.place.as_ref().or(named.first().and_then(|one| one.place.as_ref()))
+        let mut all: Vec<&PendingListener> = named.iter().collect();
+        if has_unnamed {
+            all.insert(0, unnamed);
+        }
+        if let Some(Place { file, .. }) = all.first().and_then(|first| first.first_place())
             && !given.ports.is_empty()
         {
             let place = Place { file: file.clone(), line: 0, column: 0 };
             findings.push(Finding::warning(&place, "it has listeners, so --port is ignored"));
         }
-        let mut all: Vec<&PendingListener> = named.iter().collect();
-        if unnamed.place.is_some() || !unnamed.has_defaults() {
-            all.insert(0, unnamed);
-        }
-        check_unnamed(unnamed, findings);
+        check_unnamed(unnamed, named, pending.security.allows_anonymous, findings);
         check_ports(&all, findings);
         check_names(&all, findings);
         for pending in all {
-            let place =
-                pending.place.as_ref().or_else(|| pending.options.places.first().map(|(_, place)| place));
-            let place = place.map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
+            let place = pending
+                .first_place()
+                .map_or_else(String::new, |place| format!("{}:{}", place.file, place.line));
             let listener = self.listener(pending, address(pending), place, findings);
             self.warn_of_likeness(pending, &listener, &listeners, findings);
             listeners.push(listener);
@@ -248,7 +248,7 @@ impl Builder<'_> {
             tls: tls(pending, self.key_log, findings),
             proxy: proxy(pending, findings),
             proxies: options.proxies.clone(),
-            connections: options.connections,
+            connections: options.connections.unwrap_or(usize::MAX),
             options: Rc::new(self.listener_options(options, &pending.security)),
             security: self.security(pending, is_local),
         }

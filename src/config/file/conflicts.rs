@@ -8,16 +8,34 @@ use crate::settings::Family;
 use super::outcome::Finding;
 use super::pending::{DEFAULT_PORT, PendingListener};
 
-/// Warns about options before the first `listener`. They apply to another listener, which is probably a mistake.
-pub(super) fn check_unnamed(unnamed: &PendingListener, findings: &mut Vec<Finding>) {
+/// Warns about options that are not after a `listener`. They apply to another listener, which is probably a mistake.
+/// `common` is whether all listeners are to accept anonymous clients.
+pub(super) fn check_unnamed(
+    unnamed: &PendingListener,
+    named: &[PendingListener],
+    common: Option<bool>,
+    findings: &mut Vec<Finding>,
+) {
     if unnamed.place.is_some() {
         return;
     }
+    let refuses = match unnamed.options.own_anonymous.or(common) {
+        None => "; it refuses anonymous clients without 'allow_anonymous true'",
+        Some(_) => "",
+    };
     for (keyword, place) in unnamed.options.places.iter() {
-        let text = if unnamed.has_defaults() {
-            format!("'{keyword}' before the first 'listener' applies to none of them, expected after one")
-        } else {
-            format!("'{keyword}' before the first 'listener' adds another one at port {DEFAULT_PORT}")
+        let text = match (unnamed.is_made_by_options(), named) {
+            (false, _) => {
+                format!("'{keyword}' before the first 'listener' applies to none of them, expected after one")
+            }
+            (true, []) => {
+                format!(
+                    "'{keyword}' without a 'listener' adds one at port {DEFAULT_PORT} of all addresses{refuses}"
+                )
+            }
+            (true, _) => {
+                format!("'{keyword}' before the first 'listener' adds another one at port {DEFAULT_PORT}")
+            }
         };
         findings.push(Finding::warning(place, text));
     }
@@ -107,5 +125,92 @@ fn family(listener: &PendingListener) -> Option<Family> {
         Some(IpAddr::V4(_)) => Some(Family::V4),
         Some(IpAddr::V6(_)) => Some(Family::V6),
         None => Some(listener.options.family).filter(|&family| family != Family::Both),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::keywords::{Keyword, Meaning, Scope, keywords};
+    use crate::config::file::{CommandLine, Step, parse, settle};
+    use crate::settings::{Address, Listener};
+
+    /// The listeners of a text, and the warnings about it. Errors about missing statements do not matter here.
+    fn listeners(text: &str) -> (Vec<Listener>, Vec<String>) {
+        let (statements, wrong) = parse(text.as_bytes(), "a.conf");
+        assert!(wrong.is_empty(), "{wrong:?}");
+        let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
+        let (settings, findings) = settle(&steps, &CommandLine::default());
+        let warnings = findings.into_iter().filter(|finding| !finding.is_error);
+        (settings.listeners, warnings.map(|finding| finding.text).collect())
+    }
+
+    fn is_option(keyword: &Keyword) -> bool {
+        match keyword.meaning {
+            Meaning::Sets(setting) => setting.scope == Scope::Listener,
+            Meaning::IgnoredOption => true,
+            _ => false,
+        }
+    }
+
+    /// A value other than the default.
+    fn sample(keyword: &Keyword) -> &'static str {
+        match keyword.name {
+            "accept_protocol_versions" => "4",
+            "enable_proxy_protocol" | "max_qos" | "maximum_qos" => "1",
+            "max_connections" | "max_topic_alias" | "max_topic_alias_broker" => "0",
+            "proxy_trusted_source" => "192.0.2.1",
+            "protocol" => "websockets",
+            "socket_domain" => "ipv6",
+            "tls_version" => "tlsv1.3",
+            "tls_keyform" => "pem",
+            _ if keyword.default() == Some("false") => "true",
+            _ => "x",
+        }
+    }
+
+    /// These, alone, leave mosquitto on the loopback addresses.
+    const NOT_COUNTED: [&str; 3] = ["max_topic_alias", "tls_version", "tls_keyform"];
+
+    #[test]
+    fn an_option_without_a_listener_makes_one_as_in_mosquitto() {
+        for keyword in keywords().filter(|keyword| is_option(keyword)) {
+            let line = format!("{} {}\n", keyword.name, sample(keyword));
+            let (found, warnings) = listeners(&line);
+            let is_counted = !NOT_COUNTED.contains(&keyword.name);
+            let is_everywhere = matches!(found[0].address, Address::Internet { host: None, port: 1883, .. });
+            assert_eq!((found.len(), is_everywhere), (1, is_counted), "{line}");
+            let told = warnings.iter().filter(|warning| warning.contains("adds one at port 1883")).count();
+            assert_eq!(told, usize::from(is_counted), "{line}{warnings:?}");
+            let (found, _) = listeners(&format!("{line}listener 1884\n"));
+            assert_eq!(found.len(), if is_counted { 2 } else { 1 }, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_option_with_its_default_makes_no_listener() {
+        for keyword in keywords().filter(|keyword| is_option(keyword)) {
+            let Some(default) = keyword.default().filter(|&default| default != "none") else { continue };
+            // These say whether they were given, because others say the same for all listeners.
+            if keyword.name.starts_with("listener_") {
+                continue;
+            }
+            let (found, _) = listeners(&format!("{} {default}\n", keyword.name));
+            assert!(matches!(found[0].address, Address::Loopback { .. }), "{}", keyword.name);
+        }
+        let (found, _) = listeners("max_connections -1\n");
+        assert!(matches!(found[0].address, Address::Loopback { .. }));
+    }
+
+    #[test]
+    fn only_the_right_word_opens_that_listener_to_anonymous_clients() {
+        for (text, is_open) in
+            [("", false), ("allow_anonymous true\n", true), ("allow_anonymous false\n", false)]
+        {
+            let (found, warnings) = listeners(&format!("{text}max_qos 1\n"));
+            assert_eq!(found[0].security.allows_anonymous, is_open, "{text}");
+            let told = warnings.iter().any(|warning| warning.contains("refuses anonymous clients"));
+            assert_eq!(told, text.is_empty(), "{warnings:?}");
+        }
     }
 }

@@ -207,7 +207,10 @@ pub(super) struct Options {
     pub proxy: Option<Proxy>,
     pub proxy_requires_tls: bool,
     pub proxies: Vec<Network>,
-    pub connections: usize,
+    /// `None` is the default, no limit.
+    pub connections: Option<usize>,
+    /// Whether an option was given that is ignored.
+    pub has_ignored: bool,
 }
 
 impl Options {
@@ -231,7 +234,8 @@ impl Options {
             proxy: None,
             proxy_requires_tls: false,
             proxies: Vec::new(),
-            connections: usize::MAX,
+            connections: None,
+            has_ignored: false,
         }
     }
 }
@@ -248,11 +252,19 @@ impl PendingListener {
         }
     }
 
-    /// Whether all its options have their defaults.
-    pub(super) fn has_defaults(&self) -> bool {
+    /// Whether its options make it a listener even without a `listener` or `port`: one of them does not have its
+    /// default. As in mosquitto, the number of Topic Aliases and the version of TLS do not count.
+    pub(super) fn is_made_by_options(&self) -> bool {
+        let mut options = Options { places: self.options.places.clone(), ..Options::new() };
+        options.listener.topic_alias_maximum = self.options.listener.topic_alias_maximum;
+        options.tls.is_1_3_only = self.options.tls.is_1_3_only;
         let security = PendingSecurity { places: self.security.places.clone(), ..PendingSecurity::default() };
-        let options = Options { places: self.options.places.clone(), ..Options::new() };
-        self.security == security && self.options == options
+        self.security != security || self.options != options
+    }
+
+    /// Where it is configured first.
+    pub(super) fn first_place(&self) -> Option<&Place> {
+        self.place.as_ref().or_else(|| self.options.places.first().map(|(_, place)| place))
     }
 
     /// The place of a keyword of this listener, or else that of the listener itself.

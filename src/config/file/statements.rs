@@ -75,8 +75,13 @@ impl Settler {
         match meaning {
             Meaning::Sets(setting) => self.set(setting, statement),
             Meaning::Special(special) => self.process_special(*special, statement),
-            Meaning::Ignored => {
-                self.findings.push(Finding::warning(place, format!("'{name}' is ignored: {note}")));
+            Meaning::Ignored => self.report_ignored(statement),
+            Meaning::IgnoredOption => {
+                self.report_ignored(statement);
+                let Pending { unnamed, listeners, .. } = &mut self.pending;
+                let listener = self.open.listener.map_or(unnamed, |index| &mut listeners[index]);
+                listener.options.has_ignored = true;
+                listener.options.places.insert(name, place.clone());
             }
             Meaning::Refused => {
                 self.findings.push(Finding::error(place, format!("'{name}': {note}")));
@@ -85,6 +90,11 @@ impl Settler {
             Meaning::PartOf(head) => self.report_part(&[head], statement),
             Meaning::Family(heads) => self.report_part(heads, statement),
         }
+    }
+
+    fn report_ignored(&mut self, statement: &Statement) {
+        let Keyword { name, note, .. } = statement.keyword;
+        self.findings.push(Finding::warning(&statement.place, format!("'{name}' is ignored: {note}")));
     }
 
     /// Checks a value and stores it in the pending settings.

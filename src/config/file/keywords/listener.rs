@@ -178,7 +178,9 @@ pub(super) static ROWS: &[Keyword] = &[
         "max_connections",
         Listener,
         "none",
-        Number(ANY, ANY_MORE, |to, number| to.options.connections = bound(number)),
+        Number(ANY, ANY_MORE, |to, number| {
+            to.options.connections = (number >= 0).then_some(bound(number));
+        }),
         ForAll(|of| shown::bound(of.connections)),
         ""
     ),

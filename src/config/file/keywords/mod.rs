@@ -42,7 +42,9 @@ mod tests {
         assert_eq!(names.len(), keywords().count());
         for keyword in keywords() {
             match keyword.meaning {
-                Meaning::Ignored | Meaning::Refused => assert!(!keyword.note.is_empty(), "{}", keyword.name),
+                Meaning::Ignored | Meaning::IgnoredOption | Meaning::Refused => {
+                    assert!(!keyword.note.is_empty(), "{}", keyword.name);
+                }
                 Meaning::PartOf(head) => assert!(names.contains(head), "{}", keyword.name),
                 Meaning::Family(heads) => {
                     assert!(heads.iter().all(|head| names.contains(head)), "{}", keyword.name);

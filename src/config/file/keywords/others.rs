@@ -2,7 +2,7 @@
 
 use super::row::{
     Keyword,
-    Meaning::{Family, Ignored, PartOf, Refused},
+    Meaning::{Family, Ignored, IgnoredOption, PartOf, Refused},
     row,
 };
 
@@ -20,9 +20,9 @@ pub(super) static ROWS: &[Keyword] = &[
     row("autosave_on_changes", Ignored, "changes are persisted as they happen, not periodically"),
     row("store_clean_interval", Ignored, "mosquitto has removed it as well"),
     row("max_inflight_bytes", Ignored, "the queue of a client is always limited in bytes"),
-    row("ciphers", Ignored, "TLS uses only strong cipher suites"),
-    row("ciphers_tls1.3", Ignored, "TLS uses only strong cipher suites"),
-    row("dhparamfile", Ignored, "TLS uses only elliptic curves"),
+    row("ciphers", IgnoredOption, "TLS uses only strong cipher suites"),
+    row("ciphers_tls1.3", IgnoredOption, "TLS uses only strong cipher suites"),
+    row("dhparamfile", IgnoredOption, "TLS uses only elliptic curves"),
     row(
         "disable_client_cert_date_checks",
         Ignored,

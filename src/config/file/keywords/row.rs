@@ -38,7 +38,7 @@ impl Keyword {
     /// The standing of the keyword.
     pub const fn standing(&self) -> Standing {
         match self.meaning {
-            Meaning::Ignored => Standing::Ignored,
+            Meaning::Ignored | Meaning::IgnoredOption => Standing::Ignored,
             Meaning::Refused | Meaning::PartOf(_) | Meaning::Family(_) => Standing::NotYet,
             _ if self.note.is_empty() => Standing::Works,
             _ => Standing::Differs,
@@ -96,6 +96,8 @@ pub(in crate::config::file) enum Meaning {
     Special(Special),
     /// It is reported in a warning.
     Ignored,
+    /// It is reported in a warning. Like other options of a listener, it adds one if there is none.
+    IgnoredOption,
     /// It is an error.
     Refused,
     /// It belongs to another keyword, which is refused.
