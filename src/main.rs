@@ -69,20 +69,35 @@ fn finish(finished: &Finished) -> ExitCode {
     ExitCode::from(finished.code)
 }
 
-/// Reads the configuration and everything that it names. Returns the settings or the errors, and the warnings.
-fn read(file: Option<&str>, given: &CommandLine) -> (Result<Settings, Vec<ConfigError>>, Vec<ConfigError>) {
-    let Outcome { settings, errors, warnings } = file::load(file, given);
-    let Some(settings) = settings else { return (Err(errors), warnings) };
+/// A configuration, with everything that it names.
+struct Configuration {
+    /// The settings, or the errors.
+    settings: Result<Settings, Vec<ConfigError>>,
+    warnings: Vec<ConfigError>,
+    /// What differs from mosquitto.
+    differences: Vec<ConfigError>,
+}
+
+fn read(file: Option<&str>, given: &CommandLine) -> Configuration {
+    let Outcome { settings, errors, mut warnings, differences } = file::load(file, given);
+    let Some(settings) = settings else {
+        return Configuration { settings: Err(errors), warnings, differences };
+    };
     let Checked { errors, warnings: others } = file::check(&settings);
-    (if errors.is_empty() { Ok(settings) } else { Err(errors) }, [warnings, others].concat())
+    warnings.extend(others);
+    let settings = if errors.is_empty() { Ok(settings) } else { Err(errors) };
+    Configuration { settings, warnings, differences }
 }
 
 fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
-    let (settings, warnings) = read(file, given);
+    let Configuration { settings, warnings, differences } = read(file, given);
     #[cfg(all(feature = "bridge", feature = "persistence"))]
     let warnings = warnings.into_iter().chain(settings.iter().flat_map(file::check_sessions));
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "Warning: {warning}");
+    }
+    for difference in differences {
+        let _ = writeln!(std::io::stderr(), "Note: {difference}");
     }
     match settings {
         Ok(_) => {
@@ -97,7 +112,7 @@ fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
 }
 
 fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode {
-    let (settings, warnings) = read(file.as_deref(), &given);
+    let Configuration { settings, warnings, .. } = read(file.as_deref(), &given);
     let settings = match settings {
         Ok(settings) => settings,
         Err(errors) => {
@@ -236,7 +251,7 @@ fn is_of_another(path: &Path) -> bool {
 /// Reads the configuration again for a reload. Returns the new settings and their differences from the old ones.
 #[cfg(feature = "system")]
 fn reread(old: &Settings, file: Option<&str>, given: &CommandLine) -> Option<(Settings, Changes)> {
-    let (settings, warnings) = read(file, given);
+    let Configuration { settings, warnings, .. } = read(file, given);
     for warning in warnings {
         warn!("Warning: {warning}");
     }

@@ -192,7 +192,26 @@ fn a_bridge_to_which_no_rules_apply_is_named_with_its_line() {
         let warning = format!(
             "Warning: {path}:2:1: access rules do not apply to bridge 'a', which has no 'local_username'\n"
         );
-        assert_eq!(text(&output.stderr), warning.repeat(count));
+        let told = text(&output.stderr);
+        let warnings: String =
+            told.split_inclusive('\n').filter(|line| line.starts_with("Warning")).collect();
+        assert_eq!(warnings, warning.repeat(count));
+    }
+}
+
+/// What differs from mosquitto is told, but is nothing to fail for, and nothing to log at each start.
+#[cfg(feature = "passwords")]
+#[test]
+fn what_differs_is_told_with_its_line() {
+    let scratch = Scratch::new("differs");
+    let users = scratch.file("users", "");
+    let path = scratch.file("a.conf", &format!("retry_interval 20\n\npassword_file {users}\n"));
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!((output.status.code(), &*text(&output.stdout)), (Some(0), "The configuration is good.\n"));
+    let told = text(&output.stderr);
+    for (line, keyword) in [(1, "retry_interval"), (3, "password_file")] {
+        let note = format!("Note: {path}:{line}:1: '{keyword}' differs: ");
+        assert_eq!(told.matches(&note).count(), 1, "{told}");
     }
 }
 

@@ -19,6 +19,7 @@ fn report(path: &str) -> String {
     let mut lines = outcome.settings.map(|settings| digest(&settings)).unwrap_or_default();
     lines.extend(outcome.errors.iter().map(|error| format!("error {error}")));
     lines.extend(outcome.warnings.iter().map(|warning| format!("warning {warning}")));
+    lines.extend(outcome.differences.iter().map(|difference| format!("note {difference}")));
     lines.join("\n")
 }
 

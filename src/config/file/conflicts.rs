@@ -130,7 +130,6 @@ fn family(listener: &PendingListener) -> Option<Family> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::file::keywords::{Keyword, Meaning, Scope, keywords};
     use crate::config::file::{CommandLine, Step, parse, settle};
     use crate::settings::{Address, Listener};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::build::settle;
+use super::differences::differences;
 use super::keywords::{Meaning, Special};
 use super::outcome::{Finding, Outcome, Place};
 use super::pending::CommandLine;
@@ -33,7 +34,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     }
     let (settings, more) = settle(&steps, given);
     findings.extend(more);
-    Outcome::new(settings, &findings)
+    Outcome::new(settings, &findings, &differences(&steps))
 }
 
 /// The directory that a statement includes, if any.

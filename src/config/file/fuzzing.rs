@@ -118,7 +118,7 @@ fn read(data: &[u8]) {
     let (settings, more) = settle(&steps, &given);
     findings.extend(more);
     check_places(data, &findings);
-    let outcome = Outcome::new(settings, &findings);
+    let outcome = Outcome::new(settings, &findings, &[]);
     for error in outcome.errors.iter().chain(&outcome.warnings) {
         let is_line = error.to_string().bytes().all(|byte| !matches!(byte, b'\n' | b'\r' | 0));
         assert!(is_line, "{error:?}");

@@ -17,6 +17,7 @@ mod build;
 mod changes;
 mod check;
 mod conflicts;
+mod differences;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

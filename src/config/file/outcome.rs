@@ -72,12 +72,14 @@ pub struct Outcome {
     pub errors: Vec<ConfigError>,
     /// The warnings, in the order of the lines.
     pub warnings: Vec<ConfigError>,
+    /// What differs from mosquitto, in the order of the lines.
+    pub differences: Vec<ConfigError>,
 }
 
 impl Outcome {
-    pub(super) fn new(settings: Settings, findings: &[Finding]) -> Self {
+    pub(super) fn new(settings: Settings, findings: &[Finding], differences: &[Finding]) -> Self {
         let mut files: Vec<Rc<str>> = Vec::new();
-        for finding in findings {
+        for finding in findings.iter().chain(differences) {
             if !files.contains(&finding.place.file) {
                 files.push(finding.place.file.clone());
             }
@@ -87,6 +89,7 @@ impl Outcome {
             settings: errors.is_empty().then_some(settings),
             errors,
             warnings: config_errors(findings, &files, false),
+            differences: config_errors(differences, &files, false),
         }
     }
 }

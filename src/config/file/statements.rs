@@ -70,7 +70,7 @@ struct Settler {
 
 impl Settler {
     fn process(&mut self, statement: &Statement) {
-        let Keyword { name, meaning, note } = statement.keyword;
+        let Keyword { name, meaning, note, .. } = statement.keyword;
         let place = &statement.place;
         match meaning {
             Meaning::Sets(setting) => self.set(setting, statement),

@@ -38,7 +38,7 @@ macro_rules! of_bridge {
 
 #[cfg(feature = "bridge")]
 const CONNECTION: Keyword =
-    row("connection", Meaning::Special(Special::Connection), "a name with `+` or `#` is an error");
+    row("connection", Meaning::Special(Special::Connection), "a name with `+` or `#` is an error").never();
 #[cfg(not(feature = "bridge"))]
 const CONNECTION: Keyword =
     row("connection", Meaning::Refused, "this binary was built without bridges (feature bridge)");
@@ -56,8 +56,9 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         topics,
-        "a prefix may be in quotes as well; a pattern with `$share` and words after the remote prefix are errors"
-    ),
+        "a prefix may be in quotes as well; a pattern with `$share` and words after the remote prefix are \
+         errors"
+    ).never(),
     of_bridge!(
         "remote_clientid",
         "HOSTNAME.NAME",
@@ -92,14 +93,14 @@ pub(super) static ROWS: &[Keyword] = &[
         Text("a password", set_remote_password),
         |of| secret(of.remote.password.as_deref()),
         "an error without `remote_username`"
-    ),
+    ).never(),
     of_bridge!(
         "password" is "remote_password",
         "none",
         Text("a password", set_remote_password),
         By("remote_password"),
         "an error without `remote_username`"
-    ),
+    ).never(),
     of_bridge!(
         "local_clientid",
         "local.HOSTNAME.NAME",
@@ -118,8 +119,9 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         |of| text(of.local.user_name.as_deref()),
-        "without it, access rules do not apply to the bridge, as in mosquitto; if there are any, a warning says so"
-    ),
+        "without it, access rules do not apply to the bridge, as in mosquitto; if there are any, a \
+         warning says so"
+    ).never(),
     of_bridge!(
         "local_password",
         "none",
@@ -176,7 +178,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Number(1, U16_MAXIMUM, |to, number| to.bridge.receive_maximum = Some(u16_of(number))),
         |of| number(of.remote.receive_maximum),
         "default `max_inflight_messages`, as in mosquitto, and 1,024 if that is not set"
-    ),
+    ).never(),
     of_bridge!(
         "bridge_session_expiry_interval",
         "4294967295",
@@ -187,7 +189,7 @@ pub(super) static ROWS: &[Keyword] = &[
         |of| number(of.remote.session_expiry),
         "never expires by default, or at once with `cleansession true`; 0 in mosquitto, which loses the session with each \
          connection"
-    ),
+    ).never(),
     of_bridge!(
         "bridge_tcp_keepalive",
         "none",
@@ -204,7 +206,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Number(0, ANY_MORE, |to, number| to.bridge.tcp_user_timeout = u32::try_from(number).ok()),
         |of| of.tcp_user_timeout.map_or(Value::Nothing, |timeout| number(timeout.milliseconds())),
         "in milliseconds; default `keepalive_interval`; 0 leaves it to the system"
-    ),
+    ).never(),
     of_bridge!(
         "bridge_bind_address",
         "none",
@@ -363,8 +365,9 @@ pub(super) static ROWS: &[Keyword] = &[
         "false",
         Switch(|to, is_on| to.bridge.tls.ignores_name = is_on),
         |of| switch(of.tls.as_ref().is_some_and(|tls| tls.ignores_name)),
-        "the certificate may be for another name, but must be from a trusted authority; a warning at each start and reload"
-    ),
+        "the certificate may be for another name, but must be from a trusted authority; a warning at each \
+         start and reload"
+    ).when(|it| it.is_on()),
     of_bridge!(
         "bridge_alpn",
         "none",
@@ -383,8 +386,8 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         tls_version,
-        "the lowest version, not the only one; only TLS 1.2 and 1.3 are supported"
-    ),
+        "only TLS 1.2 and 1.3 are supported, even if older versions are allowed"
+    ).when(|it| matches!(it.first_word(), "tlsv1.1" | "tlsv1")),
     of_bridge!(
         "bridge_tls_use_os_certs",
         "false",
@@ -398,7 +401,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Word(values::NO_OCSP, |_, text| values::expect_no_ocsp(text)),
         |_| switch(false),
         "only `false`; OCSP is not supported"
-    ),
+    ).never(),
     of_bridge!(
         "bridge_max_queued_messages",
         "none",

@@ -55,16 +55,18 @@ pub(super) static ROWS: &[Keyword] = &[
         "1000000",
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.sessions = bound(number)),
         AtOnce(|of| shown::bound(of.limits.sessions)),
-        "default one million"
-    ),
+        "default one million, which 0 and negative numbers stand for as well"
+    )
+    .when(|it| it.number().is_some_and(|number| number <= 0)),
     setting!(
         "global_max_connections",
         Global,
         "1000000",
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.connections = bound(number)),
         AtOnce(|of| shown::bound(of.limits.connections)),
-        "default one million"
-    ),
+        "default one million, which 0 and negative numbers stand for as well"
+    )
+    .when(|it| it.number().is_some_and(|number| number <= 0)),
     setting!(
         "log_dest",
         Global,
@@ -72,7 +74,8 @@ pub(super) static ROWS: &[Keyword] = &[
         List(values::LOG_DESTINATIONS, add_log_destination),
         AtOnce(log_destinations),
         "no `dlt`"
-    ),
+    )
+    .never(),
     setting!(
         "log_facility",
         Global,
@@ -116,8 +119,10 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.in_flight = u16_or_all(number);
         }),
         AtOnce(in_flight),
-        "default 512, with a Receive Maximum of 1,024; at most 16,384 are in flight to a client"
-    ),
+        "default 512, with a Receive Maximum of 1,024, 20 in mosquitto; at most 16,384 are in flight to a \
+         client"
+    )
+    .when(|it| it.number().is_some_and(|number| !(1..=16_384).contains(&number))),
     setting!(
         "max_keepalive",
         Global,
@@ -134,8 +139,10 @@ pub(super) static ROWS: &[Keyword] = &[
         "2000000",
         Number(20, PACKET_MAXIMUM, |to, number| to.globals.settings.limits.packet_size = bound(number)),
         AtOnce(|of| size(of.limits.packet_size)),
-        "at most 128 KiB until a CONNECT is accepted; the largest value is 268435460, the limit of the protocol"
-    ),
+        "at most 128 KiB until a CONNECT is accepted; the largest value is 268435460, the limit of the \
+         protocol"
+    )
+    .when(|it| it.number().is_some_and(|number| number > 128 * 1024)),
     setting!(
         "max_queued_bytes",
         Global,
@@ -143,7 +150,8 @@ pub(super) static ROWS: &[Keyword] = &[
         Number(ANY, ANY_MORE, |to, number| to.globals.settings.limits.queue_bytes = bound(number)),
         AtOnce(|of| shown::bound(of.limits.queue_bytes)),
         "default 16 MiB"
-    ),
+    )
+    .never(),
     setting!(
         "max_queued_messages",
         Global,
@@ -179,7 +187,8 @@ pub(super) static ROWS: &[Keyword] = &[
         "1000",
         Number(1, ANY_MORE, |to, number| to.globals.settings.limits.matches_per_session = bound(number)),
         AtOnce(|of| shown::bound(of.limits.matches_per_session)),
-        "Brooklet's own: the maximum number of subscriptions of a session that are evaluated for a message, default 1,000"
+        "Brooklet's own: the maximum number of subscriptions of a session that are evaluated for a \
+         message, default 1,000"
     ),
     setting!(
         "memory_limit",
@@ -201,8 +210,10 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.payload_size = bound(number);
         }),
         AtOnce(|of| shown::bound(of.limits.payload_size)),
-        "an MQTT 5.0 publisher at QoS 1 or 2 receives 0x97; raises `max_packet_size` if that is not set"
-    ),
+        "an MQTT 5.0 publisher at QoS 1 or 2 receives 0x97, in mosquitto 0x95; raises `max_packet_size` \
+         if that is not set; 0 for no limit besides that one"
+    )
+    .when(|it| it.number().is_some_and(|number| number > 0)),
     setting!(
         "retry_interval",
         Global,
@@ -211,8 +222,8 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.settings.limits.retry_interval = values::seconds(number);
         }),
         AtOnce(|of| number(of.limits.retry_interval.seconds())),
-        "only for 3.1 and 3.1.1: seconds from the client's latest acknowledgement to the redelivery of its oldest message, \
-         default 20, doubled each time; 0 for no redelivery"
+        "mosquitto ignores it; only for 3.1 and 3.1.1: seconds from the client's latest acknowledgement \
+         to the redelivery of its oldest message, default 20, doubled each time; 0 for no redelivery"
     ),
     setting!(
         "persistence",
@@ -221,15 +232,18 @@ pub(super) static ROWS: &[Keyword] = &[
         Switch(|to, is_on| to.globals.is_persistent = is_on),
         AfterRestart(|of| switch(of.persistence.is_some())),
         "acknowledged messages are on disk, in a file with Brooklet's own format: see \"What survives\""
-    ),
+    )
+    .when(|it| it.is_on()),
     setting!(
         "retained_persistence",
         Global,
         "false",
         Switch(|to, is_on| to.globals.is_persistent = is_on),
         By("persistence"),
-        "same as `persistence`: sessions are persisted as well"
-    ),
+        "same as `persistence`, as in mosquitto; acknowledged messages are on disk, in a file with \
+         Brooklet's own format"
+    )
+    .when(|it| it.is_on()),
     setting!(
         "persistence_file",
         Global,
@@ -240,7 +254,8 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         AfterRestart(|of| persistent(of, |of| word(&of.file))),
         "default `brooklet.db`"
-    ),
+    )
+    .never(),
     setting!(
         "persistence_location",
         Global,
@@ -319,7 +334,8 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         AfterRestart(|of| text(of.process.user.as_deref())),
         "if not set: `mosquitto`, otherwise `brooklet`, otherwise `nobody`"
-    ),
+    )
+    .never(),
     setting!(
         "websockets_headers_size",
         Global,
@@ -327,7 +343,8 @@ pub(super) static ROWS: &[Keyword] = &[
         Number(0, U16_MAXIMUM, |to, number| to.globals.websocket_headers = values::websocket_headers(number)),
         ForNewcomers(websocket_headers),
         "default 8 KiB"
-    ),
+    )
+    .never(),
     setting!(
         "packet_buffer_size",
         Global,
@@ -335,7 +352,8 @@ pub(super) static ROWS: &[Keyword] = &[
         Number(0, U16_MAXIMUM, |to, number| to.globals.websocket_headers = values::websocket_headers(number)),
         By("websockets_headers_size"),
         "default 8 KiB"
-    ),
+    )
+    .never(),
     setting!(
         "durability",
         Global,

@@ -1,5 +1,7 @@
 //! The keywords for a listener, and those for the security of one or all listeners.
 
+use std::net::IpAddr;
+
 use crate::config::file::values::{self, bound, u16_of};
 use crate::core::limits::OUTBOUND_TOPIC_ALIAS_MAXIMUM;
 #[cfg(feature = "system")]
@@ -10,7 +12,7 @@ use crate::protocol::proxy::Proxy;
 use crate::settings::{Listener, Protocol, Tls};
 
 use super::row::{
-    ANY, ANY_MORE, Form::*, Keyword, Meaning, Scope, Setting, Special, U16_MAXIMUM, row, setting,
+    ANY, ANY_MORE, Form::*, Keyword, Meaning, Scope, Setting, Special, U16_MAXIMUM, Use, row, setting,
 };
 #[cfg(feature = "system")]
 use super::{
@@ -36,8 +38,10 @@ pub(super) static ROWS: &[Keyword] = &[
         "false",
         Switch(|to, is_on| to.security.allows_anonymous = Some(is_on)),
         ForAll(|of| switch(of.security.allows_anonymous)),
-        "applies without a `listener` as well, where the default is true unless there is a `password_file`"
-    ),
+        "applies without a `listener` as well, where mosquitto accepts anonymous clients even with \
+         `false`; the default is true there unless there is a `password_file`"
+    )
+    .when(|it| !it.has_listener && !it.is_on()),
     setting!(
         "allow_zero_length_clientid",
         Security,
@@ -66,8 +70,10 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         ForAll(|of| path(of.security.passwords.as_deref())),
-        ""
-    ),
+        "without a `listener` and without `allow_anonymous`, anonymous clients are refused as well; \
+         mosquitto accepts them"
+    )
+    .when(|it| !it.has_listener && !it.has_allow_anonymous),
     setting!(
         "listener_allow_anonymous",
         Listener,
@@ -90,8 +96,9 @@ pub(super) static ROWS: &[Keyword] = &[
     row(
         "listener",
         Meaning::Special(Special::Listener),
-        "`listener 0 ADDRESS` lets the system choose a port",
-    ),
+        "`listener 0 ADDRESS` lets the system choose a port; mosquitto makes a socket with that name",
+    )
+    .when(is_any_port_of_an_address),
     row("port", Meaning::Special(Special::Port), ""),
     row("bind_address", Meaning::Special(Special::BindAddress), ""),
     row("include_dir", Meaning::Special(Special::IncludeDirectory), ""),
@@ -173,7 +180,8 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         ForNewcomers(protocol),
         "`http_api` is not supported"
-    ),
+    )
+    .never(),
     setting!(
         "max_connections",
         Listener,
@@ -218,7 +226,8 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         ForNewcomers(|of| number(of.options.outbound_topic_alias_maximum)),
         "default 32, which is also the maximum"
-    ),
+    )
+    .when(|it| it.number().is_some_and(|number| number > i64::from(OUTBOUND_TOPIC_ALIAS_MAXIMUM))),
     setting!(
         "mount_point",
         Listener,
@@ -366,7 +375,8 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         ForNewcomers(tls_version),
         "only TLS 1.2 and 1.3 are supported, even if older versions are allowed"
-    ),
+    )
+    .when(|it| matches!(it.first_word(), "tlsv1.1" | "tlsv1")),
     setting!(
         "tls_keyform",
         Listener,
@@ -374,8 +384,15 @@ pub(super) static ROWS: &[Keyword] = &[
         Word("pem", |_, text| values::expect_pem(text)),
         Never,
         "only `pem`"
-    ),
+    )
+    .never(),
 ];
+
+/// Whether it is `listener 0 ADDRESS`.
+fn is_any_port_of_an_address(it: &Use<'_>) -> bool {
+    let mut words = it.value.split_ascii_whitespace();
+    words.next() == Some("0") && words.next().is_some_and(|host| host.parse::<IpAddr>().is_ok())
+}
 
 #[cfg(feature = "system")]
 fn versions(of: &Listener) -> Value<'_> {

@@ -12,7 +12,7 @@ mod row;
 #[cfg(feature = "system")]
 mod shown;
 
-pub(super) use row::{Form, Meaning, Scope, Setting, Special};
+pub(super) use row::{Form, Meaning, Scope, Setting, Special, Use};
 pub use row::{Keyword, Standing};
 #[cfg(feature = "system")]
 pub(super) use {row::Shown, shown::Value};

@@ -12,7 +12,8 @@ pub(super) static ROWS: &[Keyword] = &[
     row(
         "allow_duplicate_messages",
         Ignored,
-        "each of several overlapping subscriptions receives a copy, which is the default of mosquitto",
+        "a client receives one copy of a message, at the highest QoS of its matching subscriptions; \
+         mosquitto sends one for each of them with `true`, and always to 5.0 clients",
     ),
     row("retain_expiry_interval", Ignored, "expired retained messages are removed continuously"),
     row("set_tcp_nodelay", Ignored, "data is always sent without delay"),

@@ -19,6 +19,35 @@ pub struct Keyword {
     /// How it differs from mosquitto, why it may be ignored, or what is not supported and was expected. Empty if there
     /// is nothing to add.
     pub note: &'static str,
+    /// Whether a difference that the note describes concerns a use of the keyword.
+    pub(in crate::config::file) concerns: fn(&Use<'_>) -> bool,
+}
+
+/// A use of a keyword in a configuration.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config::file) struct Use<'a> {
+    /// Its value.
+    pub value: &'a str,
+    /// Whether there is a `listener`, `port` or `bind_address` anywhere.
+    pub has_listener: bool,
+    /// Whether there is an `allow_anonymous` anywhere.
+    pub has_allow_anonymous: bool,
+}
+
+impl Use<'_> {
+    /// Whether a switch is on.
+    pub(super) fn is_on(&self) -> bool {
+        matches!(self.first_word(), "true" | "1")
+    }
+
+    /// A number; `None` if it is out of range.
+    pub(super) fn number(&self) -> Option<i64> {
+        self.first_word().parse().ok()
+    }
+
+    pub(super) fn first_word(&self) -> &str {
+        self.value.split_ascii_whitespace().next().unwrap_or_default()
+    }
 }
 
 /// The standing of a keyword, compared with mosquitto.
@@ -193,7 +222,19 @@ pub(in crate::config::file) enum Shown {
 
 /// Creates a row of the table.
 pub(super) const fn row(name: &'static str, meaning: Meaning, note: &'static str) -> Keyword {
-    Keyword { name, meaning, note }
+    Keyword { name, meaning, note, concerns: |_| true }
+}
+
+impl Keyword {
+    /// Restricts the note to some uses of the keyword.
+    pub(super) const fn when(self, concerns: fn(&Use<'_>) -> bool) -> Self {
+        Self { concerns, ..self }
+    }
+
+    /// The note concerns only configurations without the keyword, or those in which it is an error.
+    pub(super) const fn never(self) -> Self {
+        self.when(|_| false)
+    }
 }
 
 /// Creates the row of a keyword that sets a value: its scope, its default, its form and how to show it. Values are
