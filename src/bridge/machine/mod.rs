@@ -288,9 +288,6 @@ impl Machine {
         self.hop = OwnHop::new(&self.settings.remote.client_identifier, self.seed);
         self.attempts = Attempts::new(&self.settings);
         self.is_prepared = false;
-        if let RemoteState::Waiting { .. } = self.remote.state {
-            self.remote.state = RemoteState::Idle;
-        }
     }
 
     /// The number of messages that wait in the session of the bridge. It counts for a lazy bridge only, which connects
@@ -389,6 +386,16 @@ impl Machine {
             }
         };
         self.report.last_error = Some(why.to_owned());
+        if self.replacement.is_some() {
+            self.say(
+                level,
+                format_args!(
+                    "{what} {address} has ended: {}. The changed settings are tried at once",
+                    Escaped(why)
+                ),
+            );
+            return Next::Idle;
+        }
         if self.settings.start == Start::Once {
             self.say(level, format_args!("{what} {address} has ended: {}. It is not repeated", Escaped(why)));
             return Next::Over;

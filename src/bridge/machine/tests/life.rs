@@ -321,6 +321,10 @@ fn changed_settings_apply_to_the_next_connection() {
     rig.machine.reconfigure(Rc::new(changed), rig.now);
     assert_eq!((rig.actions(), rig.sent_there()), (vec![], vec![]));
     rig.machine.remote_closed("gone", rig.now);
+    assert_eq!(
+        rig.lines().last().unwrap(),
+        "Bridge hall: The connection to other:1883 has ended: gone. The changed settings are tried at once"
+    );
     rig.sent_here();
     // At once, so that a session with another Client Identifier misses nothing.
     assert_eq!(rig.actions(), [Action::CloseLocal, Action::OpenLocal]);
@@ -333,6 +337,18 @@ fn changed_settings_apply_to_the_next_connection() {
     rig.sent_here();
     assert_eq!(rig.actions(), [Action::CloseLocal, Action::Dial(0)]);
     assert!(greet(&mut rig, "CONNACK").contains("private changed"));
+}
+
+#[test]
+fn a_bridge_that_connects_once_does_so_again_with_changed_settings() {
+    let mut once = settings(V311);
+    once.start = Start::Once;
+    let mut rig = Rig::running(once.clone());
+    once.remote.client_identifier = "changed".into();
+    rig.machine.reconfigure(Rc::new(once), rig.now);
+    rig.machine.remote_closed("gone", rig.now);
+    rig.sent_here();
+    assert_eq!(rig.actions(), [Action::CloseLocal, Action::OpenLocal]);
 }
 
 #[test]
