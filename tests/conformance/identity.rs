@@ -196,7 +196,7 @@ type Way = (ListenerId, Option<&'static str>);
 const WAYS: [Way; 5] =
     [(OPEN, None), (OPEN, Some("ann")), (OPEN, Some("bob")), (PROVING, Some("ann")), (PROVING, Some("bob"))];
 
-/// Whether a session that was made in one way is resumed in another, according to the README.
+/// Whether a session that was made in one way is resumed in another, according to docs/secure.md.
 fn may_resume((first, owner): Way, (second, name): Way) -> bool {
     match (first == PROVING, second == PROVING) {
         // It goes over to the first name that is authenticated.
