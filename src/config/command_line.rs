@@ -55,8 +55,8 @@ fn parser() -> Parser {
     parser.optopt(
         "",
         "memory-limit",
-        "limit of the memory for clients and messages, in bytes or with the unit K, M or G (default none); the README \
-         says what happens when it is reached",
+        "limit of the memory for clients and messages, in bytes or with the unit K, M or G (default none); \
+         docs/limits.md says what happens when it is reached",
         "BYTES",
     );
     parser.optflag("v", "verbose", "log every packet, overriding the file");
