@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -164,7 +164,10 @@ impl Shell {
         self.input
             .write_all(format!("{command}\0").as_bytes())
             .map_err(|_| self.why("the shell has ended"))?;
-        self.statuses.recv_timeout(PATIENCE).map_err(|_| self.why("it does not end"))
+        self.statuses.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => self.why("it does not end"),
+            RecvTimeoutError::Disconnected => self.why("the shell has ended"),
+        })
     }
 
     fn why(&self, what: &str) -> String {
