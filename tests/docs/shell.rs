@@ -16,9 +16,10 @@ use crate::page::is_as_expected;
 
 /// Longer than anything here takes; what takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a program that was started in the background is given to do its first work, as a reader gives it who types
-/// the next command.
-const PAUSE: Duration = Duration::from_millis(1500);
+/// How long a client that has connected is given to subscribe, as a reader gives it who types the next command.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long to wait for a client that may never connect.
+const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 /// The user who runs the commands if the test is run by root, as few readers are.
 const NOBODY: u32 = 65534;
 
@@ -100,15 +101,10 @@ impl Shell {
         let Some(background) = command.strip_suffix('&').filter(|rest| !rest.ends_with('&')) else {
             return self.evaluate(command);
         };
+        let before = self.signs_of(command);
         let log = self.room.join("log");
-        let starts = || fs::read_to_string(&log).unwrap_or_default().matches(" running\n").count();
-        let before = starts();
         let status = self.evaluate(&format!("{background} 2>>'{}' &", log.display()))?;
-        if command.starts_with("brooklet ") && !wait_until(|| starts() > before) {
-            return Err(format!("it does not run:\n{}", fs::read_to_string(&log).unwrap_or_default()));
-        }
-        thread::sleep(PAUSE);
-        Ok(status)
+        self.wait_for(command, before).map(|()| status)
     }
 
     /// Runs these commands in a terminal that stays open, and returns its number.
@@ -117,9 +113,36 @@ impl Shell {
         let script = self.room.join(format!("terminal-{}", self.terminals));
         fs::write(&script, commands.join("\n") + "\n").expect("the file can be written");
         let output = self.output_of(self.terminals);
+        let before = self.signs_of(commands[0]);
         self.evaluate(&format!("(bash '{}' </dev/null >'{}' 2>&1 &)", script.display(), output.display()))?;
+        self.wait_for(commands[0], before).map(|()| self.terminals)
+    }
+
+    /// How many signs of life of such a program have been logged: that a broker runs, or that one has a new client.
+    fn signs_of(&self, command: &str) -> usize {
+        self.logged()
+            .matches(if is_broker(command) { " running\n" } else { ": New client connected " })
+            .count()
+    }
+
+    /// Waits until a program that was started can be expected to have done its first work.
+    fn wait_for(&self, command: &str, before: usize) -> Result<(), String> {
+        let is_alive = || self.signs_of(command) > before;
+        if is_broker(command) {
+            let is_running = wait_until(PATIENCE, is_alive);
+            return if is_running { Ok(()) } else { Err(format!("it does not run:\n{}", self.logged())) };
+        }
+        wait_until(SHORT_PATIENCE, is_alive);
         thread::sleep(PAUSE);
-        Ok(self.terminals)
+        Ok(())
+    }
+
+    /// What all programs in the background and in other terminals have written.
+    fn logged(&self) -> String {
+        let outputs = (1..=self.terminals).map(|number| self.output_of(number));
+        let texts =
+            outputs.chain([self.room.join("log")]).map(|path| fs::read_to_string(path).unwrap_or_default());
+        texts.collect()
     }
 
     /// Waits until what has been printed since the last comparison is as expected.
@@ -127,14 +150,15 @@ impl Shell {
         let path = self.room.join("output");
         let compared = self.compared;
         let printed = || fs::read_to_string(&path).unwrap_or_default();
-        let is_right = wait_until(|| {
+        let is_right = wait_until(PATIENCE, || {
             let text = printed();
             is_as_expected(expected, &text.lines().skip(compared).collect::<Vec<_>>())
         });
         let text = printed();
         self.compared = text.lines().count();
-        let log = || fs::read_to_string(self.room.join("log")).unwrap_or_default();
-        let why = || format!("{}\nlogged was:\n{}", difference(expected, text.lines().skip(compared)), log());
+        let why = || {
+            format!("{}\nlogged was:\n{}", difference(expected, text.lines().skip(compared)), self.logged())
+        };
         if is_right { Ok(()) } else { Err(why()) }
     }
 
@@ -152,7 +176,8 @@ impl Shell {
     /// Waits until what has been printed in a terminal is as expected.
     pub fn compare_terminal(&self, number: usize, expected: &[String]) -> Result<(), String> {
         let printed = || fs::read_to_string(self.output_of(number)).unwrap_or_default();
-        let is_right = wait_until(|| is_as_expected(expected, &printed().lines().collect::<Vec<_>>()));
+        let is_right =
+            wait_until(PATIENCE, || is_as_expected(expected, &printed().lines().collect::<Vec<_>>()));
         if is_right { Ok(()) } else { Err(difference(expected, printed().lines())) }
     }
 
@@ -203,8 +228,13 @@ fn isolated(is_root: bool) -> Command {
     command
 }
 
-fn wait_until(is_so: impl Fn() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+/// Whether a command starts a broker.
+fn is_broker(command: &str) -> bool {
+    ["brooklet", "mosquitto"].contains(&command.split(' ').next().unwrap_or_default())
+}
+
+fn wait_until(patience: Duration, is_so: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
     while !is_so() {
         if Instant::now() > deadline {
             return false;
