@@ -5,6 +5,7 @@ mod commands;
 mod page;
 mod shell;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -53,6 +54,19 @@ fn commands_of_the_repository_name_what_there_is() {
         .flat_map(|(name, text)| commands::wrong(text).into_iter().map(move |what| format!("{name}: {what}")))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_flag_is_on_the_page_about_them() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_brooklet")).arg("--help").output();
+    let help = String::from_utf8(help.expect("it can be run").stdout).expect("it is text");
+    let flags = help.split([' ', ',', '\n']).filter(|word| word.starts_with('-') && word.len() > 1);
+    let flags: BTreeSet<&str> = flags.map(|flag| flag.trim_end_matches(['.', ';', ')'])).collect();
+    assert!(flags.contains("--config-file") && flags.contains("-c"), "the flags are read: {flags:?}");
+    let pages = pages();
+    let (_, page) = pages.iter().find(|(name, _)| name == "docs/configure.md").expect("it is there");
+    let missing: Vec<_> = flags.iter().filter(|flag| !page.contains(&format!("`{flag}"))).collect();
+    assert!(missing.is_empty(), "docs/configure.md should name {missing:?}");
 }
 
 #[test]
