@@ -15,7 +15,7 @@ SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/mini
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
-.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut bridgecrash
+.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut bridgecrash pages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,3 +67,6 @@ size: minimal ## Check the sizes of the default and the minimal binary, and thei
 
 conformance: ## List the normative statements that the tests cover
 	python3 tests/conformance/coverage
+
+pages: ## Write the manual pages and completions into packages/pages of the target directory
+	cargo run --quiet --example pages $(BUILT)/packages/pages
