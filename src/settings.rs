@@ -230,6 +230,9 @@ pub struct Tls {
     pub requires_certificate: bool,
     /// Whether only TLS 1.3 is allowed (`tls_version tlsv1.3`). Otherwise, TLS 1.2 is allowed as well.
     pub is_1_3_only: bool,
+    /// The most bytes of content in a record that is sent, from 512 to 16,384 (`tls_record_size`); `None` for as many as
+    /// the standard allows.
+    pub record_size: Option<u16>,
     /// The file to write the keys of its connections to, so that tools can decrypt them for diagnosis (`--tls-keylog`).
     pub key_log: Option<PathBuf>,
 }

@@ -104,6 +104,7 @@ fn of_tls(tls: &Tls) -> String {
     if tls.requires_certificate {
         words.push("certificate required".to_owned());
     }
+    words.extend(tls.record_size.map(|size| format!("records of {size}")));
     if tls.is_1_3_only {
         words.push("1.3 only".to_owned());
     }

@@ -358,6 +358,7 @@ fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
         ("capath", options.tls.authorities_directory.is_some()),
         ("crlfile", options.tls.revoked.is_some()),
         ("require_certificate", options.tls.requires_certificate),
+        ("tls_record_size", options.tls.record_size.is_some()),
         ("use_identity_as_username", options.identity_is_user_name && !is_proxied),
         ("use_subject_as_username", options.subject_is_user_name),
     ] {

@@ -7,7 +7,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::der::{BOOLEAN, INTEGER, Item, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, SET};
+use super::der::{
+    BIT_STRING, BOOLEAN, INTEGER, Item, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, SET,
+};
+use super::signature::{PublicKey, Signed};
 
 /// Context-specific, constructed, number 0: the version of the certificate.
 const VERSION: u8 = 0xa0;
@@ -28,6 +31,16 @@ pub(super) const NAME_CONSTRAINTS: &[u8] = &[0x55, 29, 30];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 29, 37];
 /// The uses that include a server: serverAuth and anyExtendedKeyUsage.
 const USES_OF_SERVERS: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 1], &[0x55, 29, 37, 0]];
+/// The uses that include a client: clientAuth and anyExtendedKeyUsage.
+const USES_OF_CLIENTS: [&[u8]; 2] = [&[0x2b, 6, 1, 5, 5, 7, 3, 2], &[0x55, 29, 37, 0]];
+/// The kind of the extension that says what the key may do.
+const KEY_USAGE: &[u8] = &[0x55, 29, 15];
+/// The bit in its first byte for a key that may sign certificates.
+const SIGNS_CERTIFICATES: u8 = 0x04;
+/// The kind of the extension that says whether the certificate is that of an authority.
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 29, 19];
+/// The object identifier of the curve P-521, with its header.
+pub(super) const P521: &[u8] = &[OBJECT_IDENTIFIER, 5, 0x2b, 0x81, 0x04, 0x00, 0x23];
 
 /// The attribute type of the Common Name.
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
@@ -58,18 +71,18 @@ pub(super) struct Certificate<'a> {
     pub(super) key: &'a [u8],
     /// Whether it states no version, so that it is of version 1 and has no extensions.
     pub(super) is_version_1: bool,
-    /// The part that is signed.
-    pub(super) signed: &'a [u8],
-    /// The signature algorithm.
-    pub(super) algorithm: &'a [u8],
-    pub(super) signature: &'a [u8],
+    /// What the issuer has signed.
+    pub(super) signed: Signed<'a>,
+    /// The serial number.
+    pub(super) serial: &'a [u8],
     /// The name of the issuer.
     pub(super) issuer: &'a [u8],
     /// Seconds since 1970.
     pub(super) not_before: i64,
     /// Seconds since 1970.
     pub(super) not_after: i64,
-    subject: &'a [u8],
+    /// The name of its owner.
+    pub(super) subject: &'a [u8],
     /// The fields after the public key, all of which are optional.
     rest: &'a [u8],
 }
@@ -79,23 +92,6 @@ pub(super) struct Certificate<'a> {
 struct Extension<'a> {
     kind: &'a [u8],
     value: &'a [u8],
-}
-
-/// A public key and its algorithm.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PublicKey<'a> {
-    pub(super) algorithm: &'a [u8],
-    pub(super) bits: &'a [u8],
-}
-
-impl<'a> PublicKey<'a> {
-    /// Parses a SubjectPublicKeyInfo without its header.
-    pub(super) fn parse(info: &'a [u8]) -> Option<Self> {
-        let mut fields = Reader(info);
-        let algorithm = fields.take(SEQUENCE)?;
-        let bits = fields.take_whole_bits()?;
-        fields.0.is_empty().then_some(Self { algorithm, bits })
-    }
 }
 
 /// One attribute of a subject.
@@ -123,7 +119,7 @@ impl<'a> Certificate<'a> {
         if !is_version_1 {
             fields.take(VERSION)?;
         }
-        fields.take(INTEGER)?;
+        let serial = fields.take(INTEGER)?;
         // The algorithm is stated twice, and only one statement is signed.
         let is_consistent = fields.take(SEQUENCE)? == algorithm;
         let issuer = fields.take(SEQUENCE)?;
@@ -136,9 +132,8 @@ impl<'a> Certificate<'a> {
             public_key: key.whole,
             key: key.contents,
             is_version_1,
-            signed: signed.whole,
-            algorithm,
-            signature,
+            signed: Signed { contents: signed.whole, algorithm, signature },
+            serial,
             issuer,
             not_before,
             not_after,
@@ -157,13 +152,47 @@ impl<'a> Certificate<'a> {
         self.extensions().is_some_and(|all| all.iter().all(|extension| extension.kind != kind))
     }
 
+    /// Whether its key is on the curve P-521.
+    pub(super) fn is_on_p521(&self) -> bool {
+        PublicKey::parse(self.key).is_some_and(|key| key.algorithm.ends_with(P521))
+    }
+
+    /// Whether its owner may certify others. Without extensions that say so, that is so for version 1 alone.
+    pub(super) fn is_authority(&self) -> bool {
+        let Some(extensions) = self.extensions() else { return false };
+        let value = |kind| {
+            extensions.iter().find(|extension| extension.kind == kind).map(|extension| extension.value)
+        };
+        let may_sign = value(KEY_USAGE).map(|usage| {
+            let bits = Reader(usage).take(BIT_STRING).and_then(|bits| bits.get(1));
+            bits.is_some_and(|bits| bits & SIGNS_CERTIFICATES != 0)
+        });
+        match value(BASIC_CONSTRAINTS) {
+            Some(constraints) => {
+                let mut constraints = Reader(Reader(constraints).take(SEQUENCE).unwrap_or_default());
+                let is_authority = constraints.take(BOOLEAN).is_some_and(|value| value != [0]);
+                is_authority && may_sign != Some(false)
+            }
+            None => may_sign.unwrap_or(self.is_version_1),
+        }
+    }
+
     /// Whether a server may use it: its uses are not limited, or include that.
     pub(super) fn is_for_servers(&self) -> bool {
+        self.is_for(&USES_OF_SERVERS)
+    }
+
+    /// Whether a client may use it, in the same way.
+    pub(super) fn is_for_clients(&self) -> bool {
+        self.is_for(&USES_OF_CLIENTS)
+    }
+
+    fn is_for(&self, meant: &[&[u8]]) -> bool {
         let Some(extensions) = self.extensions() else { return false };
         let mut limits = extensions.iter().filter(|extension| extension.kind == EXTENDED_KEY_USAGE);
         limits.all(|limit| {
             let mut uses = Reader(Reader(limit.value).take(SEQUENCE).unwrap_or_default());
-            std::iter::from_fn(|| uses.take(OBJECT_IDENTIFIER)).any(|usage| USES_OF_SERVERS.contains(&usage))
+            std::iter::from_fn(|| uses.take(OBJECT_IDENTIFIER)).any(|usage| meant.contains(&usage))
         })
     }
 
@@ -222,7 +251,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// The whole subject in the form of RFC 2253, the last part first.
-    pub(super) fn subject(&self) -> Option<String> {
+    pub(super) fn subject_text(&self) -> Option<String> {
         let attributes = self.attributes()?;
         let mut text = String::new();
         let mut is_joined_to_last = None;
@@ -348,7 +377,7 @@ fn push_dotted(text: &mut String, kind: &[u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::tls::der::{BIT_STRING, GENERALIZED_TIME, UTC_TIME};
+    use crate::server::tls::der::{GENERALIZED_TIME, UTC_TIME};
     use crate::server::tls::testing::Authority;
     use proptest::prelude::*;
 
@@ -393,7 +422,7 @@ mod tests {
 
     /// Reads all that can be read of it.
     fn look_at(certificate: &Certificate<'_>) {
-        let _ = (certificate.common_name(), certificate.subject());
+        let _ = (certificate.common_name(), certificate.subject_text());
         let _ = (certificate.host_names(), certificate.is_for_servers(), certificate.is_self_issued());
     }
 
@@ -403,8 +432,8 @@ mod tests {
         let certificate = Certificate::parse(&bytes).unwrap();
         assert_eq!(certificate.public_key, item(SEQUENCE, b"key"));
         assert_eq!((certificate.not_before, certificate.not_after), (1_709_251_199, 2_524_608_000));
-        assert_eq!((certificate.common_name(), certificate.subject()), (None, Some(String::new())));
-        assert_eq!((certificate.is_version_1, certificate.signature), (true, &[1, 2][..]));
+        assert_eq!((certificate.common_name(), certificate.subject_text()), (None, Some(String::new())));
+        assert_eq!((certificate.is_version_1, certificate.signed.signature), (true, &[1, 2][..]));
     }
 
     fn extension(kind: &[u8], value: &[u8]) -> Vec<u8> {
@@ -478,7 +507,7 @@ mod tests {
         let certificate = Certificate::parse(&bytes).unwrap();
         assert_eq!(certificate.common_name().unwrap(), "#\u{20ac} ");
         assert_eq!(
-            certificate.subject().unwrap(),
+            certificate.subject_text().unwrap(),
             "CN=second,CN=\\#\\E2\\82\\AC\\ ,1.2.3.132=#0C0178+OU=a\\+b,O=\\C3\\84\\, B & \\\"C\\\",C=DE"
         );
     }
@@ -501,7 +530,7 @@ mod tests {
         let certificate = Certificate::parse(&der).unwrap();
         assert_eq!(certificate.common_name().unwrap(), "k\u{fc}che");
         let told = files.openssl_subject();
-        assert_eq!(certificate.subject().unwrap(), told);
+        assert_eq!(certificate.subject_text().unwrap(), told);
     }
 
     proptest! {

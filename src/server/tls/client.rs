@@ -14,7 +14,10 @@ use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use crate::settings::{BridgeTls, ConfigError};
 
-use super::load::{Authorities, OF_BRIDGE, load_authorities, load_certificate};
+use super::authorities::{Authorities, load_authorities};
+use super::chain::complete;
+use super::files::OF_BRIDGE;
+use super::load::{epoch, load_certificate};
 use super::server_verifier::ServerVerifier;
 use super::words::Terms;
 
@@ -73,13 +76,19 @@ pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
     let place = &*tls.trust.place;
     let mut errors = Vec::new();
     let (file, directory) = (tls.trust.authorities.as_deref(), tls.trust.authorities_directory.as_deref());
-    let mut authorities = load_authorities(file, directory, &OF_BRIDGE, &mut errors);
+    let (mut authorities, known) = load_authorities(file, directory, &OF_BRIDGE, &mut errors);
     if tls.trusts_system {
         errors.extend(trust_system(&mut authorities, load_native_certs(), place).err());
     }
-    if authorities.roots.is_empty() && errors.is_empty() {
-        let what = "TLS to another server needs an authority to verify its certificate; set bridge_cafile, \
-                    bridge_capath or bridge_tls_use_os_certs";
+    if authorities.is_empty() && errors.is_empty() {
+        let is_set = file.is_some() || directory.is_some();
+        let what = if is_set {
+            "TLS to another server needs an authority in bridge_cafile or bridge_capath to verify its certificate: a \
+             certificate with CA:TRUE, or that of the server if it signed itself"
+        } else {
+            "TLS to another server needs an authority to verify its certificate; set bridge_cafile, bridge_capath or \
+             bridge_tls_use_os_certs"
+        };
         errors.push(ConfigError::new(place, what));
     }
     let is_alpn_possible = |protocol: &str| (1..=ALPN_MAXIMUM).contains(&protocol.len());
@@ -95,7 +104,10 @@ pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
     }
     let terms =
         Terms { trusted: trusted(tls), is_1_3_only: tls.is_1_3_only, has_certificate: identity.is_some() };
-    let identity = identity.map(SingleCertAndKey::from);
+    let identity = identity.map(|mut identity| {
+        complete(&mut identity.cert, &known, &provider.signature_verification_algorithms, epoch());
+        SingleCertAndKey::from(identity)
+    });
     let config = configure(tls, provider, authorities, identity);
     let config = config.map_err(|error| {
         let what = format!("TLS cannot be set up: {error}");

@@ -1,96 +1,31 @@
 //! Loads certificates and keys from the files that an operator names. Everything that is wrong with them is reported
 //! at once, and nothing takes effect unless all of it is right.
 
-use std::fmt::Display;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::warn;
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{DistinguishedName, RootCertStore, ServerConfig};
 
-use crate::auth::access_control::{read_file, unreadable};
 use crate::core::listener::UserNameSource;
 use crate::settings::{ConfigError, Listener, Protocol, Tls};
 
 use super::Setup;
-use super::certificate::Certificate;
+use super::authorities::{Authorities, load_authorities};
+use super::buffers::{RECORD_HEADER, RECORD_SIZE_MAXIMUM};
+use super::certificate::{Certificate, P521};
+use super::chain::complete;
+use super::files::{Keywords, NO_P521, OF_LISTENER, config_error, load_certificates, read};
 use super::key_log::KeyLog;
 use super::verifier::Verifier;
-
-/// The keywords by which an operator names files, for messages about them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Keywords {
-    certificate: &'static str,
-    key: &'static str,
-    pub(super) authorities: &'static str,
-    pub(super) authorities_directory: &'static str,
-    /// The programs that verify the certificate.
-    peers: &'static str,
-}
-
-const OF_LISTENER: Keywords = Keywords {
-    certificate: "certfile",
-    key: "keyfile",
-    authorities: "cafile",
-    authorities_directory: "capath",
-    peers: "clients",
-};
-
-pub(super) const OF_BRIDGE: Keywords = Keywords {
-    certificate: "bridge_certfile",
-    key: "bridge_keyfile",
-    authorities: "bridge_cafile",
-    authorities_directory: "bridge_capath",
-    peers: "servers",
-};
-
-/// Trusted authorities.
-#[derive(Debug)]
-pub(super) struct Authorities {
-    pub(super) roots: RootCertStore,
-    /// The digests of those certificates that name themselves as their issuer. A server may present one itself.
-    pub(super) self_issued: Vec<Digest>,
-}
-
-impl Authorities {
-    pub(super) fn none() -> Self {
-        Self { roots: RootCertStore::empty(), self_issued: Vec::new() }
-    }
-
-    /// Returns whether the certificate is well-formed; otherwise, it is not added.
-    fn add(&mut self, certificate: CertificateDer<'_>) -> bool {
-        let is_self_issued =
-            Certificate::parse(&certificate).is_some_and(|certificate| certificate.is_self_issued());
-        let digest = is_self_issued.then(|| digest(&certificate));
-        let is_added = self.roots.add(certificate).is_ok();
-        self.self_issued.extend(digest.filter(|_| is_added));
-        is_added
-    }
-}
-
-/// The SHA-256 digest of a certificate, which takes less memory than the certificate.
-pub(super) type Digest = [u8; 32];
-
-/// The digest of a certificate.
-pub(super) fn digest(certificate: &CertificateDer<'_>) -> Digest {
-    let common = match TLS13_AES_128_GCM_SHA256 {
-        SupportedCipherSuite::Tls13(suite) => &suite.common,
-        SupportedCipherSuite::Tls12(suite) => &suite.common,
-    };
-    let digest = common.hash_provider.hash(certificate);
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
 
 /// Session tickets sent per connection. The client stores them, and the server keeps no sessions.
 const TICKETS: usize = 1;
@@ -105,15 +40,25 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
     let provider = Arc::new(ring::default_provider());
     let mut errors = Vec::new();
     let certificate = load_certificate([&tls.certificate, &tls.key], &OF_LISTENER, &provider, &mut errors);
+    let (file, directory) = (tls.authorities.as_deref(), tls.authorities_directory.as_deref());
+    let (authorities, known) = load_authorities(file, directory, &OF_LISTENER, &mut errors);
+    let lists = load_revoked(tls, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
     let is_named = listener.options.user_name != UserNameSource::Connect;
-    let verifier = load_verifier(&listener.place, tls, is_named, &provider, &mut errors);
+    let verifier = load_verifier(&listener.place, tls, is_named, (authorities, lists), &provider);
     match (certificate, verifier) {
-        (Some(certificate), Some(verifier)) if errors.is_empty() => {
+        (_, Err(error)) => Err(vec![error]),
+        (None, _) => Err(errors),
+        (Some(mut certificate), Ok(verifier)) => {
+            complete(&mut certificate.cert, &known, &provider.signature_verification_algorithms, epoch());
             let config = configure(listener, tls, provider, certificate, verifier);
             let config = config.map_err(|why| vec![ConfigError::new(&*listener.place, why)])?;
-            Ok(Some(Setup { config: Arc::new(config), user_name: listener.options.user_name }))
+            let record_size = tls.record_size.map_or(RECORD_SIZE_MAXIMUM, usize::from);
+            let user_name = listener.options.user_name;
+            Ok(Some(Setup { config: Arc::new(config), user_name, record_size }))
         }
-        _ => Err(errors),
     }
 }
 
@@ -139,6 +84,7 @@ fn configure(
     // Its keys are new with each load, so sessions that were verified against other authorities are not resumed.
     config.ticketer = ring::Ticketer::new().map_err(failed)?;
     config.send_tls13_tickets = TICKETS;
+    config.max_fragment_size = tls.record_size.map(|size| usize::from(size) + RECORD_HEADER);
     if let Some(path) = &tls.key_log {
         config.key_log = Arc::new(KeyLog::new(path));
     }
@@ -159,6 +105,11 @@ pub(super) fn load_certificate(
         errors.push(config_error(certificate, "its first certificate is malformed"));
         return None;
     };
+    if first.is_on_p521() {
+        let what = format!("the key of its first certificate {NO_P521} ({})", keywords.certificate);
+        errors.push(config_error(certificate, what));
+        return None;
+    }
     if loaded.public_key().is_some_and(|public_key| public_key.as_ref() != first.public_key) {
         let what = format!("the key does not belong to the first certificate of {}", certificate.display());
         errors.push(config_error(key, what));
@@ -179,32 +130,9 @@ fn warn_of_dates(path: &Path, certificate: &Certificate<'_>, peers: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates are valid for a time")]
-fn epoch() -> i64 {
+pub(super) fn epoch() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(since).unwrap_or(i64::MAX)
-}
-
-fn load_certificates(
-    path: &Path,
-    keyword: &str,
-    errors: &mut Vec<ConfigError>,
-) -> Option<Vec<CertificateDer<'static>>> {
-    let bytes = read(path, keyword, errors)?;
-    let certificates: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => {
-            errors.push(config_error(
-                path,
-                format!("there is no certificate in it, PEM was expected ({keyword})"),
-            ));
-            None
-        }
-        Ok(certificates) => Some(certificates),
-        Err(error) => {
-            errors.push(config_error(path, format!("it is malformed as PEM: {error}")));
-            None
-        }
-    }
 }
 
 fn load_key(
@@ -219,6 +147,9 @@ fn load_key(
         .any(|mark| bytes.windows(mark.len()).any(|window| window == *mark));
     let what = match PrivateKeyDer::from_pem_slice(&bytes) {
         _ if is_encrypted => format!("the key is encrypted, one without a password was expected ({keyword})"),
+        Ok(key) if key.secret_der().windows(P521.len()).any(|window| window == P521) => {
+            format!("the key {NO_P521}, and a certificate for it ({keyword})")
+        }
         Ok(key) => match provider.key_provider.load_private_key(key) {
             Ok(key) => return Some(key),
             Err(_) => "the key is of a kind or size that is not supported, \
@@ -240,95 +171,56 @@ fn load_verifier(
     place: &str,
     tls: &Tls,
     is_named: bool,
+    (authorities, lists): (Authorities, Vec<CertificateRevocationListDer<'static>>),
     provider: &Arc<CryptoProvider>,
-    errors: &mut Vec<ConfigError>,
-) -> Option<Arc<dyn ClientCertVerifier>> {
-    let before = errors.len();
-    let (file, directory) = (tls.authorities.as_deref(), tls.authorities_directory.as_deref());
-    let roots = load_authorities(file, directory, &OF_LISTENER, errors).roots;
-    let revoked = load_revoked(tls, errors);
-    if errors.len() > before {
-        return None;
+) -> Result<Arc<dyn ClientCertVerifier>, ConfigError> {
+    if !tls.requires_certificate && (!is_named || authorities.is_empty()) {
+        return Ok(WebPkiClientVerifier::no_client_auth());
     }
-    if !tls.requires_certificate && (!is_named || roots.is_empty()) {
-        return Some(WebPkiClientVerifier::no_client_auth());
+    if authorities.is_empty() {
+        let is_set = tls.authorities.is_some() || tls.authorities_directory.is_some();
+        let what = if is_set {
+            "require_certificate needs an authority in cafile or capath, to verify the certificates of clients: a \
+             certificate with CA:TRUE"
+        } else {
+            "require_certificate needs cafile or capath, to verify the certificates of clients"
+        };
+        return Err(ConfigError::new(place, what));
     }
-    if roots.is_empty() {
-        let what = "require_certificate needs cafile or capath, to verify the certificates of clients";
-        errors.push(ConfigError::new(place, what));
-        return None;
-    }
-    let authorities = Arc::new(roots);
-    let mut builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&authorities), Arc::clone(provider));
-    let has_lists = !revoked.is_empty();
-    if has_lists {
-        builder =
-            builder.with_crls(revoked).only_check_end_entity_revocation().enforce_revocation_expiration();
-    }
-    if !tls.requires_certificate {
-        builder = builder.allow_unauthenticated();
-    }
-    match builder.build() {
-        Ok(inner) => {
-            let algorithms = provider.signature_verification_algorithms;
-            Some(Arc::new(Verifier { inner, authorities, algorithms, has_lists }))
-        }
-        Err(error) => {
-            let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
-            errors.push(config_error(
-                path,
-                format!("a list in it is unusable, one of version 2 was expected: {error}"),
-            ));
-            None
-        }
-    }
+    let Authorities { roots, self_issued, peers } = authorities;
+    let roots = Arc::new(roots);
+    let inner = match roots.is_empty() {
+        true => None,
+        false => Some(verifier_of_rustls(tls, &roots, &lists, provider)?),
+    };
+    let of_authorities = inner.iter().flat_map(|inner| inner.root_hint_subjects());
+    let hints: Vec<DistinguishedName> = of_authorities.cloned().chain(peers).collect();
+    Ok(Arc::new(Verifier {
+        inner,
+        is_mandatory: tls.requires_certificate,
+        hints,
+        roots,
+        self_issued,
+        lists,
+        algorithms: provider.signature_verification_algorithms,
+    }))
 }
 
-/// Loads trusted authorities from a file and a directory.
-pub(super) fn load_authorities(
-    file: Option<&Path>,
-    directory: Option<&Path>,
-    keywords: &Keywords,
-    errors: &mut Vec<ConfigError>,
-) -> Authorities {
-    let mut authorities = Authorities::none();
-    if let Some(path) = file {
-        for certificate in load_certificates(path, keywords.authorities, errors).unwrap_or_default() {
-            if !authorities.add(certificate) {
-                errors.push(config_error(path, "one of its certificates is malformed"));
-            }
-        }
+fn verifier_of_rustls(
+    tls: &Tls,
+    roots: &Arc<RootCertStore>,
+    lists: &[CertificateRevocationListDer<'static>],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, ConfigError> {
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
+    if !lists.is_empty() {
+        let lists = lists.iter().cloned();
+        builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
     }
-    if let Some(directory) = directory {
-        let keyword = keywords.authorities_directory;
-        let before = authorities.roots.len();
-        match files_of(directory) {
-            // Other files there are ignored.
-            Ok(paths) => {
-                let files = paths.iter().filter_map(|path| read(path, keyword, &mut Vec::new()));
-                for bytes in files {
-                    CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok).for_each(|certificate| {
-                        authorities.add(certificate);
-                    });
-                }
-                if authorities.roots.len() == before {
-                    errors
-                        .push(config_error(directory, format!("there is no certificate in it ({keyword})")));
-                }
-            }
-            Err(error) => errors.push(unreadable(directory, keyword, &error)),
-        }
-    }
-    authorities
-}
-
-/// The files of a directory, in order.
-fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries: io::Result<Vec<_>> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect();
-    let mut paths: Vec<PathBuf> = entries?.into_iter().filter(|path| path.is_file()).collect();
-    paths.sort_unstable();
-    Ok(paths)
+    builder.build().map_err(|error| {
+        let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
+        config_error(path, format!("a list in it is unusable, one of version 2 was expected: {error}"))
+    })
 }
 
 fn load_revoked(tls: &Tls, errors: &mut Vec<ConfigError>) -> Vec<CertificateRevocationListDer<'static>> {
@@ -346,14 +238,6 @@ fn load_revoked(tls: &Tls, errors: &mut Vec<ConfigError>) -> Vec<CertificateRevo
             Vec::new()
         }
     }
-}
-
-fn read(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) -> Option<Vec<u8>> {
-    read_file(path, keyword).map_err(|error| errors.push(error)).ok()
-}
-
-fn config_error(path: &Path, what: impl Display) -> ConfigError {
-    ConfigError::new(path.display().to_string(), what.to_string())
 }
 
 #[cfg(test)]

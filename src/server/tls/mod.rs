@@ -4,13 +4,18 @@
 //! one read and one write. The ciphertext queued for the socket is bounded; beyond that, output waits in the core's
 //! outbox.
 
+mod authorities;
 mod buffers;
 mod certificate;
+mod chain;
 mod client;
 mod der;
+mod files;
 mod key_log;
 mod load;
+mod revocation;
 mod server_verifier;
+mod signature;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -28,7 +33,7 @@ use rustls::{Connection, ServerConfig, ServerConnection};
 
 use crate::core::listener::UserNameSource;
 
-use buffers::Buffers;
+use buffers::{Buffers, RECORD_SIZE_MAXIMUM};
 use certificate::Certificate;
 use words::{Terms, in_words};
 
@@ -40,6 +45,8 @@ pub use load::load;
 pub struct Setup {
     config: Arc<ServerConfig>,
     user_name: UserNameSource,
+    /// The most bytes of plaintext in a record that is sent.
+    record_size: usize,
 }
 
 impl fmt::Debug for Setup {
@@ -79,16 +86,22 @@ impl Layer {
     pub(super) fn new(setup: &Setup) -> Result<Self, String> {
         let connection =
             ServerConnection::new(Arc::clone(&setup.config)).map_err(|error| error.to_string())?;
-        Ok(Self::of(connection.into(), setup.user_name, None))
+        Ok(Self::of(connection.into(), setup.user_name, None, setup.record_size))
     }
 
     /// The layer of a connection to a server, which must present a certificate for this name or address.
     pub(super) fn connect(setup: &ClientSetup, name: &str) -> Result<Self, String> {
-        Ok(Self::of(setup.begin(name)?, UserNameSource::Connect, Some(setup.terms())))
+        let terms = Some(setup.terms());
+        Ok(Self::of(setup.begin(name)?, UserNameSource::Connect, terms, RECORD_SIZE_MAXIMUM))
     }
 
-    fn of(connection: Connection, user_name: UserNameSource, terms: Option<Arc<Terms>>) -> Self {
-        let buffers = Buffers::default();
+    fn of(
+        connection: Connection,
+        user_name: UserNameSource,
+        terms: Option<Arc<Terms>>,
+        record_size: usize,
+    ) -> Self {
+        let buffers = Buffers::of(record_size);
         Self { connection, buffers, user_name, terms, is_introduced: false, is_failed: false }
     }
 
@@ -165,7 +178,7 @@ impl Layer {
         let name = match self.user_name {
             UserNameSource::Connect => None,
             UserNameSource::CommonName => certificate.common_name(),
-            UserNameSource::Subject => certificate.subject(),
+            UserNameSource::Subject => certificate.subject_text(),
         };
         name.map(Into::into)
     }

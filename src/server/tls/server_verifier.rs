@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::authorities::{Authorities, Digest, digest};
 use super::certificate::{Certificate, NAME_CONSTRAINTS, SUBJECT_ALT_NAME};
-use super::load::{Authorities, Digest, digest};
 use super::version_1;
 
 /// Verifies the certificate of one server.

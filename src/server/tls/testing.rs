@@ -191,9 +191,50 @@ impl Authority {
         Files { authority: files.certificate.clone(), ..files }
     }
 
+    /// Another certificate of the same name and key, which signed itself as well.
+    pub(in crate::server) fn signed_again(&self, files: &Files, extensions: &str) -> Files {
+        let (key, name) = (files.key.display(), "again");
+        self.write_extensions(name, extensions);
+        let subject = format!("/{}", files.openssl_subject());
+        self.directory.openssl(&format!(
+            "req -new -utf8 -config openssl.cnf -key {key} -out {name}.csr -subj \u{1}{subject}"
+        ));
+        let by_itself = format!("-selfsign -keyfile {key} -extfile {name}.ext -extensions these");
+        self.sign_dated(name, ["20200101000000Z", "20800101000000Z"], &by_itself);
+        let again = self.files(name);
+        Files { authority: again.certificate.clone(), key: files.key.clone(), ..again }
+    }
+
+    /// A certificate for this subject, issued with a certificate that may not do so.
+    pub(in crate::server) fn issued_by(&self, issuer: &Files, name: &str, subject: &str) -> Files {
+        self.request(name, subject, "ec");
+        let (certificate, key) = (issuer.certificate.display(), issuer.key.display());
+        self.directory.openssl(&format!(
+            "x509 -req -in {name}.csr -CA {certificate} -CAkey {key} -CAcreateserial -sha256 -days 2 \
+             -out {name}.crt -extfile openssl.cnf -extensions leaf"
+        ));
+        self.files(name)
+    }
+
+    /// The revocation list of a certificate that signed itself, with or without itself in it.
+    pub(in crate::server) fn list_of(&self, files: &Files, is_revoked: bool) -> PathBuf {
+        let (certificate, key) = (files.certificate.display(), files.key.display());
+        let issuer = format!("-cert {certificate} -keyfile {key}");
+        if is_revoked {
+            self.directory.openssl(&format!("ca -config openssl.cnf {issuer} -revoke {certificate}"));
+        }
+        let name = format!("own-{is_revoked}.crl");
+        self.directory.openssl(&format!("ca -config openssl.cnf {issuer} -gencrl -out {name}"));
+        self.directory.path(&name)
+    }
+
     /// An authority that this one has certified with these extensions, in addition to those of an authority.
     pub(in crate::server) fn certify(&self, extensions: &str) -> Self {
-        let other = Self::new();
+        self.certify_as(Self::new(), extensions)
+    }
+
+    /// The same with the name and the key of this one.
+    pub(in crate::server) fn certify_as(&self, other: Self, extensions: &str) -> Self {
         let directory = &other.directory;
         other.write_extensions("authority", &format!("basicConstraints = critical, CA:TRUE\n{extensions}"));
         let above = self.directory.path("authority").display().to_string();
@@ -250,6 +291,9 @@ impl Authority {
             "ec" | "ec-sec1" => openssl(&format!(
                 "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:named_curve -out {name}.key"
             )),
+            "p521" => {
+                openssl(&format!("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out {name}.key"))
+            }
             "ed25519" => openssl(&format!("genpkey -algorithm ed25519 -out {name}.key")),
             _ => openssl(&format!("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key")),
         };
@@ -363,6 +407,7 @@ pub(in crate::server) fn listener(files: &Files) -> Listener {
             revoked: None,
             requires_certificate: false,
             is_1_3_only: false,
+            record_size: None,
             key_log: None,
         }),
         proxy: None,

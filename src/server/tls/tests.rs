@@ -1,6 +1,7 @@
 //! The layer of a server against the client of rustls, in memory.
 
 mod to_servers;
+mod trust;
 
 use std::io::{self, IoSlice, Read as _, Write};
 use std::rc::Rc;

@@ -9,10 +9,11 @@ use rustls::crypto::{self, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore};
 
-use super::certificate::{Certificate, PublicKey};
+use super::certificate::Certificate;
+use super::signature::PublicKey;
 
 /// The certificate, if it states no version, which means version 1.
-pub(super) fn of_version_1<'a>(certificate: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
+fn of_version_1<'a>(certificate: &'a CertificateDer<'_>) -> Option<Certificate<'a>> {
     Certificate::parse(certificate).filter(|certificate| certificate.is_version_1)
 }
 
@@ -33,19 +34,8 @@ pub(super) fn verify(
     if issuers.peek().is_none() {
         return Err(CertificateError::UnknownIssuer);
     }
-    let is_signed = issuers.any(|issuer| {
-        PublicKey::parse(issuer.subject_public_key_info.as_ref()).is_some_and(|key| {
-            let of_certificate = algorithms
-                .all
-                .iter()
-                .filter(|algorithm| algorithm.signature_alg_id().as_ref() == certificate.algorithm);
-            let mut fitting =
-                of_certificate.filter(|algorithm| algorithm.public_key_alg_id().as_ref() == key.algorithm);
-            fitting.any(|algorithm| {
-                algorithm.verify_signature(key.bits, certificate.signed, certificate.signature).is_ok()
-            })
-        })
-    });
+    let is_signed = issuers
+        .any(|issuer| certificate.signed.is_signed_with(issuer.subject_public_key_info.as_ref(), algorithms));
     if is_signed { Ok(()) } else { Err(CertificateError::BadSignature) }
 }
 

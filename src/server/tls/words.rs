@@ -28,7 +28,10 @@ pub(super) struct Terms {
 pub(super) fn in_words(error: &Error, terms: Option<&Terms>) -> String {
     let peer = if terms.is_some() { "server" } else { "client" };
     match (error, terms) {
-        (Error::NoCertificatesPresented, _) => format!("the {peer} presented no certificate"),
+        (Error::NoCertificatesPresented, _) => format!(
+            "the {peer} presented no certificate, or has none that is supported here, as one on P-521; expected \
+             {SUPPORTED}"
+        ),
         (Error::InvalidCertificate(why), _) => {
             format!("the {peer}'s certificate {}", about_certificate(why, terms))
         }

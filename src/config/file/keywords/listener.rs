@@ -366,6 +366,15 @@ pub(super) static ROWS: &[Keyword] = &[
         ""
     ),
     setting!(
+        "tls_record_size",
+        Listener,
+        "16384",
+        Number(512, 16_384, |to, number| to.options.tls.record_size = Some(u16_of(number))),
+        ForNewcomers(record_size),
+        "Brooklet's own: the most bytes of content in a TLS record that is sent, from 512 to 16384, for clients with small \
+         buffers; a certificate may then take several records"
+    ),
+    setting!(
         "tls_version",
         Listener,
         "tlsv1.2",
@@ -423,6 +432,12 @@ fn proxy(of: &Listener) -> Value<'_> {
         Some(Proxy::V1) => number(1_u8),
         Some(Proxy::V2 { .. }) => number(2_u8),
     }
+}
+
+#[cfg(feature = "system")]
+fn record_size(of: &Listener) -> Value<'_> {
+    let size = |tls: &Tls| number(tls.record_size.unwrap_or(16_384));
+    of.tls.as_ref().map_or(Value::NotApplicable, size)
 }
 
 #[cfg(feature = "system")]

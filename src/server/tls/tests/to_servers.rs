@@ -227,7 +227,7 @@ fn a_certificate_is_worth_nothing_without_its_key() {
             let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
             let builder = builder.with_protocol_versions(&[version]).unwrap().with_no_client_auth();
             let config = Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(shown))));
-            let server = Setup { config, user_name: UserNameSource::Connect };
+            let server = Setup { config, user_name: UserNameSource::Connect, record_size: 16_384 };
             let (_, outcome) = meet(&client, "localhost", &server);
             if is_accepted {
                 assert_eq!(outcome, Outcome::Open);
@@ -303,6 +303,12 @@ fn a_certificate_in_the_file_that_did_not_sign_itself_is_no_authority() {
     let files = authority.issue("server", "/CN=localhost");
     let mut trusted = files.clone();
     trusted.authority = files.certificate.clone();
+    let errors = load_client(&bridge_tls(&trusted)).map(|_| ()).unwrap_err();
+    let expected = "TLS to another server needs an authority in bridge_cafile or bridge_capath";
+    assert!(errors.len() == 1 && errors[0].text.starts_with(expected), "{errors:?}");
+    let directory = Directory::new();
+    let pem = [files.pem(), Authority::new().pem()].concat();
+    trusted.authority = directory.write("both.crt", &pem);
     assert_refused(&outcome_of(&files, &trusted, "localhost"), &["was not issued by an authority in"]);
 }
 
@@ -326,8 +332,12 @@ fn authorities_of_a_directory_are_trusted_like_those_of_a_file() {
 
 #[test]
 fn a_signature_that_is_not_supported_is_named() {
-    let large = Authority::of_p521();
-    let files = large.issue("server", "/CN=localhost");
+    let root = Authority::new();
+    let large = root.certify_as(Authority::of_p521(), "");
+    let directory = Directory::new();
+    let mut files = large.issue("server", "/CN=localhost");
+    files.certificate = directory.write("chain.crt", &[files.pem(), large.pem()].concat());
+    files.authority = directory.write("root.crt", &root.pem());
     assert_refused(&outcome_of(&files, &files, "localhost"), &["such as P-521", "ECDSA with P-256 or P-384"]);
 }
 

@@ -1,0 +1,73 @@
+//! Reads the files with certificates and keys that an operator names.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+
+use crate::auth::access_control::read_file;
+use crate::settings::ConfigError;
+
+/// The keywords by which an operator names files, for messages about them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keywords {
+    pub(super) certificate: &'static str,
+    pub(super) key: &'static str,
+    pub(super) authorities: &'static str,
+    pub(super) authorities_directory: &'static str,
+    /// The programs that verify the certificate.
+    pub(super) peers: &'static str,
+}
+
+pub(super) const OF_LISTENER: Keywords = Keywords {
+    certificate: "certfile",
+    key: "keyfile",
+    authorities: "cafile",
+    authorities_directory: "capath",
+    peers: "clients",
+};
+
+pub(super) const OF_BRIDGE: Keywords = Keywords {
+    certificate: "bridge_certfile",
+    key: "bridge_keyfile",
+    authorities: "bridge_cafile",
+    authorities_directory: "bridge_capath",
+    peers: "servers",
+};
+
+/// What is wrong with a key on P-521, and what to do.
+pub(super) const NO_P521: &str = "is on the curve P-521, which is not supported; make one on P-256 or P-384 (prime256v1 or secp384r1 \
+                                  in openssl)";
+
+/// Reads the certificates in a file.
+pub(super) fn load_certificates(
+    path: &Path,
+    keyword: &str,
+    errors: &mut Vec<ConfigError>,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let bytes = read(path, keyword, errors)?;
+    let certificates: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            errors.push(config_error(
+                path,
+                format!("there is no certificate in it, PEM was expected ({keyword})"),
+            ));
+            None
+        }
+        Ok(certificates) => Some(certificates),
+        Err(error) => {
+            errors.push(config_error(path, format!("it is malformed as PEM: {error}")));
+            None
+        }
+    }
+}
+
+pub(super) fn read(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) -> Option<Vec<u8>> {
+    read_file(path, keyword).map_err(|error| errors.push(error)).ok()
+}
+
+pub(super) fn config_error(path: &Path, what: impl Display) -> ConfigError {
+    ConfigError::new(path.display().to_string(), what.to_string())
+}
