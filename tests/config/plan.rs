@@ -48,6 +48,7 @@ fn listeners_come_and_go_by_their_sockets() {
 const TOLD: &[(&str, &str, &str, &str)] = &[
     ("", "max_queued_messages 5", "max_queued_messages changed from 1000 after 4194304 bytes to 5.", ""),
     ("", "retry_interval 5", "retry_interval changed from 20 to 5.", ""),
+    ("message_size_limit 10", "message_size_limit 0", "message_size_limit changed from 10 to none.", ""),
     ("max_packet_size 500", "max_packet_size 400", "max_packet_size changed from 500 to 400.", ""),
     ("", "max_inflight_messages 512", "max_inflight_messages changed from 512 out and 1024 in to 512.", ""),
     (

@@ -44,7 +44,7 @@ impl AccessControl for Listeners {
             Ruling::Allowed { maximum: QoS::ExactlyOnce, .. } => Verdict::Granted,
             Ruling::Allowed { maximum, .. } => Verdict::GrantedAtMost(maximum),
             Ruling::InPart { maximum } => Verdict::GrantedInPart(maximum),
-            Ruling::Denied { .. } => Verdict::Refused(ReasonCode::NotAuthorized),
+            Ruling::Denied { .. } | Ruling::Unused { .. } => Verdict::Refused(ReasonCode::NotAuthorized),
         })
     }
 }

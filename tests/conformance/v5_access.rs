@@ -49,7 +49,7 @@ impl AccessControl for Ruled {
             Ruling::Allowed { maximum: QoS::ExactlyOnce, .. } => Verdict::Granted,
             Ruling::Allowed { maximum, .. } => Verdict::GrantedAtMost(maximum),
             Ruling::InPart { maximum } => Verdict::GrantedInPart(maximum),
-            Ruling::Denied { .. } => {
+            Ruling::Denied { .. } | Ruling::Unused { .. } => {
                 self.why = Some(self.acl.explain(ruling).to_string());
                 Verdict::Refused(ReasonCode::NotAuthorized)
             }

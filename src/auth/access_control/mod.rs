@@ -12,6 +12,7 @@ mod conversation;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod unused;
 #[cfg(feature = "passwords")]
 mod worker;
 
@@ -36,6 +37,7 @@ use absent::Worker;
 use conversation::{Caller, Conversation};
 use policy::Policy;
 pub use policy::{FILE_MAXIMUM, read_file, unreadable, warning_of_mode};
+use unused::UnusedPatterns;
 #[cfg(feature = "passwords")]
 use worker::Worker;
 
@@ -133,6 +135,7 @@ pub struct Authority {
     attempts: Attempts,
     /// The rules that refused the last question, and their ruling.
     refused_by: Option<(Rc<Acl>, Ruling)>,
+    unused: UnusedPatterns,
     /// The key of the decoys for users that do not exist. It stays the same for the life of the process. If it
     /// changed on a reload, a client that asks before and after could recognise existing users, because only their
     /// answers would stay the same.
@@ -156,7 +159,7 @@ impl Authority {
             attempts.set_verifier(Worker::start(wake)?);
         }
         let secret = attempts.key();
-        Ok(Self { policies, attempts, refused_by: None, secret })
+        Ok(Self { policies, attempts, refused_by: None, unused: UnusedPatterns::default(), secret })
     }
 
     fn connect(&mut self, client: &Client<'_>, password: Option<&[u8]>, now: Time) -> Answer {
@@ -201,6 +204,7 @@ impl Authority {
         for acl in policies.filter_map(|policy| policy.acl.as_ref()) {
             let ruling = judge(acl, &subject);
             let (Ruling::Allowed { maximum, .. } | Ruling::InPart { maximum }) = ruling else {
+                self.unused.report(client, acl, ruling);
                 self.refused_by = Some((acl.clone(), ruling));
                 return refused(ReasonCode::NotAuthorized);
             };

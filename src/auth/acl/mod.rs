@@ -32,6 +32,17 @@ pub struct Subject<'a> {
     pub user_name: Option<&'a str>,
 }
 
+impl Subject<'_> {
+    /// The first of its names that has a wildcard.
+    fn name_with_wildcard(&self) -> Option<Name> {
+        let has_wildcard = |name: &str| name.contains(['+', '#']);
+        if self.user_name.is_some_and(has_wildcard) {
+            return Some(Name::UserName);
+        }
+        has_wildcard(self.client_identifier).then_some(Name::ClientIdentifier)
+    }
+}
+
 /// What a client wants to do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -61,6 +72,23 @@ pub enum Ruling {
         /// Counted from 1.
         line: Option<u32>,
     },
+    /// Denied, although the pattern in this line allows it to other clients: a name of this client has characters that
+    /// could widen a pattern.
+    Unused {
+        /// Counted from 1.
+        line: u32,
+        /// The name with these characters.
+        name: Name,
+    },
+}
+
+/// A name of a client that patterns use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// `%u`
+    UserName,
+    /// `%c`
+    ClientIdentifier,
 }
 
 /// One user's rules, or the patterns.
@@ -124,6 +152,26 @@ impl Acl {
                 Grant::Allow { .. } => {}
             }
         }
+        self.denied(subject, access, topic.as_str())
+    }
+
+    /// The ruling if no rule allows an access: says so, or which pattern would if the names were different.
+    fn denied(&self, subject: &Subject<'_>, access: Access, filter: &str) -> Ruling {
+        let is_plain = |name: &str| !name.contains(rule::WIDENING);
+        if is_plain(subject.client_identifier) && subject.user_name.is_none_or(is_plain) {
+            return Ruling::Denied { line: None };
+        }
+        let wanted = Part::of_pattern(filter);
+        for rule in self.patterns.iter() {
+            let Some((parts, name)) = rule.parts_in_spite_of(subject) else { continue };
+            match rule.grant {
+                Grant::Deny if rule::covers(&parts, &wanted) => break,
+                Grant::Allow { .. } if rule.grant.covers(access) && rule::meet(&wanted, &parts).is_some() => {
+                    return Ruling::Unused { line: rule.line, name };
+                }
+                _ => {}
+            }
+        }
         Ruling::Denied { line: None }
     }
 
@@ -153,8 +201,10 @@ impl Acl {
         }
         match (highest, denials.first()) {
             (Some(maximum), _) => Ruling::InPart { maximum },
-            (None, Some(&(_, line))) => Ruling::Denied { line: Some(line) },
-            (None, None) => Ruling::Denied { line: None },
+            (None, first) => match self.denied(subject, Access::Read, filter.pattern()) {
+                Ruling::Denied { line: None } => Ruling::Denied { line: first.map(|&(_, line)| line) },
+                unused => unused,
+            },
         }
     }
 
@@ -165,10 +215,7 @@ impl Acl {
             None => Some(&self.anonymous),
         };
         // A wildcard in either name excludes the client from all patterns, even from those that contain neither name.
-        let has_wildcard = |name: &str| name.contains(['+', '#']);
-        let is_suspect =
-            has_wildcard(subject.client_identifier) || subject.user_name.is_some_and(has_wildcard);
-        let patterns = (!is_suspect).then_some(&self.patterns);
+        let patterns = subject.name_with_wildcard().is_none().then_some(&self.patterns);
         [own, patterns].into_iter().flatten().flat_map(Rules::iter)
     }
 
@@ -198,6 +245,17 @@ impl fmt::Display for Explained<'_> {
             Ruling::InPart { .. } => write!(formatter, "allowed in part by {file}"),
             Ruling::Denied { line: Some(line) } => write!(formatter, "denied by {file}:{line}"),
             Ruling::Denied { line: None } => write!(formatter, "no rule of {file} allows it"),
+            Ruling::Unused { line, name } => {
+                let name = match name {
+                    Name::UserName => "User Name",
+                    Name::ClientIdentifier => "Client Identifier",
+                };
+                write!(
+                    formatter,
+                    "no rule of {file} allows it; the pattern {file}:{line} is not used, since the {name} has a '/', '+' \
+                     or '#'"
+                )
+            }
         }
     }
 }

@@ -4,7 +4,10 @@
 use crate::protocol::codec::QoS;
 use crate::protocol::topic::TopicName;
 
-use super::{Access, Subject};
+use super::{Access, Name, Subject};
+
+/// The characters with which a name in a pattern would be more than one level, or more than one topic.
+pub(super) const WIDENING: [char; 3] = ['/', '+', '#'];
 
 /// What a rule grants on the topics that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +88,40 @@ impl Rule {
             Level::UserName => subject.user_name?,
         };
         // A name is always exactly one level, and never leads to topics that begin with `$`.
-        let is_wide = name.contains(['+', '#', '/']) || (place == 0 && name.starts_with('$'));
+        let is_wide = name.contains(WIDENING) || (place == 0 && name.starts_with('$'));
         (!is_wide).then_some(Part::Text(name))
     }
 
     /// Returns all levels for a client, or `None` if the rule cannot apply to this client.
     pub(super) fn parts<'a>(&'a self, subject: &Subject<'a>) -> Option<Vec<Part<'a>>> {
         (0..self.levels.len()).map(|place| self.part(place, subject)).collect()
+    }
+
+    /// Returns the levels for a client that the rule does not apply to because of the characters of a name, and which
+    /// name that is. Levels of the name with a wildcard stand for any.
+    pub(super) fn parts_in_spite_of<'a>(&'a self, subject: &Subject<'a>) -> Option<(Vec<Part<'a>>, Name)> {
+        let mut reason = subject.name_with_wildcard();
+        let mut parts = Vec::new();
+        for (place, level) in self.levels.iter().enumerate() {
+            let (text, name) = match level {
+                Level::ClientIdentifier => (subject.client_identifier, Name::ClientIdentifier),
+                Level::UserName => (subject.user_name?, Name::UserName),
+                _ => {
+                    parts.extend(self.part(place, subject));
+                    continue;
+                }
+            };
+            if place == 0 && text.starts_with('$') {
+                return None;
+            }
+            if text.contains(WIDENING) {
+                reason = Some(name);
+            }
+            let part =
+                |level: &'a str| if level.contains(['+', '#']) { Part::Plus } else { Part::Text(level) };
+            parts.extend(text.split('/').map(part));
+        }
+        Some((parts, reason?))
     }
 
     /// Whether the rule's filter matches this topic. A filter that does not begin with `$` matches no topic that

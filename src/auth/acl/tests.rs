@@ -193,6 +193,48 @@ fn a_ruling_names_file_and_line() {
     assert_eq!(parse("").warnings().len(), 1);
 }
 
+#[test]
+fn a_pattern_that_is_not_used_for_a_name_is_the_reason() {
+    let acl = parse(
+        "pattern readwrite devices/%u/#\npattern write by/%c\npattern read public/#\npattern deny devices/+/key\n\
+         user a/b\ntopic read own\n",
+    );
+    let unused = |line, name| Ruling::Unused { line, name };
+    let no_rule = Ruling::Denied { line: None };
+    let named = |user| (user, "c");
+    for ((user, client), access, topic, expected) in [
+        (named("a/b"), Access::Write, "devices/a/b/x", unused(1, Name::UserName)),
+        (named("a/b"), Access::Write, "devices/a/b", unused(1, Name::UserName)),
+        (named("a/b"), Access::Write, "devices/a/c/x", no_rule),
+        (named("a/b"), Access::Write, "elsewhere", no_rule),
+        (named("a/b"), Access::Write, "own", no_rule),
+        (named("a/b"), Access::Read, "public/x", Ruling::Allowed { maximum: QoS::ExactlyOnce, line: 3 }),
+        (named("a+b"), Access::Write, "devices/a+b/x", unused(1, Name::UserName)),
+        (named("a#"), Access::Read, "public/x", unused(3, Name::UserName)),
+        (named("a#"), Access::Write, "public/x", no_rule),
+        (named("a#"), Access::Write, "devices/a/key", no_rule),
+        (named("plain"), Access::Write, "devices/other/x", no_rule),
+        (("u", "c/1"), Access::Write, "by/c/1", unused(2, Name::ClientIdentifier)),
+        (("u", "c+"), Access::Read, "devices/u/x", unused(1, Name::ClientIdentifier)),
+        (("u", "c/1"), Access::Read, "by/c/1", no_rule),
+    ] {
+        // No topic has a wildcard in it.
+        let topic = topic.replace('+', "-");
+        let subject = subject(client, user);
+        let ruling = acl.decide(&subject, access, TopicName::new(&topic).unwrap());
+        assert_eq!(ruling, expected, "{user} {client} {topic}");
+        if access == Access::Read {
+            assert_eq!(acl.decide_filter(&subject, TopicFilter::new(&topic).unwrap()), expected, "{topic}");
+        }
+    }
+    let ruling = acl.decide_filter(&subject("c", "a/b"), TopicFilter::new("devices/#").unwrap());
+    assert_eq!(ruling, unused(1, Name::UserName));
+    assert_eq!(
+        acl.explain(ruling).to_string(),
+        "no rule of file allows it; the pattern file:1 is not used, since the User Name has a '/', '+' or '#'"
+    );
+}
+
 /// One line of a file for the model: whether it is a pattern, its user, its access and its filter.
 #[derive(Clone, Debug)]
 struct Line {
@@ -319,7 +361,7 @@ proptest! {
         let (is_some, is_all) = (readable.contains(&true), !readable.contains(&false));
         match acl.decide_filter(&subject, filter) {
             Ruling::Allowed { .. } => prop_assert!(is_all, "{}", text_of(&lines)),
-            Ruling::Denied { .. } => prop_assert!(!is_some, "{}", text_of(&lines)),
+            Ruling::Denied { .. } | Ruling::Unused { .. } => prop_assert!(!is_some, "{}", text_of(&lines)),
             Ruling::InPart { .. } => {}
         }
     }

@@ -66,14 +66,16 @@ fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Resul
         other => return Err(format!("unknown access '{}', expected read or write", Escaped(other))),
     };
     let line = match ruling {
-        Ruling::Allowed { line, .. } | Ruling::Denied { line: Some(line) } => Some(line),
+        Ruling::Allowed { line, .. } | Ruling::Denied { line: Some(line) } | Ruling::Unused { line, .. } => {
+            Some(line)
+        }
         Ruling::InPart { .. } | Ruling::Denied { line: None } => None,
     };
     let mut output = format!("{}\n", acl.explain(ruling));
     if let Some(text) = line.and_then(|line| text_of(&bytes, line)) {
         output += &format!("    {}\n", Escaped(&text));
     }
-    let code = if matches!(ruling, Ruling::Denied { .. }) { EXIT_DENIED } else { 0 };
+    let code = if matches!(ruling, Ruling::Denied { .. } | Ruling::Unused { .. }) { EXIT_DENIED } else { 0 };
     Ok(Finished { output, warnings: acl.warnings().to_vec(), error: String::new(), code })
 }
 

@@ -130,6 +130,18 @@ fn rules_decide_and_say_which_did() {
 }
 
 #[test]
+fn a_pattern_that_is_not_used_is_the_reason_for_a_denial() {
+    let place = Place::new("unused");
+    let rules = place.file("acl", "pattern readwrite devices/%u/#\n");
+    let (mut authority, _) = authority(&security(None, Some(&rules)));
+    let topic = TopicName::new("devices/a/b/x").unwrap();
+    let question = Question::Publish { topic, qos: QoS::AtMostOnce, retain: false };
+    assert_eq!(authority.ask(&client(None, Some("a/b")), question), refused(ReasonCode::NotAuthorized));
+    let why = authority.why_refused().unwrap_or_default();
+    assert!(why.contains("acl:1 is not used, since the User Name has a '/'"), "{why}");
+}
+
+#[test]
 fn a_topic_of_its_own_needs_no_rule() {
     let place = Place::new("own");
     let rules = place.file("acl", "user u\ntopic read r\ntopic deny state\n");
