@@ -93,6 +93,9 @@ fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
     let Configuration { settings, warnings, differences } = read(file, given);
     #[cfg(all(feature = "bridge", feature = "persistence"))]
     let warnings = warnings.into_iter().chain(settings.iter().flat_map(file::check_sessions));
+    #[cfg(feature = "persistence")]
+    let warnings =
+        warnings.into_iter().chain(settings.iter().flat_map(|settings| before_start(file, settings)));
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "Warning: {warning}");
     }
@@ -109,6 +112,12 @@ fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
             ExitCode::from(EXIT_INVALID)
         }
     }
+}
+
+/// The warnings about what lies in the place of the store, which must not be open.
+#[cfg(feature = "persistence")]
+fn before_start(file: Option<&str>, settings: &Settings) -> Option<ConfigError> {
+    file::check_database_of_mosquitto(settings, file.unwrap_or_default())
 }
 
 fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode {
@@ -140,6 +149,8 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
         Some(file) => info!("Config loaded from {}.", Escaped(file)),
         None => info!("Using default config."),
     }
+    #[cfg(feature = "persistence")]
+    let warnings = warnings.into_iter().chain(before_start(file.as_deref(), &settings));
     for warning in warnings {
         warn!("Warning: {warning}");
     }
@@ -210,6 +221,14 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
         }
     }
     #[cfg(feature = "persistence")]
+    match command_line::import_at_first_start(&settings) {
+        Ok(summary) => summary.iter().flat_map(|summary| summary.lines()).for_each(|line| info!("{line}")),
+        Err(error) => {
+            error!("Error: {error}");
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    }
+    #[cfg(feature = "persistence")]
     if let Some(Err(error)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
         if server.is_over() {
             info!("brooklet version {VERSION} terminating during startup");
@@ -219,6 +238,8 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
         return ExitCode::from(EXIT_FAILURE);
     }
     server.start_bridges();
+    #[cfg(feature = "system")]
+    let given = with_open_store(given, &settings);
     #[cfg(feature = "system")]
     server.reload_by(settings, Box::new(move |old| reread(old, file.as_deref(), &given)));
     // Reading the configuration and the stored state leaves free memory.
@@ -231,6 +252,22 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// The options for a reload.
+#[cfg(feature = "system")]
+fn with_open_store(given: CommandLine, settings: &Settings) -> CommandLine {
+    #[cfg(feature = "persistence")]
+    let given = CommandLine {
+        open_store: settings
+            .persistence
+            .as_ref()
+            .map(|persistence| persistence.directory.join(&persistence.file)),
+        ..given
+    };
+    #[cfg(not(feature = "persistence"))]
+    let _ = settings;
+    given
 }
 
 /// Writes the process id to a file, now that the process handles signals.

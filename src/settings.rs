@@ -364,6 +364,10 @@ pub struct Persistence {
     pub commit_delay: Duration,
     /// What to do with a damaged file (`persistence_damaged`).
     pub on_damage: OnDamage,
+    /// Whether a new store begins with the contents of the database of mosquitto (`persistence_import`).
+    pub imports: bool,
+    /// The database of mosquitto that lies where the broker persists its state, if there is one.
+    pub database_of_mosquitto: Option<PathBuf>,
 }
 
 impl Default for Persistence {
@@ -374,6 +378,8 @@ impl Default for Persistence {
             durability: Durability::default(),
             commit_delay: Duration::ZERO,
             on_damage: OnDamage::default(),
+            imports: false,
+            database_of_mosquitto: None,
         }
     }
 }

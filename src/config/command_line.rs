@@ -14,6 +14,8 @@ use getopts::Options as Parser;
 use crate::base::escape::Escaped;
 use crate::config::file::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 
+#[cfg(feature = "persistence")]
+pub use import::import_at_first_start;
 use subcommand::failed;
 pub use subcommand::{Finished, subcommand};
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// A directory for one test, which is removed with it.
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("brooklet-config-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a directory can be made");
         Self(path)
@@ -17,7 +17,7 @@ impl Scratch {
 
     /// Writes a file and returns its path.
     #[expect(clippy::disallowed_methods, reason = "a test may write files")]
-    fn file(&self, name: &str, text: &str) -> String {
+    pub fn file(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).expect("a file can be written");
         path.to_str().expect("names are text").to_owned()
@@ -30,11 +30,11 @@ impl Drop for Scratch {
     }
 }
 
-fn brooklet(arguments: &[&str]) -> Output {
+pub fn brooklet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_brooklet")).args(arguments).output().expect("the binary can be started")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the broker writes text")
 }
 

@@ -3,6 +3,8 @@
 mod binary;
 #[cfg(feature = "bridge")]
 mod bridges;
+#[cfg(feature = "persistence")]
+mod databases;
 #[cfg(all(feature = "bridge", feature = "tls", feature = "websocket"))]
 mod digest;
 #[cfg(any(feature = "bridge", feature = "system"))]

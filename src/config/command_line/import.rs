@@ -12,13 +12,13 @@ use getopts::{Matches, Options as Parser};
 use super::{Finished, failed, with_environment};
 use crate::base::escape::Escaped;
 use crate::base::time::Time;
-use crate::config::file::{self, CommandLine};
+use crate::config::file::{self, BRIDGES, CommandLine, is_same};
 use crate::core::journal::{Batch, NextNumbers};
 use crate::core::listener::ListenerId;
 use crate::server::AllClocks;
 use crate::settings::{Address, ListenerName, OnDamage, PERSISTENCE_FILE, Settings, names_of};
 use crate::storage::import::{Entrance, Import};
-use crate::storage::store::{Opening, Store};
+use crate::storage::store::{Beginning, Opening, Store, replace};
 use crate::storage::timeline::Clocks;
 
 const USAGE: &str = "\
@@ -26,8 +26,8 @@ Usage: brooklet import -c CONFIG FILE
        brooklet import --to DIRECTORY FILE
 
 Imports the retained messages, sessions, subscriptions and queued messages in FILE, a mosquitto.db, into the store of
-a broker with this configuration, or into the one in DIRECTORY. Everything is imported or nothing, and only into an
-empty store. Neither that broker nor mosquitto may be running.";
+a broker with this configuration, or into the one in DIRECTORY. Everything is imported or nothing, and only into a new
+store or one that holds nothing but what a start makes. Neither that broker nor mosquitto may be running.";
 
 /// The file or the store cannot be used.
 const EXIT_FAILURE: u8 = 1;
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         (_, Err(error)) => return failed(&error),
         _ => return failed("expected one FILE. Try brooklet import --help."),
     };
-    match import(file, &target) {
+    match import(file, &target, &target.store) {
         Ok(output) => Finished { output, ..Finished::default() },
         Err(error) => Finished { error, code: EXIT_FAILURE, ..Finished::default() },
     }
@@ -118,8 +118,9 @@ impl Target {
     }
 }
 
+/// Imports a file. The result names the store as `store`.
 #[expect(clippy::disallowed_methods, reason = "this floor may open files")]
-fn import(file: &Path, target: &Target) -> Result<String, String> {
+fn import(file: &Path, target: &Target, store: &Path) -> Result<String, String> {
     let name = shown(file);
     if is_same(file, &target.store) {
         return Err(format!(
@@ -135,7 +136,7 @@ fn import(file: &Path, target: &Target) -> Result<String, String> {
         give_away(&target.store)
             .map_err(|why| format!("{}: its owner cannot be changed: {why}", shown(&target.store)))?;
     }
-    Ok(summary(&import, file, &target.store))
+    Ok(summary(&import, file, store))
 }
 
 /// Reads the clocks. Times in the databases of mosquitto are those of the wall clock.
@@ -144,31 +145,60 @@ fn clocks() -> Clocks {
     Clocks { now: Time::from_milliseconds(clocks.wall), ..clocks }
 }
 
-fn is_same(one: &Path, other: &Path) -> bool {
-    let number = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    number(one).is_some_and(|one| number(other) == Some(one))
-}
-
 fn write(import: &Import<'_>, target: &Target, clocks: Clocks) -> Result<(), String> {
     let in_words = |why: &dyn ToString| format!("{}: {}", shown(&target.store), why.to_string());
     let opening = Opening { listeners: target.listeners.clone(), on_damage: OnDamage::Refuse, clocks };
     let mut store = Store::open(&target.store, opening).map_err(|why| why.to_string())?;
-    let mut holds_nothing = true;
-    let next = store.load(clocks.now, |_| holds_nothing = false).map_err(|why| in_words(&why))?;
-    if !holds_nothing {
+    let names: Vec<String> = store.listeners().map(str::to_owned).collect();
+    let mut beginning = Beginning::default();
+    let note = |restored| beginning.take_note(restored, names.iter().map(String::as_str), BRIDGES);
+    let next = store.load(clocks.now, note).map_err(|why| in_words(&why))?;
+    if beginning.has_more() {
         return Err(in_words(&"this store is not empty; move it away to import into a new one"));
     }
-    store.commit(&batch(import, target, next, clocks.now), clocks).map_err(|why| in_words(&why))
+    let batch = batch(import, target, (beginning, next), clocks.now);
+    store.commit(&batch, clocks).map_err(|why| in_words(&why))
 }
 
 /// Puts everything into one batch, since half of an import is worse than none.
-fn batch(import: &Import<'_>, target: &Target, next: NextNumbers, now: Time) -> Batch {
-    let mut records = Vec::new();
+fn batch(import: &Import<'_>, target: &Target, (made, next): (Beginning, NextNumbers), now: Time) -> Batch {
+    let mut records = made.removal();
     let Ok(()) = import.records(next, &|port| target.entrance(port), |record| {
         records.push(record);
         Ok::<(), Infallible>(())
     });
     Batch { number: 1, now, records }
+}
+
+/// Imports the database of mosquitto into the store of a broker that starts, if that is configured and the store is new.
+/// Returns what was imported, in lines. The new store gets its name when it is complete, so that a start that is broken
+/// off can be repeated.
+///
+/// # Errors
+///
+/// Why the database cannot be imported, in words for the operator.
+pub fn import_at_first_start(settings: &Settings) -> Result<Option<String>, String> {
+    let Some(persistence) = settings.persistence.as_ref().filter(|persistence| persistence.imports) else {
+        return Ok(None);
+    };
+    let (Some(file), Some(mut target)) = (&persistence.database_of_mosquitto, target_of(settings)) else {
+        return Ok(None);
+    };
+    let store = target.store.clone();
+    if store.exists() {
+        return Ok(None);
+    }
+    target.store.as_mut_os_string().push(".import");
+    let new = target.store.clone();
+    let in_words = |why: io::Error| format!("{}: {why}", shown(&new));
+    // What a start has left that was broken off.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_words(error)),
+        _ => {}
+    }
+    let summary = import(file, &target, &store)?;
+    replace(&new, &store).map_err(in_words)?;
+    Ok(Some(summary))
 }
 
 /// Gives a new store the owner of its directory: import is often run as root, and the broker is not.

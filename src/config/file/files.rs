@@ -8,6 +8,8 @@ use std::rc::Rc;
 use super::build::settle;
 use super::differences::differences;
 use super::keywords::{Meaning, Special};
+#[cfg(feature = "persistence")]
+use super::mosquitto;
 use super::outcome::{Finding, Outcome, Place};
 use super::pending::CommandLine;
 use super::statements::Step;
@@ -32,8 +34,10 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
             }
         }
     }
-    let (settings, more) = settle(&steps, given);
+    let (mut settings, more) = settle(&steps, given);
     findings.extend(more);
+    #[cfg(feature = "persistence")]
+    findings.extend(settings.persistence.as_mut().and_then(|of| mosquitto::spare(of, &steps, given)));
     Outcome::new(settings, &findings, &differences(&steps))
 }
 

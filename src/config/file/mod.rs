@@ -22,6 +22,8 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod keywords;
+#[cfg(feature = "persistence")]
+mod mosquitto;
 mod outcome;
 mod pending;
 mod statements;
@@ -35,6 +37,10 @@ pub use changes::changes;
 pub use check::check_sessions;
 pub use check::{Checked, check};
 pub use files::load;
+#[cfg(feature = "persistence")]
+pub use mosquitto::check_database_of_mosquitto;
+#[cfg(feature = "persistence")]
+pub(super) use mosquitto::{BRIDGES, is_same};
 pub use outcome::{Finding, Outcome, Place};
 pub use pending::{CommandLine, Verbosity};
 pub use statements::Step;

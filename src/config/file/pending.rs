@@ -38,6 +38,9 @@ pub struct CommandLine {
     pub file_mask: Option<String>,
     /// The file to write the keys of TLS connections to, for diagnosis.
     pub key_log: Option<String>,
+    /// The store that this process has open. To open its file once more would release the locks on it.
+    #[cfg(feature = "persistence")]
+    pub open_store: Option<PathBuf>,
     /// The name of this machine, for the Client Identifiers of bridges.
     #[cfg(feature = "bridge")]
     pub host_name: Option<String>,

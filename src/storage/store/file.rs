@@ -95,12 +95,33 @@ pub(super) fn lacks_quota(path: &Path) -> bool {
 }
 
 /// Describes a file that SQLite does not recognise as a database. `None` if its kind is unknown.
-#[expect(clippy::disallowed_methods, reason = "this floor may open files")]
 pub(super) fn foreign(path: &Path) -> Option<&'static str> {
-    let mut beginning = [0; MOSQUITTO.len()];
-    fs::File::open(path).and_then(|mut file| file.read_exact(&mut beginning)).ok()?;
-    (beginning == MOSQUITTO)
+    is_database_of_mosquitto(path)
         .then_some("a database of mosquitto, which `brooklet import` can bring into a new file")
+}
+
+/// Whether there is a database of mosquitto at a path. Not for the path of a store that this process has open.
+#[expect(clippy::disallowed_methods, reason = "this floor may open files, and anything else is not opened")]
+pub fn is_database_of_mosquitto(path: &Path) -> bool {
+    let mut beginning = [0; MOSQUITTO.len()];
+    let is_file = fs::metadata(path).is_ok_and(|file| file.is_file());
+    is_file
+        && fs::File::open(path).and_then(|mut file| file.read_exact(&mut beginning)).is_ok()
+        && beginning == MOSQUITTO
+}
+
+/// Renames a new store that no process has open to `path`, where no store may be.
+///
+/// # Errors
+///
+/// The system refuses, or the new store was not closed properly.
+pub fn replace(new: &Path, path: &Path) -> io::Result<()> {
+    if journal(new).exists() {
+        return Err(io::Error::other("the new store has a journal"));
+    }
+    fs::rename(new, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_names(directory.unwrap_or(Path::new(".")))
 }
 
 /// The paths of the open database and of its journal, and the identity of both files.

@@ -13,6 +13,7 @@
 mod anchor;
 mod arrivals;
 mod ballast;
+mod beginning;
 mod damage;
 mod error;
 mod file;
@@ -45,9 +46,11 @@ use crate::settings::{ListenerName, OnDamage};
 use crate::storage::timeline::{Anchor, Clocks, Doubt, Timeline};
 
 pub use ballast::{BallastState, Space};
+pub use beginning::Beginning;
 pub use error::{OpenError, StoreError};
+pub use file::{is_database_of_mosquitto, replace};
 pub use pages::Wanted;
-pub use survey::{StoredQueue, survey};
+pub use survey::{StoredQueue, holds_nothing, survey};
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 pub use wal::Severed;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::beginning::Beginning;
 use super::damage::Damage;
 use super::error::Outcome;
 use super::listeners::Listeners;
@@ -61,6 +62,37 @@ pub fn survey(path: &Path, listener: &str, clocks: Clocks) -> Result<Vec<StoredQ
     };
     let Some(copy) = look().map_err(|why: io::Error| why.to_string())? else { return Ok(Vec::new()) };
     copy.queues(listener, clocks).map_err(|why| why.to_string())
+}
+
+/// Whether the store at a path holds nothing, or only what a start makes. No store holds nothing. As for [`survey`], a
+/// broker may use it meanwhile, but not this process. `bridges` begins the names of listeners of bridges.
+///
+/// # Errors
+///
+/// Why the store could not be read, in words for the operator.
+pub fn holds_nothing(path: &Path, bridges: &str, clocks: Clocks) -> Result<bool, String> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error.to_string()),
+        Ok(found) if !found.is_file() => return Err("it is not a file".to_owned()),
+        // It was made, and nothing was written yet.
+        Ok(found) if found.len() == 0 && !file::journal(path).exists() => return Ok(true),
+        // It is not copied.
+        Ok(found) if found.len() > COPIED_MAXIMUM => return Ok(false),
+        Ok(_) => {}
+    }
+    let copy = path.canonicalize().and_then(|path| Copy::of(&path)).map_err(|why| why.to_string())?;
+    let mut beginning = Beginning::default();
+    let each = |restored, listeners: &Listeners| {
+        beginning.take_note(restored, listeners.names(), bridges);
+        if beginning.has_more() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let outcome = copy.load(clocks, each);
+    // It was stopped before the end.
+    if beginning.has_more() {
+        return Ok(false);
+    }
+    outcome.map(|()| true).map_err(|why| why.to_string())
 }
 
 /// Whether a file has a text in one of its pages; not if there is no file. The names of listeners are too short to be
@@ -150,18 +182,8 @@ impl Copy {
     }
 
     fn queues(&self, listener: &str, clocks: Clocks) -> Outcome<Vec<StoredQueue>> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(&self.0, flags)?;
-        connection.query_row("PRAGMA journal_mode = MEMORY", (), |_| Ok(()))?;
-        if !schema::is_current(&connection)? {
-            return Ok(Vec::new());
-        }
-        let listeners = Listeners::read(&connection, &[])?;
-        let marks = Marks::read(&connection)?;
-        let timeline = Timeline::resume(anchor::read(&connection)?, clocks);
-        let translation = Translation { present: Present::new(clocks.now, &timeline), listeners: &listeners };
         let mut queues = BTreeMap::<SessionNumber, StoredQueue>::new();
-        let mut each = |restored| {
+        self.load(clocks, |restored, listeners| {
             match restored {
                 Restored::Session(session) => {
                     let name = listeners.names().nth(session.listener.0.into());
@@ -181,9 +203,28 @@ impl Copy {
                 _ => {}
             }
             ControlFlow::Continue(())
-        };
-        load::load(&mut connection, translation, (marks, &mut Damage::default()), &mut each)?;
+        })?;
         Ok(queues.into_values().collect())
+    }
+
+    /// Passes on what it holds; nothing if it has an older layout.
+    fn load(
+        &self,
+        clocks: Clocks,
+        mut each: impl FnMut(Restored, &Listeners) -> ControlFlow<()>,
+    ) -> Outcome<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&self.0, flags)?;
+        connection.query_row("PRAGMA journal_mode = MEMORY", (), |_| Ok(()))?;
+        if !schema::is_current(&connection)? {
+            return Ok(());
+        }
+        let listeners = Listeners::read(&connection, &[])?;
+        let marks = Marks::read(&connection)?;
+        let timeline = Timeline::resume(anchor::read(&connection)?, clocks);
+        let translation = Translation { present: Present::new(clocks.now, &timeline), listeners: &listeners };
+        let mut each = |restored| each(restored, &listeners);
+        load::load(&mut connection, translation, (marks, &mut Damage::default()), &mut each)
     }
 }
 

@@ -253,9 +253,9 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AfterRestart(|of| persistent(of, |of| word(&of.file))),
-        "default `brooklet.db`"
+        "default `brooklet.db`, which is also used in place of a database of mosquitto, and of a new `mosquitto.db`"
     )
-    .never(),
+    .when(|it| it.value == "mosquitto.db"),
     setting!(
         "persistence_location",
         Global,
@@ -386,6 +386,15 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         AfterRestart(|of| persistent(of, on_damage)),
         "Brooklet's own: what to do with a damaged file"
+    ),
+    setting!(
+        "persistence_import",
+        Global,
+        "false",
+        Switch(|to, is_on| to.globals.persistence.imports = is_on),
+        AfterRestart(|of| persistent(of, |of| switch(of.imports))),
+        "Brooklet's own: whether a new store begins with what the database of mosquitto in the same directory \
+         holds, which is left as it is"
     ),
 ];
 
