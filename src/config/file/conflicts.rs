@@ -161,6 +161,7 @@ mod tests {
             "proxy_trusted_source" => "192.0.2.1",
             "protocol" => "websockets",
             "socket_domain" => "ipv6",
+            "socket_mode" => "0600",
             "tls_version" => "tlsv1.3",
             "tls_keyform" => "pem",
             _ if keyword.default() == Some("false") => "true",
