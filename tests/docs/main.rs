@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread;
 
 use page::{Block, Command, Content, blocks};
-use shell::Shell;
+use shell::{Program, Shell};
 
 /// How many blocks of all pages together may be marked as not run.
 const NOT_RUN_MAXIMUM: usize = 10;
@@ -73,9 +73,10 @@ fn every_flag_is_on_the_page_about_them() {
 fn pages_work_as_printed() {
     let missing = shell::missing();
     assert!(missing.is_empty(), "the pages cannot be run without {}", missing.join(", "));
+    let program = Program::copy();
     let run = |(name, text): &(String, String)| {
         let blocks = blocks(text).map_err(|what| format!(" {what}"));
-        blocks.and_then(|blocks| run_page(name, &blocks)).err().map(|what| format!("{name}:{what}"))
+        blocks.and_then(|blocks| run_page(name, &blocks, &program)).err().map(|what| format!("{name}:{what}"))
     };
     let pages = pages();
     let wrong: Vec<String> = thread::scope(|scope| {
@@ -86,8 +87,8 @@ fn pages_work_as_printed() {
 }
 
 /// Runs the commands of a page in order, up to the first that fails.
-fn run_page(name: &str, blocks: &[Block]) -> Result<(), String> {
-    let mut shell = Shell::start(name).map_err(|what| format!(" no network of its own: {what}"))?;
+fn run_page(name: &str, blocks: &[Block], program: &Program) -> Result<(), String> {
+    let mut shell = Shell::start(name, program).map_err(|what| format!(" no network of its own: {what}"))?;
     let mut terminals = Vec::new();
     for Block { line, content } in blocks {
         let place = |what: String| format!("{line}: {what}");

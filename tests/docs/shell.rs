@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,29 @@ const NOBODY: u32 = 65534;
 const LOOP: &str = "exec 8>&1 9<&0 >>\"$1\" 2>&1 </dev/null; while IFS= read -r -d '' command <&9; do \
                     eval \"$command\" 8>&- 9<&-; echo $? >&8; done";
 
+/// A directory with a copy of the binary, since not every user may read the one in which it was built.
+pub struct Program(PathBuf);
+
+impl Program {
+    pub fn copy() -> Self {
+        let directory = std::env::temp_dir().join(format!("brooklet-docs-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("it was made here");
+        // A process of its own copies it: a file that is open for writing in a process that was forked meanwhile cannot
+        // be run.
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_brooklet")).arg(directory.join("brooklet")).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the binary can be copied");
+        Self(directory)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 pub struct Shell {
     child: Child,
     input: ChildStdin,
@@ -42,7 +66,7 @@ pub struct Shell {
 
 impl Shell {
     /// Starts a shell for the page with this name. Its commands find the binary by its name.
-    pub fn start(name: &str) -> Result<Self, String> {
+    pub fn start(name: &str, program: &Program) -> Result<Self, String> {
         let room = std::env::temp_dir().join(format!(
             "brooklet-docs-{}-{}",
             std::process::id(),
@@ -50,22 +74,18 @@ impl Shell {
         ));
         let directory = room.join("page");
         fs::create_dir_all(&directory).expect("a directory can be made");
-        // Not every user may read the directory in which the binary was built. It is copied by a process of its own: a
-        // file that is open for writing in a process that was forked meanwhile cannot be run.
-        let copied =
-            Command::new("cp").arg(env!("CARGO_BIN_EXE_brooklet")).arg(room.join("brooklet")).status();
-        assert!(copied.is_ok_and(|status| status.success()), "the binary can be copied");
-        let is_root = is_root();
         for place in [&room, &directory] {
             fs::set_permissions(place, fs::Permissions::from_mode(0o755)).expect("it was made here");
-            if is_root {
+            if is_root() {
                 chown(place, Some(NOBODY), Some(NOBODY)).expect("root may do this");
             }
         }
-        let mut command = isolated(is_root);
+        let mut command = isolated();
         command.args(["bash", "-c", LOOP, "bash"]).arg(room.join("output"));
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}:/usr/sbin:/sbin", room.display())).env("HOME", &directory);
+        command
+            .env("PATH", format!("{}:{path}:/usr/sbin:/sbin", program.0.display()))
+            .env("HOME", &directory);
         command.env_remove("RUST_LOG").current_dir(&directory).process_group(0);
         let mut child = command
             .stdin(Stdio::piped())
@@ -209,19 +229,27 @@ impl Drop for Shell {
     }
 }
 
+/// Whether the test is run by root, with the right to make a network. In some containers root has not.
 fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+    static IS_ROOT: OnceLock<bool> = OnceLock::new();
+    *IS_ROOT.get_or_init(|| {
+        let is_allowed = || Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+        fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+            && is_allowed().is_ok_and(|status| status.success())
+    })
 }
 
-/// A command whose arguments are run in a network of its own, without rights beyond those of a user.
-fn isolated(is_root: bool) -> Command {
+/// A command whose arguments are run in a network of its own, without rights beyond those of a user. Where the test is
+/// not run by root, that takes a namespace of users, in which `nobody` is the user who runs the test.
+fn isolated() -> Command {
     const LOOPBACK: &str = "ip link set lo up && exec setpriv ";
     let mut command = Command::new("unshare");
-    let user = if is_root {
+    let user = if is_root() {
         command.arg("--net");
         format!("--reuid={NOBODY} --regid={NOBODY} --clear-groups")
     } else {
-        command.args(["--map-current-user", "--keep-caps", "--net"]);
+        command.arg(format!("--map-user={NOBODY}")).arg(format!("--map-group={NOBODY}"));
+        command.args(["--keep-caps", "--net"]);
         "--ambient-caps=-all --inh-caps=-all".to_owned()
     };
     command.args(["sh", "-c", &format!("{LOOPBACK}{user} \"$@\""), "sh"]);
