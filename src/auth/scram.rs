@@ -142,6 +142,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Exchange {
     nonce: String,
+    /// The user that the client claims to be.
+    user: Option<Box<str>>,
     stage: Stage,
 }
 
@@ -177,7 +179,7 @@ impl Challenged {
 impl Exchange {
     /// A new exchange. `nonce` is the server's part: printable ASCII without commas, never used twice.
     pub const fn new(nonce: String) -> Self {
-        Self { nonce, stage: Stage::First }
+        Self { nonce, user: None, stage: Stage::First }
     }
 
     /// The heap memory that the exchange uses, in bytes.
@@ -186,7 +188,8 @@ impl Exchange {
             Stage::First | Stage::Over => 0,
             Stage::Final(challenged) => memory::allocation(size_of::<Challenged>()) + challenged.memory(),
         };
-        memory::allocation(self.nonce.capacity()) + stage
+        let user = self.user.as_ref().map_or(0, |user| memory::allocation(user.len()));
+        memory::allocation(self.nonce.capacity()) + user + stage
     }
 
     /// Processes the client's next message. `find` returns the verifier of a user, and whether the user exists.
@@ -199,6 +202,7 @@ impl Exchange {
         match stage {
             Stage::First => match self.challenge(message, find) {
                 Ok((challenged, text)) => {
+                    self.user = Some(challenged.user.as_str().into());
                     self.stage = Stage::Final(Box::new(challenged));
                     Step::Challenge(text)
                 }
@@ -207,6 +211,11 @@ impl Exchange {
             Stage::Final(challenged) => challenged.judge(message).unwrap_or_else(Step::Failed),
             Stage::Over => Step::Failed("the exchange is over"),
         }
+    }
+
+    /// The user that the client claims to be, once it has said so.
+    pub fn user_name(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Processes the client-first-message and creates the server-first-message.

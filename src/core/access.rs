@@ -144,6 +144,13 @@ pub trait AccessControl {
         None
     }
 
+    /// Why a client that was refused by [`Question::Connect`] is not authenticated, in words for the log only: whether
+    /// there is such a user, for example. `None` if there is no more to say.
+    fn why_unauthenticated(&self, client: &Client<'_>, has_password: bool) -> Option<&'static str> {
+        let _ = (client, has_password);
+        None
+    }
+
     /// Begins an extended authentication of a client by a method, instead of [`Question::Connect`]. Returns `None` for
     /// an unknown method. The User Name of the client, if it has one, is only claimed.
     fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
@@ -156,6 +163,11 @@ pub trait AccessControl {
 pub trait Exchange: fmt::Debug {
     /// Processes the Authentication Data that the client has sent, empty if it has sent none.
     fn go_on(&mut self, data: &[u8], now: Time) -> Progress;
+
+    /// The user that the client claims to be, as far as it has said so, for the log.
+    fn user_name(&self) -> Option<&str> {
+        None
+    }
 
     /// The bytes of memory that it takes besides its own allocation.
     fn memory(&self) -> usize;

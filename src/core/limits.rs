@@ -19,6 +19,9 @@ pub const OUTBOUND_TOPIC_ALIAS_MAXIMUM: u16 = 32;
 /// message.
 pub const IN_FLIGHT_MAXIMUM: u16 = 16_384;
 
+/// Why something is refused for which memory is short.
+pub const LITTLE_MEMORY: &str = "there is too little memory (memory_limit)";
+
 /// How many retained topics one call examines when it looks for expired ones.
 pub const RETAINED_EXAMINED_PER_CALL: usize = 1_024;
 

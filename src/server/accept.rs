@@ -8,6 +8,7 @@ use mio::Interest;
 
 use crate::base::peer::Peer;
 use crate::base::time::Time;
+use crate::core::limits::LITTLE_MEMORY;
 use crate::core::listener::ListenerId;
 use crate::settings::{self, ConfigError, ListenerName, names_of};
 
@@ -162,17 +163,17 @@ impl Server {
     ) -> Result<(), String> {
         let Some(listener) = &mut self.listeners[number] else { return Ok(()) };
         if !listener.has_room() {
-            return Err("max_connections exceeded".to_owned());
+            return Err(format!("max_connections exceeded. The limit is {}", listener.settings.connections));
         }
         if !listener.trusts(peer) {
-            return Err("PROXY headers are not accepted from this address".to_owned());
+            return Err("PROXY headers are not accepted from this address (proxy_trusted_source)".to_owned());
         }
         let layers = Layers::of(listener)?;
         if layers.is_some() && !self.broker.has_room_for_handshake() {
-            return Err("there is too little memory".to_owned());
+            return Err(LITTLE_MEMORY.to_owned());
         }
         let id = self.broker.accept(peer, listener.id, now);
-        let id = id.ok_or_else(|| "there are too many connections".to_owned())?;
+        let id = id.ok_or_else(|| "there are too many connections (global_max_connections)".to_owned())?;
         info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());
         let both = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut stream, Owner::Client.token(id.index()), both);

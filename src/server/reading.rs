@@ -10,6 +10,7 @@ use super::owner::Owner;
 use super::{BYTES_PER_STEP, READ_BYTES, SIGNALS, SUSPECTS_PER_TURN, Server, WAKER};
 use crate::base::time::Time;
 use crate::core::broker::Intake;
+use crate::core::limits::LITTLE_MEMORY;
 use crate::core::slots::ConnectionId;
 
 /// Bytes read from one link where many have input, and where memory runs out.
@@ -281,8 +282,8 @@ impl Server {
             Outcome::Open if layers.holds_much() && self.broker.lacks_memory_for_more(id) => {
                 // The client is told, if its socket takes that now, and the link does not linger: its memory is
                 // needed.
-                self.broker.abandon(id, "there is too little memory", now);
-                self.links.dead.push_back((id, "there is too little memory".to_owned()));
+                self.broker.abandon(id, LITTLE_MEMORY, now);
+                self.links.dead.push_back((id, LITTLE_MEMORY.to_owned()));
             }
             Outcome::Open | Outcome::Closed => {}
             Outcome::Failed(why) => self.broker.abandon(id, &why, now),

@@ -12,6 +12,7 @@ mod ends;
 mod listeners;
 mod place;
 mod properties;
+mod refusals;
 mod reload;
 mod server;
 mod sessions;

@@ -137,6 +137,10 @@ impl Exchange for Conversation {
         }
     }
 
+    fn user_name(&self) -> Option<&str> {
+        self.exchange.user_name()
+    }
+
     fn memory(&self) -> usize {
         self.exchange.memory() + memory::allocation(self.caller.client_identifier.len())
     }

@@ -318,6 +318,17 @@ impl AccessControl for Authority {
         self.refused_by.take().map(|(acl, ruling)| acl.explain(ruling).to_string())
     }
 
+    fn why_unauthenticated(&self, client: &Client<'_>, has_password: bool) -> Option<&'static str> {
+        let policy = self.policies.of(client.listener)?;
+        Some(match (client.user_name, &policy.passwords) {
+            (None, _) => "allow_anonymous is false",
+            (Some(_), None) => "there is no password_file",
+            (Some(user), Some(passwords)) if !passwords.contains(user) => "no such user",
+            (Some(_), Some(_)) if !has_password => "no password",
+            (Some(_), Some(_)) => "wrong password",
+        })
+    }
+
     #[cfg(feature = "passwords")]
     fn begin(&mut self, client: &Client<'_>, method: &str) -> Option<Box<dyn Exchange>> {
         let policy = self.policies.of(client.listener)?;

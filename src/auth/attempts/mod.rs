@@ -302,8 +302,11 @@ fn tell(claimant: &Claimant, limit: Option<Limit>) {
         Limit::Address => "all users",
         Limit::User => "one user",
     };
-    // The user is not named: people type passwords into the field for the user name.
-    info!(target: "notice", "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute.");
+    info!(
+        target: "notice",
+        "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute. The limit is \
+         max_password_attempts."
+    );
 }
 
 const fn refused(reason: ReasonCode) -> Answer {

@@ -6,7 +6,9 @@ use super::Machine;
 use super::forward::Obstacle;
 use crate::base::time::Time;
 use crate::bridge::topics::Way;
-use crate::protocol::codec::{DecodeError, Delivery, PacketIdentifier, ProtocolVersion, Status, frame};
+use crate::protocol::codec::{
+    DecodeError, Delivery, Oversized, PacketIdentifier, ProtocolVersion, Status, frame,
+};
 
 /// The first four bits of a PUBLISH.
 const PUBLISH: u8 = 3;
@@ -39,6 +41,14 @@ impl<'a> Head<'a> {
 }
 
 impl Machine {
+    /// Describes a packet of the other broker that is too large, from its first bytes.
+    #[cold]
+    pub(super) fn too_large(&self, bytes: &[u8]) -> String {
+        let (packet, limit) = (Oversized(bytes), self.remote.packet_size);
+        let topic = packet.topic().map_or_else(String::new, |topic| format!(", topic {topic}"));
+        format!("{}: {packet}, the limit is {limit} (max_packet_size){topic}", DecodeError::PacketTooLarge)
+    }
+
     /// The next packet is too large. Returns whether its bytes are skipped; otherwise more bytes are needed, or the
     /// connection has ended.
     #[cold]
@@ -50,7 +60,7 @@ impl Machine {
         };
         let is_publish = bytes.first().is_some_and(|first| first >> 4 == PUBLISH);
         if !is_publish || self.remote.variant.version == ProtocolVersion::V5 {
-            self.lose(&DecodeError::PacketTooLarge.to_string(), now);
+            self.lose(&self.too_large(bytes), now);
             return false;
         }
         let Some(head) = Head::read(bytes) else {

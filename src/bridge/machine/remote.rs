@@ -212,7 +212,11 @@ impl Machine {
                     }
                 }
                 Err(error) => {
-                    self.lose(&error.to_string(), now);
+                    let why = match error {
+                        DecodeError::PacketTooLarge => self.too_large(rest),
+                        other => other.to_string(),
+                    };
+                    self.lose(&why, now);
                     break;
                 }
             }

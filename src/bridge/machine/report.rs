@@ -161,10 +161,20 @@ impl Machine {
             Obstacle::Topic | Obstacle::Size => once(&mut self.report.has_named_dropped),
             Obstacle::Loop | Obstacle::Hops | Obstacle::Echo => once(&mut self.report.has_named_loop),
         };
+        let advice = match (obstacle, way) {
+            (Obstacle::Size, Way::In) => {
+                format!("; the limit is {} (max_packet_size)", self.remote.packet_size)
+            }
+            (Obstacle::Size, Way::Out) => format!(
+                "; the limit is {} (bridge_max_packet_size, or that of the other broker)",
+                self.remote.limits.packet_size
+            ),
+            _ => String::new(),
+        };
         self.say(
             level,
             format_args!(
-                "A message with {bytes} bytes {side} the other broker was dropped: {what}; topic {}",
+                "A message with {bytes} bytes {side} the other broker was dropped: {what}; topic {}{advice}",
                 Escaped(topic)
             ),
         );

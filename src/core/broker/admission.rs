@@ -67,7 +67,7 @@ impl Broker {
             // Its turn is about to come: only a loop that stood still can have taken this long.
             self.arm_connection(id, Some(TURN));
         } else {
-            self.refuse(id, ReasonCode::ServerBusy, "server busy");
+            self.refuse_waiting(id, ReasonCode::ServerBusy, "server busy");
         }
     }
 

@@ -8,9 +8,10 @@ use std::rc::Rc;
 use log::info;
 
 use super::decisions::Decisions;
+use super::refuse::Applicant;
 use super::turn::steps;
 use super::{Broker, Effect, Fault, Step};
-use crate::base::escape::Escaped;
+use crate::base::escape::{Escaped, Quoted};
 use crate::core::access::{Client, Progress};
 use crate::core::connection::{Authentication, AuthenticationStage};
 use crate::core::slots::{ConnectionId, SessionId};
@@ -40,7 +41,9 @@ impl Broker {
         let Some(mut exchange) = self.permission.access.begin(&client, method) else {
             // [MQTT-4.12.0-1]
             let what = "the Authentication Method is not supported here";
-            self.refuse(id, ReasonCode::BadAuthenticationMethod, what);
+            let hint = format!("the method is {}", Quoted(method));
+            let applicant = Applicant { hint: Some(&hint), ..Applicant::of(connect) };
+            self.refuse(id, ReasonCode::BadAuthenticationMethod, what, Some(&applicant));
             return Ok(Step::Ended);
         };
         let progress =
@@ -122,7 +125,7 @@ impl Broker {
             }
             Progress::Failed(reason, what) => {
                 // [MQTT-4.12.0-4]
-                self.refuse(id, reason, &format!("the client is not authenticated: {what}"));
+                self.refuse_waiting(id, reason, &format!("the client is not authenticated: {what}"));
                 Ok(Step::Ended)
             }
         }
@@ -146,7 +149,9 @@ impl Broker {
         };
         if connect.user_name.is_some_and(|claimed| claimed != &*user_name) {
             let what = "the User Name is not the one that was authenticated";
-            self.refuse(id, ReasonCode::NotAuthorized, what);
+            let hint = format!("it was authenticated as {}", Quoted(&user_name));
+            let applicant = Applicant { hint: Some(&hint), ..Applicant::of(&connect) };
+            self.refuse(id, ReasonCode::NotAuthorized, what, Some(&applicant));
             return Ok(Step::Ended);
         }
         let proved = Connect { user_name: Some(&user_name), ..connect };
@@ -201,7 +206,11 @@ impl Broker {
             Progress::Passed { user_name, data } => self.re_authenticated(id, session, user_name, &data),
             // [MQTT-4.12.1-2]
             Progress::Failed(reason, what) => {
-                Err(Fault::new(reason, format!("re-authentication failed: {what}")))
+                let mut fault = Fault::new(reason, format!("re-authentication failed: {what}"));
+                if let Some(name) = &self.clients.sessions[session].user_name {
+                    fault.0.detail = format!("User Name {}", Quoted(name));
+                }
+                Err(fault)
             }
         }
     }
@@ -242,8 +251,9 @@ impl Broker {
     ) -> Result<(), Fault> {
         let state = &self.clients.sessions[session];
         if state.user_name.as_deref() != Some(&*user_name) {
-            let what = "re-authenticated as another user";
-            return Err(Fault::new(ReasonCode::NotAuthorized, what));
+            let mut fault = Fault::new(ReasonCode::NotAuthorized, "re-authenticated as another user");
+            fault.0.detail = format!("User Name {}", Quoted(&user_name));
+            return Err(fault);
         }
         info!(target: "notice", "Client {} re-authenticated.", Escaped(&state.client_identifier));
         self.forget_verdicts(id);

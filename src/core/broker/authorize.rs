@@ -11,7 +11,7 @@ use super::lookup::Select;
 use super::match_cache::MatchCache;
 use super::turn::steps;
 use super::{Broker, Effect};
-use crate::base::escape::Escaped;
+use crate::base::escape::{Escaped, Quoted};
 use crate::base::time::Time;
 use crate::core::access::{AccessControl, Answer, Client, Question, Verdict};
 use crate::core::connection::State;
@@ -249,8 +249,11 @@ impl Broker {
 
     /// Ends the connection of a client that may not stay, and its session if its user no longer exists.
     fn turn_out(&mut self, id: SessionId, reason: ReasonCode) {
-        let client = self.clients.sessions[id].client_identifier.clone();
-        info!(target: "notice", "Client {} may not stay.", Escaped(&client));
+        let session = &self.clients.sessions[id];
+        let client = Escaped(&session.client_identifier);
+        let user =
+            session.user_name.as_deref().map_or_else(String::new, |name| format!(", u{}", Quoted(name)));
+        info!(target: "notice", "Client {client} may not stay{user}.");
         if let Some(connection) = self.clients.sessions[id].connection()
             && self.connections[connection].state == State::Serving(id)
         {

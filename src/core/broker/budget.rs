@@ -12,6 +12,8 @@
 //!
 //! An acknowledged message is never dropped, and the broker never aborts.
 
+use log::{info, warn};
+
 use super::Broker;
 use super::clock::Timer;
 use super::match_cache::MatchCache;
@@ -37,6 +39,8 @@ pub(super) struct Budget {
     /// The memory of structures that do not count themselves.
     pub(super) counted: Counted,
     pub(super) peak: Peak,
+    /// Whether it was logged that memory is short.
+    is_short: bool,
 }
 
 /// The most memory that was held since the caches of the last peak were freed.
@@ -146,6 +150,20 @@ impl Broker {
     pub fn copied_ahead(&self) -> usize {
         let _entered = self.account.enter();
         if self.has_memory_for(0) { COPIED_AHEAD_MAXIMUM } else { COPIED_AHEAD_MINIMUM }
+    }
+
+    /// Logs that memory has become short, and that it no longer is, which takes a quarter of the budget.
+    pub(super) fn watch_memory(&mut self) {
+        if !self.budget.is_short && self.pressure(0) >= Pressure::Keep {
+            self.budget.is_short = true;
+            warn!(
+                "There is too little memory (memory_limit): new subscriptions, retained messages, messages for queues \
+                 and clients are refused."
+            );
+        } else if self.budget.is_short && self.has_memory_for(0) {
+            self.budget.is_short = false;
+            info!(target: "notice", "There is enough memory again.");
+        }
     }
 
     /// Notices that a peak is over.

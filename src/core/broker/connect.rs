@@ -9,20 +9,21 @@ use log::info;
 use super::budget::Pressure;
 use super::clock::Timer;
 use super::decisions::Decisions;
-use super::listener_options::{Claim, Refusal, granted_keep_alive, mounted_name};
+use super::listener_options::{Claim, Refusal, granted_keep_alive, limit, mounted_name};
+use super::refuse::{Applicant, hint_of, unauthenticated};
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
 use crate::base::time::{Duration, Time};
-use crate::core::access::{Client, Question, TOO_MANY_WRONG, Verdict};
+use crate::core::access::{Client, Question, Verdict};
 use crate::core::connection::{AuthenticationStage, Extension, InboundAliases, OutboundAliases, State};
-use crate::core::listener::ListenerOptions;
+use crate::core::limits::LITTLE_MEMORY;
+use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::core::message::{Message, Publication, Publisher};
 use crate::core::session::{EXPIRY_NEVER, Incoming, Presence, Reading, Session, Subscriptions, Will};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    ConnAck, Connect, PACKET_SIZE_MAXIMUM, Packet, Properties, Property, PropertyBuffer, ProtocolVersion,
-    QoS, ReasonCode,
+    ConnAck, Connect, PACKET_SIZE_MAXIMUM, Packet, Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode,
 };
 use crate::protocol::topic::TopicName;
 
@@ -56,7 +57,7 @@ impl Broker {
         match with_will_topic(connect, mounted.as_deref()) {
             Ok(connect) => self.decide_mounted(id, &connect, &options, decisions),
             Err((reason, what)) => {
-                self.refuse(id, reason, what);
+                self.refuse(id, reason, &what, Some(&Applicant::of(connect)));
                 Ok(Step::Ended)
             }
         }
@@ -90,10 +91,16 @@ impl Broker {
         };
         match decision {
             Err((reason, what)) => {
-                match decisions.denial.take() {
-                    Some(why) => self.refuse(id, reason, &format!("{what}: {why}")),
-                    None => self.refuse(id, reason, what),
-                }
+                let what = match decisions.denial.take() {
+                    Some(why) => format!("{what}: {why}").into(),
+                    None => what,
+                };
+                let user_name = match options.user_name {
+                    UserNameSource::Connect => connect.user_name,
+                    UserNameSource::CommonName | UserNameSource::Subject => identity.as_deref(),
+                };
+                let applicant = Applicant { user_name, hint: decisions.hint, ..Applicant::of(connect) };
+                self.refuse(id, reason, &what, Some(&applicant));
                 Ok(Step::Ended)
             }
             Ok(claim) => self.admit(id, &claim, options, connect),
@@ -113,7 +120,7 @@ impl Broker {
         if !self.has_room_for(id, &Packet::ConnAck(connack)) {
             // Reported before anything has taken effect: no DISCONNECT may come before a CONNACK [MQTT-3.14.0-1].
             let what = "the Maximum Packet Size leaves no room for CONNACK";
-            self.refuse(id, ReasonCode::ImplementationSpecificError, what);
+            self.refuse(id, ReasonCode::ImplementationSpecificError, what, Some(&Applicant::of(connect)));
             return Ok(Step::Ended);
         }
         let former = self.former(claim, connect, id);
@@ -201,7 +208,10 @@ impl Broker {
         };
         if connection.authentication().is_some() {
             if claim.user_name != connect.user_name {
-                return Some(Err((ReasonCode::NotAuthorized, "certificate and method name different users")));
+                return Some(Err((
+                    ReasonCode::NotAuthorized,
+                    "certificate and method name different users".into(),
+                )));
             }
             // The authentication method has decided.
             if decisions.verdicts.is_empty() {
@@ -213,25 +223,17 @@ impl Broker {
         let verdict =
             self.ask(decisions, 0, id, &client, Question::Connect { password, now: self.clock.now })?;
         if let Verdict::Refused(reason) = verdict {
-            return Some(Err((reason, unauthenticated(reason, claim.user_name))));
+            let access = &self.permission.access;
+            decisions.hint =
+                hint_of(reason).or_else(|| access.why_unauthenticated(&client, password.is_some()));
+            return Some(Err((reason, unauthenticated(reason, claim.user_name).into())));
         }
         if !is_bridge && let Some(owner) = self.other_owner(claim) {
             decisions.denial = Some(owner);
-            return Some(Err((ReasonCode::NotAuthorized, "the session belongs to another user")));
+            return Some(Err((ReasonCode::NotAuthorized, "the session belongs to another user".into())));
         }
-        if let Some(will) = &connect.will {
-            let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
-            let is_ours = will.topic.is_about_the_broker();
-            match self.ask(decisions, 1, id, &client, question)? {
-                // Such a Will is not published then. But mosquitto accepts a bridge like that, whose rules seldom
-                // mention the topic.
-                Verdict::Refused(_) if will.topic.is_about_a_bridge() => decisions.denial = None,
-                Verdict::Refused(reason) => return Some(Err((reason, "the Will is not authorized"))),
-                _ if is_ours => {
-                    return Some(Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic")));
-                }
-                _ => {}
-            }
+        if let Err(refusal) = self.may_have_will(id, &client, connect, decisions)? {
+            return Some(Err(refusal));
         }
         match is_bridge {
             true => Some(self.check_room(claim, connect)),
@@ -239,17 +241,42 @@ impl Broker {
         }
     }
 
+    /// Whether the client of a CONNECT may publish its Will, if it has one. Returns `None` if a decision comes later.
+    fn may_have_will(
+        &mut self,
+        id: ConnectionId,
+        client: &Client<'_>,
+        connect: &Connect<'_>,
+        decisions: &mut Decisions,
+    ) -> Option<Result<(), Refusal>> {
+        let Some(will) = &connect.will else { return Some(Ok(())) };
+        let question = Question::Publish { topic: will.topic, qos: will.qos, retain: will.retain };
+        Some(match self.ask(decisions, 1, id, client, question)? {
+            // Such a Will is not published then. But mosquitto accepts a bridge like that, whose rules seldom
+            // mention the topic.
+            Verdict::Refused(_) if will.topic.is_about_a_bridge() => {
+                decisions.denial = None;
+                Ok(())
+            }
+            Verdict::Refused(reason) => Err((reason, "the Will is not authorized".into())),
+            _ if will.topic.is_about_the_broker() => {
+                Err((ReasonCode::NotAuthorized, "the Will is for a $SYS topic".into()))
+            }
+            _ => Ok(()),
+        })
+    }
+
     /// Checks the names of a client. Returns whether it is a bridge of this broker.
     fn check_names(&self, id: ConnectionId, claim: &Claim<'_>) -> Result<bool, Refusal> {
         let is_of_bridge = self.options.is_of_bridge(&claim.client_identifier, self.connections[id].listener);
         if is_of_bridge == Some(false) {
             let what = "the Client Identifier belongs to a bridge of this broker";
-            return Err((ReasonCode::ClientIdentifierNotValid, what));
+            return Err((ReasonCode::ClientIdentifierNotValid, what.into()));
         }
         let names = claim.client_identifier.len() + claim.user_name.map_or(0, str::len);
         if names > Publisher::LENGTH_MAXIMUM {
             let what = "the Client Identifier and the User Name together are too long";
-            return Err((ReasonCode::ClientIdentifierNotValid, what));
+            return Err((ReasonCode::ClientIdentifierNotValid, what.into()));
         }
         Ok(is_of_bridge.is_some())
     }
@@ -257,15 +284,20 @@ impl Broker {
     /// Whether one more client can be served, and one more session if it has none yet.
     fn check_capacity(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
         if self.pressure(0) >= Pressure::Enter {
-            return Err((ReasonCode::QuotaExceeded, "there is too little memory"));
+            return Err((ReasonCode::QuotaExceeded, LITTLE_MEMORY.into()));
         }
         if self.connections.len() > self.options.limits.connections {
-            return Err((ReasonCode::QuotaExceeded, "there are too many connections"));
+            let limit = limit(self.options.limits.connections, "global_max_connections");
+            return Err((
+                ReasonCode::QuotaExceeded,
+                format!("there are too many connections, {limit}").into(),
+            ));
         }
         if self.clients.directory.len() >= self.options.limits.sessions
             && self.clients.find(&claim.client_identifier).is_none()
         {
-            return Err((ReasonCode::QuotaExceeded, "there are too many sessions"));
+            let limit = limit(self.options.limits.sessions, "global_max_clients");
+            return Err((ReasonCode::QuotaExceeded, format!("there are too many sessions, {limit}").into()));
         }
         self.check_room(claim, connect)
     }
@@ -503,31 +535,6 @@ impl Broker {
         properties
     }
 
-    /// Refuses a CONNECT with the code of its version and ends the connection [MQTT-3.2.2-7]. Where a version before
-    /// 5.0 has no code for the reason, the connection ends without a CONNACK [MQTT-3.2.2-6 of MQTT 3.1.1].
-    pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
-        let is_limit = matches!(reason, ReasonCode::QuotaExceeded | ReasonCode::ServerBusy);
-        self.output.statistics.refused += u64::from(is_limit);
-        let connection = &mut self.connections[id];
-        let is_v5 = connection.version == ProtocolVersion::V5;
-        if !is_v5 {
-            connection.version = ProtocolVersion::V311;
-        }
-        let mut properties = PropertyBuffer::default();
-        properties.push(Property::ReasonString(what));
-        let code = if is_v5 { Some(reason.value()) } else { reason.return_code() };
-        info!(target: "notice", "Client connection from {} denied: {}.", connection.peer(), Escaped(what));
-        for properties in [properties.properties(), Properties::default()] {
-            let Some(code) = code else { break };
-            let connack = Packet::ConnAck(ConnAck { session_present: false, code, properties });
-            // The reason, or else the whole CONNACK, is left out rather than exceed the client's limit [MQTT-3.2.2-19].
-            if self.output.sender.packet(connection, "unknown client", &connack).is_ok() {
-                break;
-            }
-        }
-        self.end_output(id);
-    }
-
     /// Arms, moves or cancels the one timer of a connection.
     pub(super) fn arm_connection(&mut self, id: ConnectionId, after: Option<Duration>) {
         let connection = &mut self.connections[id];
@@ -556,19 +563,11 @@ fn with_will_topic<'a>(connect: &Connect<'a>, topic: Option<&'a str>) -> Result<
     if let (Some(will), Some(topic)) = (&mut connect.will, topic) {
         // The topic may have become too long or have too many levels.
         will.topic = TopicName::new(topic).map_err(|_| {
-            (ReasonCode::TopicNameInvalid, "the topic of the Will is not valid below the mount point")
+            (
+                ReasonCode::TopicNameInvalid,
+                "the topic of the Will is not valid below the mount point (mount_point)".into(),
+            )
         })?;
     }
     Ok(connect)
-}
-
-/// Returns why a client is not accepted, in words that it may read: they do not reveal which User Names exist.
-fn unauthenticated(reason: ReasonCode, user_name: Option<&str>) -> &'static str {
-    match (reason, user_name) {
-        (ReasonCode::BadUserNameOrPassword, _) => "the User Name or the password is wrong",
-        (ReasonCode::NotAuthorized, None) => "clients without a User Name are not accepted",
-        (ReasonCode::ServerBusy, _) => "server busy",
-        (ReasonCode::ConnectionRateExceeded, _) => TOO_MANY_WRONG,
-        _ => "the client is not authenticated",
-    }
 }

@@ -14,6 +14,8 @@ pub(super) struct Decisions {
     pub(super) assigned: Option<String>,
     /// Why something was refused, in words.
     pub(super) denial: Option<String>,
+    /// Why a client was not authenticated, for the log only.
+    pub(super) hint: Option<&'static str>,
 }
 
 impl Broker {
@@ -22,7 +24,7 @@ impl Broker {
         match self.connections[id].parked.take() {
             Some(parked) => {
                 let Parked { verdicts, assigned, .. } = *parked;
-                Decisions { verdicts, assigned, denial: None }
+                Decisions { verdicts, assigned, ..Decisions::default() }
             }
             None => Decisions::default(),
         }

@@ -377,12 +377,12 @@ impl Broker {
         if state.outgoing.as_mut().is_some_and(|outgoing| outgoing.lose()) {
             let is_bridge = self.options.is_bridge(&state.client_identifier);
             let client = Escaped(&state.client_identifier);
-            let advice = if is_bridge {
-                " The limits are bridge_max_queued_messages and max_queued_bytes."
-            } else {
-                ""
-            };
-            info!(target: "notice", "Outgoing messages are being dropped for client {client}.{advice}");
+            let of_messages = if is_bridge { "bridge_max_queued_messages" } else { "max_queued_messages" };
+            info!(
+                target: "notice",
+                "Outgoing messages are being dropped for client {client}. The limits are {of_messages} and \
+                 max_queued_bytes."
+            );
         }
         false
     }

@@ -3,7 +3,7 @@
 use log::info;
 
 use super::authorize::allowed;
-use super::{Broker, Effect, Fault, Step};
+use super::{Broker, Effect, Fault, Grounds, Step};
 use crate::base::escape::Escaped;
 use crate::base::time::{Duration, Time};
 use crate::core::access::Question;
@@ -51,7 +51,11 @@ impl Broker {
 
     /// Ends a connection whose peer broke a rule. The peer is told why as far as its version allows [MQTT-4.13.1-1].
     pub(super) fn fail(&mut self, id: ConnectionId, fault: &Fault) {
-        self.end(id, fault.0.reason, &fault.0.what);
+        let Grounds { reason, what, detail } = &*fault.0;
+        match detail.is_empty() {
+            true => self.end(id, *reason, what),
+            false => self.end_for(id, *reason, what, &format!("{what}, {detail}")),
+        }
     }
 
     /// Ends a connection that the server cannot serve any longer, because its transport has failed. The peer is told as
@@ -66,6 +70,11 @@ impl Broker {
 
     /// Ends a connection from the server's side, with DISCONNECT and its reason where 5.0 allows it [MQTT-3.14.0-1].
     pub(super) fn end(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
+        self.end_for(id, reason, what, what);
+    }
+
+    /// Like [`Broker::end`], with another text for the log than the one that the client is told.
+    fn end_for(&mut self, id: ConnectionId, reason: ReasonCode, what: &str, logged: &str) {
         let connection = &mut self.connections[id];
         if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
             self.output.statistics.refused += 1;
@@ -73,13 +82,13 @@ impl Broker {
         match connection.state {
             State::Ending => return,
             State::Greeting => {
-                info!(target: "connection", "Client {} disconnected: {}.", connection.peer(), Escaped(what))
+                info!(target: "connection", "Client {} disconnected: {}.", connection.peer(), Escaped(logged))
             }
             State::Serving(session) => {
                 if connection.version == ProtocolVersion::V5 {
                     self.send_disconnect(id, reason, what);
                 }
-                self.detach(id, session, Some(what));
+                self.detach(id, session, Some(logged));
             }
         }
         self.end_output(id);

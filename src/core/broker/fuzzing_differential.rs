@@ -476,9 +476,18 @@ fn assert_same(way: Way, short: &Outcome, other: &Outcome) {
             other.end,
         );
     }
-    assert_eq!(short.lines, other.lines, "{way:?}");
+    assert_eq!(without_topics(&short.lines), without_topics(&other.lines), "{way:?}");
     assert_eq!(short.statistics, other.statistics, "{way:?}");
     assert_eq!(short.census, other.census, "{way:?}");
+}
+
+/// The lines, without the topics of packets that are too large: how much of one has arrived when its packet is refused
+/// depends on the way.
+fn without_topics(lines: &[String]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line.split_once(", topic '").map_or(&**line, |(line, _)| line).trim_end_matches('.'))
+        .collect()
 }
 
 /// Whether no message needs to be dropped, however many are queued for a client at once.

@@ -1,6 +1,7 @@
 //! What the listener of a client determines: its User Name and Client Identifier, and what it is granted.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::rc::Rc;
 
 use super::decisions::Decisions;
@@ -103,7 +104,12 @@ pub struct Introduction {
 }
 
 /// Why a CONNECT is refused.
-pub(super) type Refusal = (ReasonCode, &'static str);
+pub(super) type Refusal = (ReasonCode, Cow<'static, str>);
+
+/// Names a limit in a reason: its value, and the keyword that sets it.
+pub(super) fn limit(value: impl fmt::Display, keyword: &str) -> String {
+    format!("the limit is {value} ({keyword})")
+}
 
 /// The identity that the broker takes a client to have.
 #[derive(Debug)]
@@ -166,11 +172,15 @@ impl Broker {
         let options = self.options.listeners.of(self.connections[id].listener);
         if publish.delivery.qos() > options.maximum_qos {
             // [MQTT-3.2.2-11]
-            return Err(Fault::new(ReasonCode::QoSNotSupported, "a QoS above the maximum"));
+            let limit = limit(options.maximum_qos.level(), "max_qos");
+            return Err(Fault::new(ReasonCode::QoSNotSupported, format!("a QoS above the maximum, {limit}")));
         }
         if publish.retain && !self.options.switches.retain_available {
             // [MQTT-3.2.2-14]
-            return Err(Fault::new(ReasonCode::RetainNotSupported, "retained messages are not supported"));
+            return Err(Fault::new(
+                ReasonCode::RetainNotSupported,
+                "retained messages are not supported (retain_available false)",
+            ));
         }
         Ok(())
     }
@@ -180,14 +190,22 @@ impl Broker {
         match () {
             // [MQTT-3.2.2-12]
             () if will.qos > options.maximum_qos => {
-                Err((ReasonCode::QoSNotSupported, "the QoS of the Will is above the maximum"))
+                let limit = limit(options.maximum_qos.level(), "max_qos");
+                Err((
+                    ReasonCode::QoSNotSupported,
+                    format!("the QoS of the Will is above the maximum, {limit}").into(),
+                ))
             }
             // [MQTT-3.2.2-13]
-            () if will.retain && !self.options.switches.retain_available => {
-                Err((ReasonCode::RetainNotSupported, "the Will is to be retained"))
-            }
+            () if will.retain && !self.options.switches.retain_available => Err((
+                ReasonCode::RetainNotSupported,
+                "the Will is to be retained (retain_available false)".into(),
+            )),
             () if will.payload.len() > self.options.limits.payload_size => {
-                Err((ReasonCode::PacketTooLarge, "the payload of the Will is above the maximum"))
+                let (length, limit) =
+                    (will.payload.len(), limit(self.options.limits.payload_size, "message_size_limit"));
+                let what = format!("the payload of the Will has {length} bytes, {limit}");
+                Err((ReasonCode::PacketTooLarge, what.into()))
             }
             () => Ok(()),
         }
@@ -217,14 +235,16 @@ impl Broker {
             ProtocolVersion::V5 => options.versions[2],
         };
         if !is_spoken {
-            let what = "this listener does not accept this protocol version";
-            return Err((ReasonCode::UnsupportedProtocolVersion, what));
+            let what = "this listener does not accept this protocol version (accept_protocol_versions)";
+            return Err((ReasonCode::UnsupportedProtocolVersion, what.into()));
         }
         if connect.version != ProtocolVersion::V5
             && granted_keep_alive(options, connect.keep_alive) != connect.keep_alive
         {
-            let what = "the Keep Alive is above the maximum, which this protocol version cannot negotiate";
-            return Err((ReasonCode::ClientIdentifierNotValid, what));
+            let (wanted, limit) = (connect.keep_alive, limit(options.keep_alive_maximum, "max_keepalive"));
+            let what =
+                format!("a Keep Alive of {wanted} s, {limit}, and this protocol version cannot negotiate it");
+            return Err((ReasonCode::ClientIdentifierNotValid, what.into()));
         }
         if let Some(will) = &connect.will {
             self.check_will(options, will)?;
@@ -235,13 +255,13 @@ impl Broker {
             (_, Some(_)) => {
                 return Err((
                     ReasonCode::NotAuthorized,
-                    "the name in the certificate is not a valid User Name",
+                    "the name in the certificate is not a valid User Name".into(),
                 ));
             }
             (_, None) => {
                 return Err((
                     ReasonCode::NotAuthorized,
-                    "there is no certificate to take the User Name from",
+                    "there is no certificate with a name to take the User Name from".into(),
                 ));
             }
         };
@@ -250,7 +270,7 @@ impl Broker {
         if !prefixes.is_empty() && !prefixes.iter().any(|prefix| client_identifier.starts_with(&**prefix)) {
             return Err((
                 ReasonCode::NotAuthorized,
-                "the Client Identifier has none of the required prefixes",
+                "the Client Identifier has none of the required prefixes (clientid_prefixes)".into(),
             ));
         }
         Ok(Claim { client_identifier, user_name, is_proved: false })
@@ -267,7 +287,9 @@ impl Broker {
             return match user_name {
                 Some(name) if !name.is_empty() => Ok(name.into()),
                 _ => {
-                    Err((ReasonCode::NotAuthorized, "there is no User Name to use as the Client Identifier"))
+                    let what =
+                        "there is no User Name to use as the Client Identifier (use_username_as_clientid)";
+                    Err((ReasonCode::NotAuthorized, what.into()))
                 }
             };
         }
@@ -275,8 +297,8 @@ impl Broker {
             return Ok(connect.client_identifier.into());
         }
         if !options.allows_empty_client_identifier {
-            let what = "the Client Identifier must not be empty";
-            return Err((ReasonCode::ClientIdentifierNotValid, what));
+            let what = "the Client Identifier must not be empty (allow_zero_length_clientid false)";
+            return Err((ReasonCode::ClientIdentifierNotValid, what.into()));
         }
         let drawn = decisions
             .assigned

@@ -92,6 +92,7 @@ mod publish;
 mod receive;
 mod records;
 mod redeliver;
+mod refuse;
 mod restore;
 mod room;
 mod routing;
@@ -178,12 +179,14 @@ struct Fault(Box<Grounds>);
 struct Grounds {
     reason: ReasonCode,
     what: String,
+    /// What only the log says in addition.
+    detail: String,
 }
 
 impl Fault {
     #[cold]
     fn new(reason: ReasonCode, what: impl Into<String>) -> Self {
-        Self(Box::new(Grounds { reason, what: what.into() }))
+        Self(Box::new(Grounds { reason, what: what.into(), detail: String::new() }))
     }
 
     #[cold]

@@ -51,6 +51,8 @@ pub(super) struct FilterWork {
     /// The decisions made so far, and how many of them have been used.
     pub(super) decisions: Decisions,
     pub(super) followed: usize,
+    /// The first filter for which there was no room, by its place in the packet, and why.
+    pub(super) over_limit: Option<(usize, String)>,
     /// The codes of the filters that have been processed.
     pub(super) codes: Vec<u8>,
     counted: Counted,
@@ -75,6 +77,7 @@ impl FilterWork {
             asked: 0,
             decisions,
             followed: 0,
+            over_limit: None,
             codes: Vec::new(),
             counted: Counted::default(),
         }
@@ -197,6 +200,7 @@ impl Broker {
         filters.counted.set(
             memory::allocation(size_of::<FilterWork>())
                 + memory::allocation(filters.decisions.verdicts.capacity() * size_of::<Verdict>())
+                + memory::allocation(filters.over_limit.as_ref().map_or(0, |(_, why)| why.capacity()))
                 + memory::allocation(filters.codes.capacity()),
         );
         self.waiting.operations.insert(id, Operation::Filters(filters));

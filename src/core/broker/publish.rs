@@ -4,13 +4,14 @@ use log::info;
 
 use super::decisions::Decisions;
 use super::distribution::Published;
-use super::listener_options::mounted_name;
+use super::listener_options::{limit, mounted_name};
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::time::{Duration, Time};
 use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::limits::LITTLE_MEMORY;
 use crate::core::message::{Outbound, Publication};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
@@ -115,11 +116,14 @@ impl Broker {
             return Ok(true);
         }
         if self.lacks_memory_for(delivery, self.clients.sessions[session].incoming.len()) {
-            return Err(Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+            return Err(Fault::new(ReasonCode::QuotaExceeded, LITTLE_MEMORY));
         }
         Err(Fault::new(
             ReasonCode::ReceiveMaximumExceeded,
-            "more QoS 1 and 2 messages at a time than the Receive Maximum",
+            format!(
+                "more QoS 1 and 2 messages at a time than the Receive Maximum, {}",
+                limit(self.options.limits.receive_maximum, "max_inflight_messages")
+            ),
         ))
     }
 
@@ -134,15 +138,14 @@ impl Broker {
         let Some(alias) = publish.properties.topic_alias() else {
             return publish.topic.ok_or_else(|| Fault::protocol_error("neither topic nor alias"));
         };
-        if alias > self.options.listeners.of(self.connections[id].listener).topic_alias_maximum {
+        let maximum = self.options.listeners.of(self.connections[id].listener).topic_alias_maximum;
+        if alias > maximum {
             // [MQTT-3.3.2-9]
-            return Err(Fault::new(ReasonCode::TopicAliasInvalid, "a Topic Alias above the maximum"));
+            let what = format!("Topic Alias {alias}, {}", limit(maximum, "max_topic_alias"));
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, what));
         }
         if publish.topic.is_some() && self.is_used_up() {
-            return Err(Fault::new(
-                ReasonCode::QuotaExceeded,
-                "there is too little memory for a Topic Alias",
-            ));
+            return Err(Fault::new(ReasonCode::QuotaExceeded, format!("no Topic Alias, {LITTLE_MEMORY}")));
         }
         let Some(extension) = &mut self.connections[id].extension else {
             return Err(Fault::protocol_error("a Topic Alias before 5.0"));
@@ -179,7 +182,10 @@ impl Broker {
                 mounted_name(self.options.listeners.of(self.connections[id].listener), topic)
             {
                 let topic = TopicName::new(&mounted).map_err(|_| {
-                    Fault::new(ReasonCode::TopicNameInvalid, "the topic is not valid below the mount point")
+                    Fault::new(
+                        ReasonCode::TopicNameInvalid,
+                        "the topic is not valid below the mount point (mount_point)",
+                    )
                 })?;
                 return self.accept_named((id, session), publish, topic, split, decisions);
             }
@@ -200,7 +206,11 @@ impl Broker {
         }
         let client = Escaped(&self.clients.sessions[session].client_identifier);
         let (length, topic) = (publish.payload.len(), Escaped(topic.as_str()));
-        info!(target: "notice", "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)).");
+        let limit = self.options.limits.payload_size;
+        info!(
+            target: "notice",
+            "Dropped too large PUBLISH from {client} ('{topic}', ... ({length} bytes)). The limit is {limit} (message_size_limit)."
+        );
         self.output.statistics.refused += 1;
         let before = self.connections[id].outbox.end();
         self.conclude(id, session, publish.delivery, ReasonCode::QuotaExceeded, before)?;

@@ -3,15 +3,17 @@
 use log::{Level, debug, log_enabled};
 
 use super::budget::Pressure;
+use super::listener_options::limit as limit_of;
 use super::trace::Described;
 use super::turn::steps;
 use super::{Broker, Fault, Intake, Step};
 use crate::base::time::Time;
 use crate::core::connection::{Connection, State};
+use crate::core::limits::LITTLE_MEMORY;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    DecodeError, Frame, Packet, PlainRun, ProtocolVersion, Publish, ReasonCode, Side, Status, decode, frame,
-    unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
+    DecodeError, Frame, Oversized, Packet, PlainRun, ProtocolVersion, Publish, ReasonCode, Side, Status,
+    decode, frame, unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
 };
 
 /// The length of an incomplete packet that is kept even when the memory budget is used up, in bytes.
@@ -75,7 +77,7 @@ impl Broker {
         let (is_paused, waiting) = (connection.is_paused, connection.inbox.len());
         let is_its_own = !connection.is_deferred && waiting > SPARED_UNDER_PRESSURE;
         if is_its_own && self.lacks_memory_for_more(id) {
-            self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+            self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, LITTLE_MEMORY));
             return Intake::More;
         }
         if is_paused { Intake::Paused } else { Intake::More }
@@ -145,7 +147,7 @@ impl Broker {
         if is_spared || self.pressure(growth) < most_pressure(state) {
             return true;
         }
-        self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, "there is too little memory"));
+        self.fail(id, &Fault::new(ReasonCode::QuotaExceeded, LITTLE_MEMORY));
         false
     }
 
@@ -197,7 +199,8 @@ impl Broker {
             let frame = match cut(rest, connection, limit) {
                 Ok(Status::Complete(frame)) => frame,
                 Ok(Status::Incomplete { .. }) => return used,
-                Err(fault) => {
+                Err(error) => {
+                    let fault = self.uncut(state, rest, limit, error);
                     self.fail(id, &fault);
                     return bytes.len();
                 }
@@ -226,6 +229,21 @@ impl Broker {
                 Step::Ended => return bytes.len(),
             }
         }
+    }
+
+    /// The fault of a client from whose `bytes` no packet of at most `limit` bytes can be cut.
+    #[cold]
+    fn uncut(&self, state: State, bytes: &[u8], limit: usize, error: DecodeError) -> Fault {
+        if error != DecodeError::PacketTooLarge {
+            return error.into();
+        }
+        let (packet, reason) = (Oversized(bytes), ReasonCode::PacketTooLarge);
+        let is_fixed = matches!(state, State::Greeting) && limit < self.options.limits.packet_size;
+        let whose = if is_fixed { "fixed, before CONNACK" } else { "max_packet_size" };
+        let mut fault = Fault::new(reason, format!("{reason}: {packet}, {}", limit_of(limit, whose)));
+        // Its client knows it, and how much of it has arrived is chance.
+        fault.0.detail = packet.topic().map_or_else(String::new, |topic| format!("topic {topic}"));
+        fault
     }
 
     /// Counts a packet unless it will be continued later. A packet that fails is the last one of its connection.
@@ -369,7 +387,7 @@ impl Broker {
             _ => version == Some(crate::protocol::codec::ProtocolVersion::V5),
         };
         if is_told {
-            self.refuse(id, fault.0.reason, &fault.0.what);
+            self.refuse(id, fault.0.reason, &fault.0.what, None);
         } else {
             self.fail(id, &fault);
         }
@@ -402,13 +420,13 @@ impl Broker {
 
 /// Cuts the next packet out of the input of a connection; `limit` is its maximum length.
 #[inline]
-fn cut<'a>(bytes: &'a [u8], connection: &Connection, limit: usize) -> Result<Status<Frame<'a>>, Fault> {
+fn cut<'a>(bytes: &'a [u8], connection: &Connection, limit: usize) -> Result<Status<Frame<'a>>, DecodeError> {
     let is_first = connection.state == State::Greeting && connection.authentication().is_none();
     // The rest of a packet that does not begin like a CONNECT is not waited for [MQTT-3.1.0-1].
     if is_first && bytes.first().is_some_and(|&first| first >> 4 != CONNECT) {
-        return Err(Fault::protocol_error("the first packet is not CONNECT"));
+        return Err(DecodeError::ProtocolError("the first packet is not CONNECT"));
     }
-    Ok(frame(bytes, limit)?)
+    frame(bytes, limit)
 }
 
 /// The pressure from which on a connection queues no more of a packet in progress. Peers without a session would only

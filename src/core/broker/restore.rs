@@ -18,7 +18,7 @@ use crate::core::retained::Stamp;
 use crate::core::session::{Incoming, Outgoing, Presence, Session, Stage, Subscriptions, Will, end_after};
 use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
-use crate::protocol::codec::{PacketIdentifier, QoS};
+use crate::protocol::codec::{PacketIdentifier, QoS, ReasonCode};
 use crate::protocol::topic::{TopicFilter, TopicName};
 
 impl Broker {
@@ -198,8 +198,12 @@ impl Broker {
             }
             Ok(_) => {}
             Err(reason) => {
+                let why = match reason {
+                    ReasonCode::QuotaExceeded => self.why_no_subscription(session),
+                    other => other.to_string(),
+                };
                 let client = Escaped(&self.clients.sessions[session].client_identifier);
-                warn!("A subscription of client {client} is lost: {reason}.");
+                warn!("A subscription of client {client} is lost: {why}.");
             }
         }
     }

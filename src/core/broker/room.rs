@@ -134,7 +134,7 @@ impl Broker {
             self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_persisted(known));
         let outlives = self.granted_expiry(&claim.client_identifier, connect) > 0;
         if known.is_none() && outlives {
-            return Err((ReasonCode::QuotaExceeded, "there is too little room on disk"));
+            return Err((ReasonCode::QuotaExceeded, "there is too little room on disk".into()));
         }
         let is_written = outlives || known.is_some() && !connect.clean_start;
         let need = match known {
@@ -146,7 +146,7 @@ impl Broker {
         if room.allows(need) {
             return Ok(());
         }
-        Err((ReasonCode::QuotaExceeded, "there is too little room on disk for the Will"))
+        Err((ReasonCode::QuotaExceeded, "there is too little room on disk for the Will".into()))
     }
 
     /// The room that the Will of a session that is not persisted needs when it is due.

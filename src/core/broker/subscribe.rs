@@ -5,12 +5,14 @@ use log::info;
 use super::budget::Pressure;
 use super::decisions::Decisions;
 use super::ending::set_places;
+use super::listener_options::limit;
 use super::operation::FilterWork;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
+use crate::core::limits::LITTLE_MEMORY;
 use crate::core::session::Reading;
 use crate::core::shared_subscription::Member;
 use crate::core::slots::{ConnectionId, SessionId};
@@ -90,7 +92,16 @@ impl Broker {
             filters.followed += 1;
             filters.undone = undone;
             // One code for each filter, in the order of the filters [MQTT-3.8.4-6] [MQTT-3.9.3-1].
-            filters.codes.push(self.subscribe_one((id, session), &wanted, verdict, identifier));
+            let code = match self.subscribe_one((id, session), &wanted, verdict, identifier) {
+                Ok(granted) => granted.level(),
+                Err(reason) => {
+                    if reason == ReasonCode::QuotaExceeded && filters.over_limit.is_none() {
+                        filters.over_limit = Some((filters.codes.len(), self.why_no_subscription(session)));
+                    }
+                    self.code_of_refusal(id, reason)
+                }
+            };
+            filters.codes.push(code);
         }
         self.finish_subscribe((id, session), &mut filters, bytes)
     }
@@ -123,14 +134,14 @@ impl Broker {
         number > 0 && number.is_multiple_of(FILTERS_AT_ONCE) && self.turn.is_over()
     }
 
-    /// Makes one subscription and returns its code for the SUBACK.
+    /// Makes one subscription and returns the QoS that is granted.
     fn subscribe_one(
         &mut self,
         (id, session): (ConnectionId, SessionId),
         wanted: &Subscription<'_>,
         verdict: Verdict,
         identifier: u32,
-    ) -> u8 {
+    ) -> Result<QoS, ReasonCode> {
         if self.options.limits.memory.is_some() {
             self.count();
         }
@@ -148,15 +159,19 @@ impl Broker {
             };
             self.subscribe(session, &wanted, verdict, identifier)
         });
-        match outcome {
-            Ok(granted) => {
-                let (client, filter) = (&self.clients.sessions[session].client_identifier, wanted.filter);
-                let level = granted.level();
-                info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
-                level
-            }
-            Err(reason) if self.connections[id].version == ProtocolVersion::V5 => reason.value(),
-            Err(_) => ReasonCode::UnspecifiedError.value(),
+        if let Ok(granted) = outcome {
+            let (client, filter) = (&self.clients.sessions[session].client_identifier, wanted.filter);
+            let level = granted.level();
+            info!(target: "subscribe", "{} {level} {}", Escaped(client), Escaped(filter.as_str()));
+        }
+        outcome
+    }
+
+    /// The code of the SUBACK for a refused filter.
+    fn code_of_refusal(&self, id: ConnectionId, reason: ReasonCode) -> u8 {
+        match self.connections[id].version {
+            ProtocolVersion::V5 => reason.value(),
+            ProtocolVersion::V31 | ProtocolVersion::V311 => ReasonCode::UnspecifiedError.value(),
         }
     }
 
@@ -178,8 +193,14 @@ impl Broker {
             filters.decisions.verdicts.iter().position(|verdict| matches!(verdict, Verdict::Refused(_)));
         // The decisions do not include those made under access rules that have since been replaced.
         let refused = refused.map(|index| filters.codes.len() - filters.followed + index);
-        let refused = refused.and_then(|index| Subscriptions::from_end(bytes, filters.length).nth(index));
-        let refused = refused.map(|(refused, _)| refused.filter);
+        let filter_at = |index| {
+            let (subscription, _) = Subscriptions::from_end(bytes, filters.length).nth(index)?;
+            Some(subscription.filter)
+        };
+        if let Some((index, why)) = &filters.over_limit {
+            self.log_refused_filter(session, filter_at(*index), why);
+        }
+        let refused = refused.and_then(filter_at);
         let awaited = self.persistence.recorded(session);
         let why = filters.decisions.denial.take().map(|why| (why, refused));
         self.answer_subscribe((id, session), suback, awaited, why)?;
@@ -205,9 +226,7 @@ impl Broker {
         why: Option<(String, Option<TopicFilter<'_>>)>,
     ) -> Result<(), Fault> {
         if let Some((why, refused)) = why {
-            let client = Escaped(&self.clients.sessions[session].client_identifier);
-            let filter = Escaped(refused.map_or("", |filter| filter.as_str()));
-            info!(target: "notice", "Denied SUBSCRIBE from {client} to '{filter}': {why}.");
+            self.log_refused_filter(session, refused, &why);
             if self.connections[id].wants_problem_information() {
                 let mut properties = PropertyBuffer::default();
                 properties.push(Property::ReasonString(&why));
@@ -218,6 +237,12 @@ impl Broker {
             }
         }
         self.answer_when(id, awaited, &Packet::SubAck(suback))
+    }
+
+    fn log_refused_filter(&self, session: SessionId, refused: Option<TopicFilter<'_>>, why: &str) {
+        let client = Escaped(&self.clients.sessions[session].client_identifier);
+        let filter = Escaped(refused.map_or("", |filter| filter.as_str()));
+        info!(target: "notice", "Denied SUBSCRIBE from {client} to '{filter}': {why}.");
     }
 
     /// Asks the access control about all filters before the first one takes effect, so that a decision may come later.
@@ -376,6 +401,24 @@ impl Broker {
         }
         self.output.statistics.refused += 1;
         Err(ReasonCode::QuotaExceeded)
+    }
+
+    /// Why a session may have no more subscriptions.
+    #[cold]
+    pub(super) fn why_no_subscription(&self, session: SessionId) -> String {
+        let limits = &self.options.limits;
+        match () {
+            () if self.clients.sessions[session].subscriptions.len() >= limits.subscriptions_per_session => {
+                let limit = limit(limits.subscriptions_per_session, "max_subscriptions");
+                format!("the client has too many subscriptions, {limit}")
+            }
+            () if self.routing.trie.len() >= limits.subscriptions => {
+                let limit = limit(limits.subscriptions, "fixed");
+                format!("there are too many subscriptions, {limit}")
+            }
+            () if self.pressure(0) >= Pressure::Keep => LITTLE_MEMORY.to_owned(),
+            () => "there is too little room on disk".to_owned(),
+        }
     }
 
     fn has_room_for_subscription(&self, session: SessionId) -> bool {

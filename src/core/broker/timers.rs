@@ -45,6 +45,7 @@ impl Broker {
         self.advance(now);
         self.count();
         self.watch_peak();
+        self.watch_memory();
         self.drop_outdated_if_due();
         self.take_timers(budget);
         watch(self, Part::Timers);

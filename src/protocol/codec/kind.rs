@@ -15,3 +15,25 @@ pub(super) const PINGREQ: u8 = 12;
 pub(super) const PINGRESP: u8 = 13;
 pub(super) const DISCONNECT: u8 = 14;
 pub(super) const AUTH: u8 = 15;
+
+/// The name of a packet type as in the standard.
+pub(super) const fn name(kind: u8) -> &'static str {
+    match kind {
+        CONNECT => "CONNECT",
+        CONNACK => "CONNACK",
+        PUBLISH => "PUBLISH",
+        PUBACK => "PUBACK",
+        PUBREC => "PUBREC",
+        PUBREL => "PUBREL",
+        PUBCOMP => "PUBCOMP",
+        SUBSCRIBE => "SUBSCRIBE",
+        SUBACK => "SUBACK",
+        UNSUBSCRIBE => "UNSUBSCRIBE",
+        UNSUBACK => "UNSUBACK",
+        PINGREQ => "PINGREQ",
+        PINGRESP => "PINGRESP",
+        DISCONNECT => "DISCONNECT",
+        AUTH => "AUTH",
+        _ => "unknown packet",
+    }
+}

@@ -18,6 +18,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod kind;
+mod oversized;
 mod packet_identifier;
 mod plain;
 mod properties;
@@ -45,6 +46,7 @@ pub use connect::{Connect, Will, connect_version};
 pub use disconnect::Disconnect;
 pub use error::DecodeError;
 pub use frame::{Frame, PACKET_SIZE_MAXIMUM, Status, frame};
+pub use oversized::Oversized;
 pub use packet_identifier::PacketIdentifier;
 pub use plain::{PlainMessage, PlainPublish, PlainPublishes, PlainRun};
 pub use properties::{Properties, PropertyBuffer};
@@ -246,23 +248,23 @@ impl Packet<'_> {
 
     /// The name of the packet in the standard.
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Connect(_) => "CONNECT",
-            Self::ConnAck(_) => "CONNACK",
-            Self::Publish(_) => "PUBLISH",
-            Self::PubAck(_) => "PUBACK",
-            Self::PubRec(_) => "PUBREC",
-            Self::PubRel(_) => "PUBREL",
-            Self::PubComp(_) => "PUBCOMP",
-            Self::Subscribe(_) => "SUBSCRIBE",
-            Self::SubAck(_) => "SUBACK",
-            Self::Unsubscribe(_) => "UNSUBSCRIBE",
-            Self::UnsubAck(_) => "UNSUBACK",
-            Self::PingReq => "PINGREQ",
-            Self::PingResp => "PINGRESP",
-            Self::Disconnect(_) => "DISCONNECT",
-            Self::Auth(_) => "AUTH",
-        }
+        kind::name(match self {
+            Self::Connect(_) => kind::CONNECT,
+            Self::ConnAck(_) => kind::CONNACK,
+            Self::Publish(_) => kind::PUBLISH,
+            Self::PubAck(_) => kind::PUBACK,
+            Self::PubRec(_) => kind::PUBREC,
+            Self::PubRel(_) => kind::PUBREL,
+            Self::PubComp(_) => kind::PUBCOMP,
+            Self::Subscribe(_) => kind::SUBSCRIBE,
+            Self::SubAck(_) => kind::SUBACK,
+            Self::Unsubscribe(_) => kind::UNSUBSCRIBE,
+            Self::UnsubAck(_) => kind::UNSUBACK,
+            Self::PingReq => kind::PINGREQ,
+            Self::PingResp => kind::PINGRESP,
+            Self::Disconnect(_) => kind::DISCONNECT,
+            Self::Auth(_) => kind::AUTH,
+        })
     }
 }
 

@@ -158,7 +158,9 @@ fn a_limit_that_has_changed_applies_to_the_next_connection() {
     rig.remote("CONNACK present");
     rig.set_up();
     rig.remote(&large);
-    assert_eq!(rig.machine.status().last_error, Some("packet too large"));
+    let expected =
+        "packet too large: PUBLISH of 318 bytes, the limit is 200 (max_packet_size), topic 'there/in/a'";
+    assert_eq!(rig.machine.status().last_error, Some(expected));
 }
 
 #[test]
@@ -193,7 +195,8 @@ fn a_packet_that_is_too_large_is_skipped_before_5_and_ends_the_connection_in_5()
     assert!(rig.lines()[0].contains("larger than the receiver accepts; topic there/in/a"));
     let mut rig = Rig::running(settings(V5));
     rig.remote(&format!("PUBLISH q1 1 there/in/a {payload}"));
-    assert_eq!(rig.machine.status().last_error, Some("packet too large"));
+    let expected = "packet too large: PUBLISH of 150019 bytes, the limit is 100000 (max_packet_size), topic 'there/in/a'";
+    assert_eq!(rig.machine.status().last_error, Some(expected));
     let mut rig = Rig::running(settings(V311));
     rig.machine.remote_received(&[0x36, 0x80, 0x80, 0x80, 1, 0, 0], rig.now);
     assert_eq!(rig.machine.status().condition, Condition::Connected, "the rest of its head may come");

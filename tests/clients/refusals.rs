@@ -1,0 +1,362 @@
+//! What the log says about refusals: which limit it was and which keyword sets it, and who was refused.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::place::Place;
+use crate::server::{PATIENCE, Server, brooklet};
+
+/// Starts a broker with these lines of configuration, on a port that the system chooses.
+#[expect(clippy::disallowed_methods, reason = "a test may write files")]
+fn serve(place: &Place, lines: &str) -> Server {
+    let file = place.0.join("conf");
+    let access = if lines.contains("allow_anonymous") { "" } else { "allow_anonymous true" };
+    fs::write(&file, format!("user root\n{access}\n{lines}\n")).expect("a file can be written");
+    let mut command = brooklet();
+    command.args(["-p", "0", "-c"]).arg(file);
+    Server::follow(command)
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut length = body.len();
+    loop {
+        let low = u8::try_from(length % 128).expect("it is less than 128");
+        length /= 128;
+        bytes.push(if length > 0 { low | 0x80 } else { low });
+        if length == 0 {
+            break;
+        }
+    }
+    [bytes, body.to_vec()].concat()
+}
+
+fn field(text: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(text.len()).expect("it is short");
+    [&length.to_be_bytes(), text].concat()
+}
+
+/// A CONNECT.
+#[derive(Clone, Copy)]
+struct Connect<'a> {
+    level: u8,
+    keep_alive: u16,
+    identifier: &'a str,
+    will: Option<(u8, &'a str)>,
+    user: Option<&'a str>,
+    password: Option<&'a str>,
+}
+
+const CONNECT: Connect<'static> =
+    Connect { level: 4, keep_alive: 0, identifier: "kitchen", will: None, user: None, password: None };
+
+impl Connect<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let will = self.will.map_or(0, |(flags, _)| 4 | flags);
+        let names = u8::from(self.user.is_some()) << 7 | u8::from(self.password.is_some()) << 6;
+        let properties: &[u8] = if self.level == 5 { &[0] } else { &[] };
+        let mut body = [&b"\0\x04MQTT"[..], &[self.level, 2 | will | names]].concat();
+        body.extend(self.keep_alive.to_be_bytes());
+        body.extend(properties);
+        body.extend(field(self.identifier.as_bytes()));
+        if let Some((_, payload)) = self.will {
+            body.extend(properties);
+            body.extend([field(b"w"), field(payload.as_bytes())].concat());
+        }
+        for text in [self.user, self.password].into_iter().flatten() {
+            body.extend(field(text.as_bytes()));
+        }
+        packet(0x10, &body)
+    }
+}
+
+fn send(server: &Server, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).expect("the broker listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
+    stream.write_all(bytes).expect("the broker reads");
+    stream
+}
+
+/// Sends a CONNECT, which is accepted, and then these bytes.
+fn connected(server: &Server, connect: &Connect<'_>, bytes: &[u8]) -> TcpStream {
+    let mut stream = send(server, &connect.bytes());
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("the broker answers");
+    assert_eq!(head[0], 0x20);
+    let mut rest = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut rest).expect("the broker answers");
+    assert_eq!(rest[1], 0, "it is accepted");
+    stream.write_all(bytes).expect("the broker reads");
+    stream
+}
+
+fn publish(level: u8, topic: &str, alias: Option<u16>, payload: usize) -> Vec<u8> {
+    let mut body = field(topic.as_bytes());
+    match alias {
+        Some(alias) => body.extend([&[3, 0x23], &alias.to_be_bytes()[..]].concat()),
+        None if level == 5 => body.push(0),
+        None => {}
+    }
+    body.resize(body.len() + payload, b'x');
+    packet(0x30, &body)
+}
+
+/// Sends these bytes to a broker with this configuration. Its log must then have a line with the name of the client and
+/// this text.
+fn expect_line(conf: &str, connect: &Connect<'_>, bytes: &[u8], expected: &str) {
+    let place = Place::new(conf.split(' ').next().expect("there is a keyword"));
+    let server = serve(&place, conf);
+    let _stream = connected(&server, connect, bytes);
+    let line = server.wait_for_line(expected);
+    assert!(line.contains(" kitchen "), "{conf}: {line}");
+}
+
+const CONNECT_5: Connect<'_> = Connect { level: 5, ..CONNECT };
+
+#[test]
+fn a_packet_that_is_too_large_names_its_size_and_the_limit() {
+    for (conf, connect, bytes, expected) in [
+        (
+            "max_packet_size 1000",
+            CONNECT,
+            publish(4, "a/b", None, 2000),
+            "packet too large: PUBLISH of 2008 bytes, the limit is 1000 (max_packet_size), topic 'a/b'.",
+        ),
+        (
+            "max_packet_size 1000",
+            CONNECT_5,
+            packet(0x82, &[0; 1500]),
+            "packet too large: SUBSCRIBE of 1503 bytes, the limit is 1000 (max_packet_size).",
+        ),
+        (
+            "message_size_limit 10",
+            CONNECT,
+            publish(4, "a/b", None, 11),
+            "Dropped too large PUBLISH from kitchen ('a/b', ... (11 bytes)). The limit is 10 (message_size_limit).",
+        ),
+    ] {
+        expect_line(conf, &connect, &bytes, expected);
+    }
+}
+
+#[test]
+fn a_publish_that_is_refused_because_of_a_limit_names_its_keyword() {
+    let qos_2 = |identifier: u8| packet(0x34, &[&field(b"a")[..], &[0, identifier]].concat());
+    let qos_2_v5 = |identifier: u8| packet(0x34, &[&field(b"a")[..], &[0, identifier, 0]].concat());
+    for (conf, connect, bytes, expected) in [
+        (
+            "max_topic_alias 3",
+            CONNECT_5,
+            publish(5, "a", Some(4), 0),
+            "Topic Alias 4, the limit is 3 (max_topic_alias).",
+        ),
+        ("max_qos 1", CONNECT_5, qos_2_v5(1), "the limit is 1 (max_qos)."),
+        ("max_qos 1", CONNECT, qos_2(1), "the limit is 1 (max_qos)."),
+        (
+            "max_inflight_messages 1",
+            CONNECT_5,
+            [qos_2_v5(1), qos_2_v5(2)].concat(),
+            "the limit is 1 (max_inflight_messages).",
+        ),
+        ("retain_available false", CONNECT, packet(0x31, &field(b"a")), "(retain_available false)."),
+    ] {
+        expect_line(conf, &connect, &bytes, expected);
+    }
+}
+
+#[test]
+fn a_subscription_that_is_refused_because_of_a_limit_names_its_keyword() {
+    let filters = [field(b"a"), vec![0], field(b"b"), vec![0], field(b"c"), vec![0]].concat();
+    for (connect, head) in [(CONNECT_5, &[0, 1, 0][..]), (CONNECT, &[0, 1])] {
+        let subscribe = packet(0x82, &[head, &filters].concat());
+        let expected = "to 'b': the client has too many subscriptions, the limit is 1 (max_subscriptions).";
+        expect_line("max_subscriptions 1", &connect, &subscribe, expected);
+    }
+}
+
+#[test]
+fn a_topic_that_has_arrived_in_part_is_shown_in_part() {
+    let place = Place::new("part");
+    let server = serve(&place, "max_packet_size 1000");
+    let whole = publish(4, "a/b/c", None, 2000);
+    let _first = connected(&server, &CONNECT, &whole[..3]);
+    server.wait_for_line("packet too large: PUBLISH of 2010 bytes, the limit is 1000 (max_packet_size).");
+    let _second = connected(&server, &CONNECT, &whole[..8]);
+    server.wait_for_line(
+        "packet too large: PUBLISH of 2010 bytes, the limit is 1000 (max_packet_size), topic 'a/b'....",
+    );
+}
+
+#[test]
+fn a_connect_that_is_refused_because_of_a_limit_names_its_keyword() {
+    let place = Place::new("connects");
+    for (conf, connect, expected) in [
+        (
+            "max_keepalive 30",
+            Connect { keep_alive: 60, ..CONNECT },
+            "a Keep Alive of 60 s, the limit is 30 (max_keepalive)",
+        ),
+        (
+            "message_size_limit 10",
+            Connect { will: Some((0, "01234567890")), ..CONNECT },
+            "the payload of the Will has 11 bytes, the limit is 10 (message_size_limit)",
+        ),
+        ("max_qos 1", Connect { will: Some((0x10, "")), ..CONNECT }, "the limit is 1 (max_qos)"),
+        (
+            "retain_available false",
+            Connect { will: Some((0x20, "")), ..CONNECT },
+            "the Will is to be retained (retain_available false)",
+        ),
+        ("accept_protocol_versions 5", CONNECT, "(accept_protocol_versions)"),
+        ("clientid_prefixes x", CONNECT, "(clientid_prefixes)"),
+        (
+            "allow_zero_length_clientid false",
+            Connect { identifier: "", level: 5, ..CONNECT },
+            "(allow_zero_length_clientid false)",
+        ),
+        ("use_username_as_clientid true", CONNECT, "(use_username_as_clientid)"),
+    ] {
+        let server = serve(&place, conf);
+        let _stream = send(&server, &connect.bytes());
+        let line = server.wait_for_line(" denied: ");
+        assert!(line.contains(expected), "{conf}: {line}");
+    }
+}
+
+#[test]
+fn a_connection_above_the_limit_of_its_listener_names_the_keyword() {
+    let place = Place::new("connections");
+    let server = serve(&place, "max_connections 1");
+    let _first = connected(&server, &CONNECT, &[]);
+    let _second = send(&server, &CONNECT.bytes());
+    server.wait_for_line(" denied: max_connections exceeded. The limit is 1.");
+}
+
+#[test]
+fn a_client_above_the_limits_of_the_broker_names_the_keyword() {
+    let place = Place::new("clients");
+    for keyword in ["global_max_connections", "global_max_clients"] {
+        let server = serve(&place, &format!("{keyword} 1"));
+        let _first = connected(&server, &Connect { identifier: "first", ..CONNECT }, &[]);
+        let _second = send(&server, &CONNECT.bytes());
+        let line = server.wait_for_line(" denied: ");
+        assert!(line.contains(&format!("the limit is 1 ({keyword})")), "{line}");
+    }
+}
+
+#[test]
+fn a_connect_that_is_too_large_names_its_limit() {
+    let place = Place::new("large");
+    for (conf, expected) in [
+        ("", "CONNECT of 200004 bytes, the limit is 131072 (fixed, before CONNACK)."),
+        ("max_packet_size 1000", "CONNECT of 200004 bytes, the limit is 1000 (max_packet_size)."),
+    ] {
+        let server = serve(&place, conf);
+        let mut bytes = packet(0x10, &[0; 200_000]);
+        bytes.truncate(10);
+        let _stream = send(&server, &bytes);
+        server.wait_for_line(expected);
+    }
+}
+
+#[test]
+fn dropped_messages_name_the_limits_of_the_queue() {
+    let place = Place::new("dropped");
+    let server = serve(&place, "max_queued_messages 1\nmax_inflight_messages 1");
+    let subscribe = packet(0x82, &[&[0, 1][..], &field(b"a"), &[1]].concat());
+    let mut subscriber = connected(&server, &CONNECT, &subscribe);
+    subscriber.read_exact(&mut [0; 5]).expect("the broker answers");
+    let qos_1 = |identifier: u8| packet(0x32, &[&field(b"a")[..], &[0, identifier]].concat());
+    let messages: Vec<u8> = (1..9).flat_map(qos_1).collect();
+    let _publisher = connected(&server, &Connect { identifier: "publisher", ..CONNECT }, &messages);
+    server.wait_for_line(
+        "Outgoing messages are being dropped for client kitchen. The limits are max_queued_messages and max_queued_bytes.",
+    );
+}
+
+#[test]
+fn a_shortage_of_memory_names_its_limit() {
+    let place = Place::new("memory");
+    let server = serve(&place, "memory_limit 4M");
+    let retained = |number: u8| {
+        let mut publish = publish(4, &format!("topic/{number}"), None, 100_000);
+        publish[0] = 0x31;
+        publish
+    };
+    let _filled = connected(&server, &CONNECT, &(0..40).flat_map(retained).collect::<Vec<u8>>());
+    let mut part = publish(4, "a", None, 1_900_000);
+    part.truncate(10_000);
+    let _streams: Vec<_> = (0..80)
+        .map(|number| {
+            let connect = Connect { identifier: &format!("client-{number}"), ..CONNECT };
+            send(&server, &[connect.bytes(), part.clone()].concat())
+        })
+        .collect();
+    server.wait_for_line("There is too little memory (memory_limit): ");
+}
+
+#[cfg(feature = "passwords")]
+fn login<'a>(user: &'a str, password: &'a str) -> Connect<'a> {
+    Connect { user: Some(user), password: Some(password), ..CONNECT }
+}
+
+/// The user `ann` with the password `right-Secret`.
+#[cfg(feature = "passwords")]
+const USERS: &str = "ann:$7$101$MDEyMzQ1Njc4OWFi$GIxFnsiMUBEGYDSOC6yalghS8EowR/nRg/7ja2VRkl3KwgCuozgylIHT5m42WAZn3p27Tijlg6vi4AQuuHqNqQ==\n";
+
+#[cfg(feature = "passwords")]
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test may write files")]
+fn a_refused_login_names_its_client_and_user_but_never_the_password() {
+    let place = Place::new("logins");
+    let users = place.0.join("users");
+    fs::write(&users, USERS).expect("a file can be written");
+
+    let server = serve(
+        &place,
+        &format!("password_file {}\nallow_anonymous false\nmax_password_attempts 3", users.display()),
+    );
+    for (connect, expected) in [
+        (login("ann", "wrong-Secret"), "Client Identifier 'kitchen', User Name 'ann': wrong password."),
+        (login("bob", "wrong-Secret"), "Client Identifier 'kitchen', User Name 'bob': no such user."),
+        (
+            Connect { identifier: "kit'chen\u{202e}", ..login("b\u{2028}ob'", "right-Secret") },
+            "Client Identifier 'kit\\'chen\\u{202e}', User Name 'b\\u{2028}ob\\'': no such user.",
+        ),
+        (
+            Connect { password: None, ..login("ann", "") },
+            "Client Identifier 'kitchen', User Name 'ann': no password.",
+        ),
+        (CONNECT, "Client Identifier 'kitchen', no User Name: allow_anonymous is false."),
+    ] {
+        let _stream = send(&server, &connect.bytes());
+        let line = server.wait_for_line(expected);
+        assert!(line.contains("Client connection from 127.0.0.1:") && line.contains(" denied: "), "{line}");
+    }
+    let guesses: Vec<_> = (0..10).map(|number| format!("Secret-{number}")).collect();
+    let _streams: Vec<_> = guesses.iter().map(|guess| send(&server, &login("ann", guess).bytes())).collect();
+    server.wait_for_line(
+        "address. Client Identifier 'kitchen', User Name 'ann': the limit is max_password_attempts.",
+    );
+    server.wait_for_line("are refused for up to a minute. The limit is max_password_attempts.");
+    assert!(server.lines_with("Secret").is_empty());
+}
+
+#[test]
+fn other_refusals_of_a_connect_name_its_client_and_user() {
+    let place = Place::new("other-refusals");
+    let user = Connect { user: Some("ann"), ..CONNECT };
+    for (conf, connect) in [
+        ("clientid_prefixes x", &user),
+        ("accept_protocol_versions 5", &user),
+        ("max_keepalive 30", &Connect { keep_alive: 60, ..user }),
+        ("max_qos 1", &Connect { will: Some((0x10, "")), ..user }),
+        ("allow_anonymous false", &user),
+    ] {
+        let server = serve(&place, conf);
+        let _stream = send(&server, &connect.bytes());
+        let line = server.wait_for_line(" denied: ");
+        assert!(line.contains(". Client Identifier 'kitchen', User Name 'ann'"), "{conf}: {line}");
+    }
+}
