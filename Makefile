@@ -15,7 +15,7 @@ SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/mini
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
-.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut bridgecrash pages
+.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut bridgecrash pages packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -70,3 +70,6 @@ conformance: ## List the normative statements that the tests cover
 
 pages: ## Write the manual pages and completions into packages/pages of the target directory
 	cargo run --quiet --example pages $(BUILT)/packages/pages
+
+packages: ## Build and try the packages that this machine can, and name those that it cannot
+	bash packages/all
