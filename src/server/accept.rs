@@ -16,7 +16,7 @@ use super::layers::Layers;
 use super::link::Link;
 use super::listener::{Listener, ListenerNumber, SOCKETS_MAXIMUM, Setup, listen, unbound};
 use super::owner::Owner;
-use super::socket::look_up_host;
+use super::socket::{Socket, look_up_host};
 use super::stream::Stream;
 use super::{LISTENERS_MAXIMUM, Server};
 
@@ -174,7 +174,10 @@ impl Server {
         }
         let id = self.broker.accept(peer, listener.id, now);
         let id = id.ok_or_else(|| "there are too many connections (global_max_connections)".to_owned())?;
-        info!(target: "connection", "New connection from {peer} on {}.", listener.sockets[index].place());
+        // Behind a proxy, the address is not known yet, nor whether there is a client.
+        if layers.as_ref().is_none_or(|layers| layers.are_of_client()) {
+            log_new(peer, Some(&listener.sockets[index]));
+        }
         let both = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut stream, Owner::Client.token(id.index()), both);
         if let Err(error) = registered {
@@ -194,5 +197,19 @@ impl Server {
             listener.connections -= 1;
         }
         self.remove_gone(number.place());
+    }
+}
+
+/// Logs a connection of a client that was accepted by this listener.
+pub(super) fn announce(listeners: &[Option<Listener>], number: ListenerNumber, peer: Peer) {
+    // All sockets of a listener have the same port. There is none if the listener was closed in the meantime.
+    let listener = listeners.get(number.place()).and_then(Option::as_ref);
+    log_new(peer, listener.and_then(|listener| listener.sockets.first()));
+}
+
+fn log_new(peer: Peer, socket: Option<&Socket>) {
+    match socket {
+        Some(socket) => info!(target: "connection", "New connection from {peer} on {}.", socket.place()),
+        None => info!(target: "connection", "New connection from {peer}."),
     }
 }

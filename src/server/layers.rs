@@ -6,13 +6,11 @@
 //! here is bounded, and the rest waits in the core's outbox.
 
 use std::io::{self, IoSlice, Write};
-use std::rc::Rc;
 
 use crate::base::memory::{self, Counted};
-use crate::base::peer::Peer;
 use crate::core::broker::Introduction;
 use crate::core::listener::UserNameSource;
-use crate::protocol::proxy;
+use crate::protocol::proxy::{self, Proxy};
 
 use super::destination::Destination;
 use super::listener::Listener;
@@ -38,14 +36,37 @@ pub(super) struct Layers {
     closing: Closing,
     /// Whether further input is ignored.
     is_over: bool,
+    origin: Origin,
     counted: Counted,
+}
+
+/// Whether it is certain that a connection comes from a client, and not from a proxy that checks whether the broker
+/// runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It is certain, and the log has it.
+    Client,
+    /// There has been no PROXY header yet.
+    Unknown,
+    /// It is a proxy, which need not send anything else. What it sends is refused for this reason, if there is one.
+    Proxy(Option<&'static str>),
 }
 
 /// A PROXY header in progress.
 struct Header {
     reader: proxy::Reader,
-    /// Whether the Common Name in it becomes the User Name of the client.
-    is_named: bool,
+    proxy: Proxy,
+    /// What becomes the User Name of the client.
+    user_name: UserNameSource,
+}
+
+/// What a PROXY header says.
+struct Told {
+    introduction: Introduction,
+    /// Whether the proxy speaks for itself.
+    is_local: bool,
+    /// The length of the header in the bytes that were passed.
+    taken: usize,
 }
 
 /// How far the closing handshakes of the layers have come.
@@ -62,6 +83,8 @@ enum Closing {
 pub(super) struct Received<'a> {
     /// What was learnt about the peer, before these bytes.
     pub(super) introduction: Option<Introduction>,
+    /// Whether the connection turns out to be one of a client, which the log does not have yet.
+    pub(super) is_new: bool,
     /// Bytes of MQTT.
     pub(super) bytes: &'a [u8],
     /// Whether the connection goes on after these bytes.
@@ -86,8 +109,9 @@ impl Layers {
         if settings.proxy.is_none() && setup.tls.is_none() && setup.websocket.is_none() {
             return Ok(None);
         }
-        let is_named = settings.options.user_name == UserNameSource::CommonName;
-        let proxy = settings.proxy.map(|proxy| Header { reader: proxy::Reader::new(proxy), is_named });
+        let user_name = settings.options.user_name;
+        let proxy =
+            settings.proxy.map(|proxy| Header { reader: proxy::Reader::new(proxy), proxy, user_name });
         let tls = setup.tls.as_ref().map(Layer::new).transpose()?;
         let websocket = setup.websocket.as_ref().map(websocket::open);
         Ok(Some(Self::new(proxy, tls, websocket)))
@@ -107,7 +131,8 @@ impl Layers {
 
     fn new(proxy: Option<Header>, tls: Option<Layer>, websocket: Option<WebSocket>) -> Box<Self> {
         let (closing, counted) = (Closing::Not, Counted::default());
-        let mut layers = Box::new(Self { proxy, tls, websocket, closing, is_over: false, counted });
+        let origin = if proxy.is_some() { Origin::Unknown } else { Origin::Client };
+        let mut layers = Box::new(Self { proxy, tls, websocket, closing, is_over: false, origin, counted });
         layers.count();
         layers
     }
@@ -149,30 +174,52 @@ impl Layers {
     /// Takes bytes that were read from the socket. `plaintext` is the buffer to decrypt to; the caller shares it among
     /// all connections.
     pub(super) fn receive<'a>(&mut self, bytes: &'a mut [u8], plaintext: &'a mut Vec<u8>) -> Received<'a> {
-        let received = self.unwrap(bytes, plaintext);
+        let before = self.origin;
+        let mut received = self.unwrap(bytes, plaintext);
+        if let (Origin::Proxy(_), false) = (self.origin, received.bytes.is_empty()) {
+            self.origin = Origin::Client;
+        }
+        received.is_new = before != Origin::Client && self.origin == Origin::Client;
+        if let (Origin::Proxy(None), Outcome::Failed(_)) = (self.origin, &received.outcome) {
+            // A proxy may check for anything that is answered, such as HTTP.
+            received.outcome = Outcome::Closed;
+        }
         self.count();
         received
     }
 
+    /// Whether it is certain by now that the connection comes from a client.
+    pub(super) fn are_of_client(&self) -> bool {
+        self.origin == Origin::Client
+    }
+
     fn unwrap<'a>(&mut self, mut bytes: &'a mut [u8], plaintext: &'a mut Vec<u8>) -> Received<'a> {
         let mut introduction = None;
+        let nothing = |introduction, outcome| Received { introduction, is_new: false, bytes: &[], outcome };
         if self.is_over {
-            return Received { introduction, bytes: &[], outcome: Outcome::Open };
+            return nothing(introduction, Outcome::Open);
         }
         if let Some(header) = &mut self.proxy {
             match header.receive(bytes) {
-                Ok(None) => return Received { introduction, bytes: &[], outcome: Outcome::Open },
-                Ok(Some((told, taken))) => {
-                    introduction = Some(told);
+                Ok(None) => return nothing(introduction, Outcome::Open),
+                Ok(Some(told)) => {
+                    self.origin = if told.is_local { Origin::Proxy(header.demand()) } else { Origin::Client };
+                    introduction = Some(told.introduction);
                     self.proxy = None;
-                    bytes = &mut bytes[taken..];
+                    bytes = &mut bytes[told.taken..];
                 }
                 Err(why) => {
                     self.is_over = true;
-                    let outcome = Outcome::Failed(why.to_string());
-                    return Received { introduction, bytes: &[], outcome };
+                    introduction = Some(Introduction { peer: why.source, identity: None });
+                    return nothing(introduction, Outcome::Failed(why.to_string()));
                 }
             }
+        }
+        if let Origin::Proxy(Some(why)) = self.origin
+            && !bytes.is_empty()
+        {
+            self.is_over = true;
+            return nothing(introduction, Outcome::Failed(why.to_owned()));
         }
         let mut outcome = Outcome::Open;
         if let Some(tls) = &mut self.tls {
@@ -199,12 +246,16 @@ impl Layers {
             }
         }
         self.is_over = outcome != Outcome::Open;
-        Received { introduction, bytes, outcome }
+        Received { introduction, is_new: false, bytes, outcome }
     }
 
     /// Whether no layer has anything left to do, so that the connection is plain from here on.
     pub(super) const fn is_done(&self) -> bool {
-        self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none() && !self.is_over
+        self.proxy.is_none()
+            && self.tls.is_none()
+            && self.websocket.is_none()
+            && !self.is_over
+            && matches!(self.origin, Origin::Client)
     }
 
     /// Returns a writer of MQTT bytes to this socket. It encrypts at most `ahead` bytes that the socket has not taken
@@ -299,11 +350,34 @@ impl Layers {
 }
 
 impl Header {
-    fn receive(&mut self, bytes: &[u8]) -> Result<Option<(Introduction, usize)>, proxy::Malformed> {
+    fn receive(&mut self, bytes: &[u8]) -> Result<Option<Told>, proxy::Malformed> {
         let Some((header, taken)) = self.reader.receive(bytes)? else { return Ok(None) };
-        let peer: Option<Peer> = header.source;
-        let identity: Option<Rc<str>> = header.common_name.filter(|_| self.is_named).map(Into::into);
-        Ok(Some((Introduction { peer, identity }, taken)))
+        let proxy::Header { is_local, source: peer, common_name, certificate, .. } = header;
+        let certificate = certificate.as_deref();
+        let identity = match self.user_name {
+            UserNameSource::Connect => None,
+            UserNameSource::CommonName => {
+                common_name.or_else(|| tls::name_in(certificate?, UserNameSource::CommonName))
+            }
+            UserNameSource::Subject => {
+                certificate.and_then(|certificate| tls::name_in(certificate, UserNameSource::Subject))
+            }
+        };
+        let introduction = Introduction { peer, identity: identity.map(Into::into) };
+        Ok(Some(Told { introduction, is_local, taken }))
+    }
+
+    /// Why a proxy may not send anything for itself: clients have to satisfy what it cannot.
+    const fn demand(&self) -> Option<&'static str> {
+        match self.proxy {
+            Proxy::V2 { requires_certificate: true, .. } => {
+                Some("a proxy that sends MQTT for itself presents no certificate, which is required here")
+            }
+            Proxy::V2 { requires_tls: true, .. } => {
+                Some("a proxy that sends MQTT for itself does not use TLS, which is required here")
+            }
+            Proxy::V1 | Proxy::V2 { .. } => None,
+        }
     }
 }
 

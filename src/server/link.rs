@@ -226,7 +226,7 @@ impl Link {
         let bytes = &mut buffer[..count];
         let Received { bytes, outcome, .. } = match &mut self.layers {
             Some(layers) if count > 0 => layers.receive(bytes, plaintext),
-            Some(_) | None => Received { introduction: None, bytes, outcome: Outcome::Open },
+            Some(_) | None => Received { introduction: None, is_new: false, bytes, outcome: Outcome::Open },
         };
         if !bytes.is_empty() {
             take(bytes);

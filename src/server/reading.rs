@@ -1,9 +1,9 @@
 //! Input: which links are read in a turn, in which order, and what happens to the bytes.
 
-use log::info;
 use mio::event::Event;
 use mio::{Events, Token};
 
+use super::accept::announce;
 use super::layers::{Outcome, Received};
 use super::link::{Asked, Reading, Turn};
 use super::owner::Owner;
@@ -269,12 +269,13 @@ impl Server {
         if count == 0 {
             return Intake::More;
         }
-        let Received { introduction, bytes, outcome } = layers.receive(bytes, &mut self.links.plaintext);
+        let Received { introduction, is_new, bytes, outcome } =
+            layers.receive(bytes, &mut self.links.plaintext);
         if let Some(introduction) = introduction {
-            if let Some(peer) = introduction.peer {
-                info!(target: "connection", "A proxy brings a connection from {peer}.");
-            }
             self.broker.introduce(id, introduction);
+        }
+        if is_new && let (Some(peer), Some(number)) = (self.broker.peer(id), link.listener) {
+            announce(&self.listeners, number, peer);
         }
         let intake = if bytes.is_empty() { Intake::More } else { self.broker.received(id, bytes, now) };
         let is_over = outcome == Outcome::Closed;

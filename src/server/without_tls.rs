@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
+use crate::core::listener::UserNameSource;
 use crate::settings::{BridgeTls, ConfigError, Listener};
 
 /// The TLS setup of a listener. There is none.
@@ -48,6 +49,11 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
 pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
     let what = "this binary was built without TLS (feature `tls`)";
     Err(vec![ConfigError::new(&*tls.trust.place, what)])
+}
+
+/// No certificate is read. The configuration demands none from a proxy.
+pub(super) const fn name_in(_certificate: &[u8], _user_name: UserNameSource) -> Option<String> {
+    None
 }
 
 impl Layer {

@@ -12,6 +12,8 @@ mod ends;
 mod listeners;
 mod place;
 mod properties;
+#[cfg(feature = "persistence")]
+mod proxies;
 mod refusals;
 mod reload;
 mod server;

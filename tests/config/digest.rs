@@ -83,8 +83,9 @@ fn of_listener(listener: &Listener) -> String {
     match proxy {
         None => {}
         Some(Proxy::V1) => words.push("PROXY v1".to_owned()),
-        Some(Proxy::V2 { requires_tls }) => {
+        Some(Proxy::V2 { requires_tls, requires_certificate }) => {
             words.push(format!("PROXY v2{}", if *requires_tls { " over TLS" } else { "" }));
+            words.extend(requires_certificate.then(|| "certificate required".to_owned()));
         }
     }
     words.extend(proxies.iter().map(|network| format!("from {network}")));

@@ -357,10 +357,10 @@ fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
         ("cafile", options.tls.authorities.is_some()),
         ("capath", options.tls.authorities_directory.is_some()),
         ("crlfile", options.tls.revoked.is_some()),
-        ("require_certificate", options.tls.requires_certificate),
+        ("require_certificate", options.tls.requires_certificate && !is_proxied),
         ("tls_record_size", options.tls.record_size.is_some()),
         ("use_identity_as_username", options.identity_is_user_name && !is_proxied),
-        ("use_subject_as_username", options.subject_is_user_name),
+        ("use_subject_as_username", options.subject_is_user_name && !is_proxied),
     ] {
         if is_set {
             let text = if is_proxied {
@@ -407,7 +407,11 @@ fn proxy(pending: &PendingListener, findings: &mut Vec<Finding>) -> Option<Proxy
                 let text = "'enable_proxy_protocol 2' and 'certfile', expected one of them: the proxy terminates TLS";
                 report(pending, "enable_proxy_protocol", text, findings);
             }
-            Some(Proxy::V2 { requires_tls })
+            if pending.options.subject_is_user_name && !cfg!(feature = "tls") {
+                let text = "this binary was built without TLS (feature tls), which reads certificates";
+                report(pending, "use_subject_as_username", text, findings);
+            }
+            Some(Proxy::V2 { requires_tls, requires_certificate: pending.options.tls.requires_certificate })
         }
         proxy => {
             if requires_tls {
@@ -431,6 +435,8 @@ fn check_source(pending: &PendingListener, findings: &mut Vec<Finding>) {
         matches!(pending.options.proxy, Some(Proxy::V2 { .. })) && pending.options.certificate.is_none();
     let trusted = [
         ("use_identity_as_username", pending.options.identity_is_user_name),
+        ("use_subject_as_username", pending.options.subject_is_user_name),
+        ("require_certificate", pending.options.tls.requires_certificate),
         ("proxy_protocol_v2_require_tls", pending.options.proxy_requires_tls),
     ];
     let trusted = trusted.into_iter().filter(|&(_, is_set)| is_set && header_has_tls);

@@ -225,7 +225,7 @@ pub(super) fn trusted_source(text: &str) -> Result<Network, &'static str> {
 
 /// Whether version 2 requires TLS is set by another keyword.
 pub(super) const fn proxy(number: i64) -> Proxy {
-    if number == 1 { Proxy::V1 } else { Proxy::V2 { requires_tls: false } }
+    if number == 1 { Proxy::V1 } else { Proxy::V2 { requires_tls: false, requires_certificate: false } }
 }
 
 /// Parses the prefix of assigned Client Identifiers.

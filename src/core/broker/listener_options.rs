@@ -148,6 +148,11 @@ impl Broker {
         self.output.sender.set_mounts(self.options.listeners.mount_points());
     }
 
+    /// The address of the peer of a connection, as far as it is known by now.
+    pub fn peer(&self, id: ConnectionId) -> Option<Peer> {
+        self.connections.find(id).map(|connection| connection.peer())
+    }
+
     /// Sets the address and the identity of a peer that a PROXY header or a certificate has given. Has no effect after
     /// a CONNECT was accepted.
     pub fn introduce(&mut self, id: ConnectionId, introduction: Introduction) {

@@ -10,7 +10,8 @@ type Outcome = Result<Option<(Header, usize)>, Malformed>;
 /// The first bytes select the form, whether the header has a valid start, and where the rest is cut.
 pub fn check(data: &[u8]) {
     let mut input = Input::new(data);
-    let proxy = input.pick(&[Proxy::V1, Proxy::V2 { requires_tls: false }, Proxy::V2 { requires_tls: true }]);
+    let v2 = |requires_tls, requires_certificate| Proxy::V2 { requires_tls, requires_certificate };
+    let proxy = input.pick(&[Proxy::V1, v2(false, false), v2(true, false), v2(true, true)]);
     let has_start = !input.once_in(8);
     let cuts: Vec<usize> = (0..input.below(8)).map(|_| 1 + input.below(64)).collect();
     let start = match proxy {
@@ -19,6 +20,13 @@ pub fn check(data: &[u8]) {
     };
     let stream = [if has_start { start } else { &[] }, input.bytes(usize::MAX)].concat();
     let whole = read(proxy, &stream, &[]);
+    if let (Ok(Some((header, _))), Proxy::V2 { requires_certificate, .. }) = (&whole, proxy) {
+        let is_named = header.common_name.is_some() || header.certificate.is_some();
+        assert!(
+            header.has_certificate || !is_named && (!requires_certificate || header.is_local),
+            "{header:?}"
+        );
+    }
     assert_eq!(read(proxy, &stream, &cuts), whole, "{stream:02x?} cut by {cuts:?}");
 }
 

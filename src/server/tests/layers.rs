@@ -108,7 +108,7 @@ fn a_proxy_names_its_clients() {
         Some("sensor"),
         make(&files, |listener| {
             listener.tls = None;
-            listener.proxy = Some(Proxy::V2 { requires_tls: true });
+            listener.proxy = Some(Proxy::V2 { requires_tls: true, requires_certificate: false });
             with_names(listener);
         }),
     );
@@ -125,6 +125,88 @@ fn a_proxy_names_its_clients() {
     let mut answer = Vec::new();
     direct.read_to_end(&mut answer).unwrap();
     assert!(answer.is_empty());
+}
+
+/// A header with these flags and values about TLS.
+fn header_about(flags: u8, verified: u8, values: &[(u8, &[u8])]) -> Vec<u8> {
+    let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes();
+    let value = |kind: u8, bytes: &[u8]| [&[kind][..], &length(bytes), bytes].concat();
+    let values: Vec<u8> = values.iter().flat_map(|(kind, bytes)| value(*kind, bytes)).collect();
+    let about_tls = value(0x20, &[&[flags, 0, 0, 0, verified][..], &values].concat());
+    let body = [&[192, 0, 2, 1, 192, 0, 2, 2, 0x12, 0x34, 0x07, 0x5b][..], &about_tls].concat();
+    [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &length(&body)[..], &body].concat()
+}
+
+/// A listener for a proxy that has to verify certificates, which are the User Names in this way.
+fn behind_proxy(listener: &mut Listener, user_name: UserNameSource) {
+    listener.tls = None;
+    listener.proxy = Some(Proxy::V2 { requires_tls: false, requires_certificate: true });
+    listener.options = Rc::new(ListenerOptions { user_name, ..(*listener.options).clone() });
+}
+
+#[test]
+fn a_proxy_passes_on_the_certificate_that_it_has_verified() {
+    const COMMON_NAME: u8 = 0x22;
+    const CERTIFICATE: u8 = 0x28;
+    let authority = Authority::new();
+    let files = authority.issue("server", "/CN=localhost");
+    let der = authority.issue("sensor", "/O=Acme/CN=sensor").certificate_der();
+    let damaged = &der[..der.len() - 1];
+    for (user_name, expected, values, is_named) in [
+        (UserNameSource::CommonName, "sensor", &[(COMMON_NAME, &b"sensor"[..])][..], true),
+        (UserNameSource::CommonName, "sensor", &[(CERTIFICATE, &der)], true),
+        (UserNameSource::CommonName, "sensor", &[(CERTIFICATE, damaged)], false),
+        (UserNameSource::CommonName, "sensor", &[], false),
+        (UserNameSource::Subject, "CN=sensor,O=Acme", &[(COMMON_NAME, b"sensor"), (CERTIFICATE, &der)], true),
+        (UserNameSource::Subject, "CN=sensor,O=Acme", &[(COMMON_NAME, b"CN=sensor,O=Acme")], false),
+        (UserNameSource::Subject, "CN=sensor,O=Acme", &[(CERTIFICATE, damaged)], false),
+    ] {
+        let running =
+            Running::start(Some(expected), make(&files, move |listener| behind_proxy(listener, user_name)));
+        let mut client = running.connect();
+        client.write_all(&[header_about(7, 0, values), connect_packet("a")].concat()).unwrap();
+        expect(&mut client, if is_named { &CONNACK } else { &[0x20, 2, 0, 5] });
+        for (flags, verified) in [(7, 1), (1, 0), (6, 0), (0, 0)] {
+            let mut refused = running.connect();
+            let header = header_about(flags, verified, values);
+            refused.write_all(&[header, connect_packet("a")].concat()).unwrap();
+            let mut answer = Vec::new();
+            // It may be reset, with the CONNECT unread.
+            let _ = refused.read_to_end(&mut answer);
+            assert!(answer.is_empty(), "{flags} {verified}: {answer:02x?}");
+        }
+    }
+}
+
+#[test]
+fn a_proxy_may_connect_for_itself() {
+    const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
+    let files = Authority::new().issue("server", "/CN=localhost");
+    let strict =
+        Running::start(None, make(&files, |listener| behind_proxy(listener, UserNameSource::Connect)));
+    let mut check = strict.connect();
+    check.write_all(LOCAL).unwrap();
+    check.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    assert_eq!(check.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is not closed");
+    check.set_read_timeout(None).unwrap();
+    check.write_all(&connect_packet("a")).unwrap();
+    let mut answer = Vec::new();
+    let _ = check.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "no client is accepted without a certificate: {answer:02x?}");
+    let loose = Running::start(
+        None,
+        make(&files, |listener| {
+            listener.tls = None;
+            listener.proxy = Some(Proxy::V2 { requires_tls: false, requires_certificate: false });
+        }),
+    );
+    for pieces in [&[LOCAL, &connect_packet("a")][..], &[&[LOCAL, &connect_packet("a")[..]].concat()]] {
+        let mut check = loose.connect();
+        for piece in pieces {
+            check.write_all(piece).unwrap();
+        }
+        expect(&mut check, &CONNACK);
+    }
 }
 
 #[test]

@@ -174,13 +174,7 @@ impl Layer {
         self.is_introduced = true;
         let chain = self.connection.peer_certificates().unwrap_or_default();
         self.buffers.certified(chain.iter().map(|certificate| certificate.len()));
-        let certificate = Certificate::parse(self.connection.peer_certificates()?.first()?)?;
-        let name = match self.user_name {
-            UserNameSource::Connect => None,
-            UserNameSource::CommonName => certificate.common_name(),
-            UserNameSource::Subject => certificate.subject_text(),
-        };
-        name.map(Into::into)
+        name_in(self.connection.peer_certificates()?.first()?, self.user_name).map(Into::into)
     }
 
     /// Encrypts at most `most` bytes. Nothing is added while ciphertext is queued, because many small records would
@@ -238,6 +232,16 @@ impl Layer {
         if !self.is_failed {
             self.connection.send_close_notify();
         }
+    }
+}
+
+/// The name in a verified certificate, in DER, that is the User Name of its owner.
+pub(super) fn name_in(certificate: &[u8], user_name: UserNameSource) -> Option<String> {
+    let certificate = Certificate::parse(certificate)?;
+    match user_name {
+        UserNameSource::Connect => None,
+        UserNameSource::CommonName => certificate.common_name(),
+        UserNameSource::Subject => certificate.subject_text(),
     }
 }
 

@@ -271,7 +271,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "false",
         Switch(|to, is_on| to.options.proxy_requires_tls = is_on),
-        ForNewcomers(|of| switch(matches!(of.proxy, Some(Proxy::V2 { requires_tls: true })))),
+        ForNewcomers(|of| switch(matches!(of.proxy, Some(Proxy::V2 { requires_tls: true, .. })))),
         ""
     ),
     setting!(
@@ -284,7 +284,7 @@ pub(super) static ROWS: &[Keyword] = &[
         }),
         ForNewcomers(|of| words(of.proxies.iter().map(ToString::to_string))),
         "Brooklet's own: the addresses of trusted proxies; if not set, all are trusted, which is an error with \
-         `use_identity_as_username` or `proxy_protocol_v2_require_tls`"
+         `require_certificate`, `use_identity_as_username`, `use_subject_as_username` or `proxy_protocol_v2_require_tls`"
     ),
     setting!(
         "certfile",
@@ -346,7 +346,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "false",
         Switch(|to, is_on| to.options.tls.requires_certificate = is_on),
-        ForNewcomers(|of| switch(of.tls.as_ref().is_some_and(|tls| tls.requires_certificate))),
+        ForNewcomers(requires_certificate),
         ""
     ),
     setting!(
@@ -432,6 +432,12 @@ fn proxy(of: &Listener) -> Value<'_> {
         Some(Proxy::V1) => number(1_u8),
         Some(Proxy::V2 { .. }) => number(2_u8),
     }
+}
+
+#[cfg(feature = "system")]
+fn requires_certificate(of: &Listener) -> Value<'_> {
+    let is_for_proxy = matches!(of.proxy, Some(Proxy::V2 { requires_certificate: true, .. }));
+    switch(is_for_proxy || of.tls.as_ref().is_some_and(|tls| tls.requires_certificate))
 }
 
 #[cfg(feature = "system")]
