@@ -1,5 +1,6 @@
 //! The `brooklet` binary: options, log, wiring and exit codes.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,6 +13,8 @@ use brooklet::config::command_line::{self, Command, Finished, with_environment};
 use brooklet::config::file::{self, Checked, CommandLine, Outcome};
 use brooklet::core::access::AllowAll;
 use brooklet::logging;
+#[cfg(feature = "system")]
+use brooklet::server::background::{self, Background};
 #[cfg(feature = "system")]
 use brooklet::server::plan::Changes;
 use brooklet::server::{Server, Signals, privileges};
@@ -37,7 +40,19 @@ fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Command::Test { file, given }) => test(file.as_deref(), &with_environment(given)),
+        Ok(Command::Test { file, given, is_strict }) => {
+            test(file.as_deref(), &with_environment(given), is_strict)
+        }
+        #[cfg(feature = "system")]
+        Ok(Command::Run { given, .. }) if given.is_daemon && !background::is_going() => {
+            match background::start() {
+                Ok(code) => ExitCode::from(code),
+                Err(why) => {
+                    report(&format!("unable to run in the background: {why}."));
+                    ExitCode::from(EXIT_FAILURE)
+                }
+            }
+        }
         Ok(Command::Run { file, given }) => match Signals::begin() {
             Ok(signals) => start(file, with_environment(given), signals),
             Err(why) => {
@@ -89,7 +104,8 @@ fn read(file: Option<&str>, given: &CommandLine) -> Configuration {
     Configuration { settings, warnings, differences }
 }
 
-fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
+/// Checks a configuration and what a start would meet now, which is an error if the test `is_strict`.
+fn test(file: Option<&str>, given: &CommandLine, is_strict: bool) -> ExitCode {
     let Configuration { settings, warnings, differences } = read(file, given);
     #[cfg(all(feature = "bridge", feature = "persistence"))]
     let warnings = warnings.into_iter().chain(settings.iter().flat_map(file::check_sessions));
@@ -99,10 +115,17 @@ fn test(file: Option<&str>, given: &CommandLine) -> ExitCode {
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "Warning: {warning}");
     }
-    for difference in differences {
-        let _ = writeln!(std::io::stderr(), "Note: {difference}");
+    let obstacles = settings.as_ref().map(file::obstacles).unwrap_or_default();
+    let is_startable = obstacles.is_empty() || !is_strict;
+    let noted = if is_strict { differences } else { [differences, obstacles.clone()].concat() };
+    for note in noted {
+        let _ = writeln!(std::io::stderr(), "Note: {note}");
     }
     match settings {
+        Ok(_) if !is_startable => {
+            obstacles.iter().for_each(|obstacle| report(&obstacle.to_string()));
+            ExitCode::from(EXIT_FAILURE)
+        }
         Ok(_) => {
             let _ = writeln!(std::io::stdout(), "The configuration is good.");
             ExitCode::SUCCESS
@@ -129,20 +152,20 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
             return ExitCode::from(EXIT_INVALID);
         }
     };
-    #[cfg(feature = "system")]
-    if settings.process.is_daemon
-        && let Err(why) = privileges::go_into_background()
-    {
-        report(&format!("unable to run in the background: {why}."));
-        return ExitCode::from(EXIT_FAILURE);
-    }
+    let mut progress = match Progress::begin(settings.process.is_daemon) {
+        Ok(progress) => progress,
+        Err(why) => {
+            report(&format!("unable to run in the background: {why}."));
+            return ExitCode::from(EXIT_FAILURE);
+        }
+    };
     if let Err(error) = settings.process.file_mask.map_or(Ok(()), privileges::set_file_mask) {
         report(&error.to_string());
-        return ExitCode::from(EXIT_INVALID);
+        return progress.fail(&error, EXIT_INVALID);
     }
     if let Err(error) = logging::set_up(&settings.log) {
         report(&error.to_string());
-        return ExitCode::from(EXIT_INVALID);
+        return progress.fail(&error, EXIT_INVALID);
     }
     info!("brooklet version {VERSION} starting");
     match &file {
@@ -154,26 +177,88 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
     for warning in warnings {
         warn!("Warning: {warning}");
     }
-    let code = run(settings, file, given, signals);
+    let code = run(settings, file, given, (signals, &mut progress));
     logging::finish();
     code
 }
 
-fn run(settings: Settings, file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode {
+/// The start as others see it: its errors go to the log, and those of a broker that goes into the background to the command
+/// that waits for it as well.
+#[derive(Default)]
+struct Progress {
+    #[cfg(feature = "system")]
+    background: Option<Background>,
+}
+
+impl Progress {
+    /// Goes into the background, if the broker `is_daemon`.
+    #[cfg_attr(
+        not(feature = "system"),
+        expect(clippy::unnecessary_wraps, reason = "without the feature, there is no background")
+    )]
+    fn begin(is_daemon: bool) -> io::Result<Self> {
+        #[cfg(feature = "system")]
+        if is_daemon {
+            return Background::enter().map(|background| Self { background: Some(background) });
+        }
+        let _ = is_daemon;
+        Ok(Self::default())
+    }
+
+    /// Reports an error with which the start ends, and returns its exit code.
+    fn fail(&mut self, error: &dyn Display, code: u8) -> ExitCode {
+        self.tell(error);
+        self.end(code);
+        ExitCode::from(code)
+    }
+
+    /// Reports one of several errors.
+    fn tell(&mut self, error: &dyn Display) {
+        error!("Error: {error}");
+        #[cfg(feature = "system")]
+        if let Some(background) = &mut self.background {
+            background.report(&error.to_string());
+        }
+    }
+
+    /// The start has failed, and its errors were reported.
+    fn failed(&mut self) -> ExitCode {
+        self.end(EXIT_FAILURE);
+        ExitCode::from(EXIT_FAILURE)
+    }
+
+    /// The broker runs, or the start has ended with this exit code.
+    fn end(&mut self, code: u8) {
+        #[cfg(feature = "system")]
+        if let Some(background) = self.background.take() {
+            background.end(code);
+        }
+        let _ = code;
+    }
+}
+
+fn run(
+    settings: Settings,
+    file: Option<String>,
+    given: CommandLine,
+    (signals, progress): (Signals, &mut Progress),
+) -> ExitCode {
     let mut server = match Server::new(&settings.limits, Box::new(AllowAll), signals) {
         Ok(server) => server,
-        Err(why) => {
-            error!("Error: unable to start: {why}.");
-            return ExitCode::from(EXIT_FAILURE);
-        }
+        Err(why) => return progress.fail(&format!("unable to start: {why}."), EXIT_FAILURE),
     };
-    let code = open(&mut server, settings, file, given);
+    let code = open(&mut server, settings, (file, given), progress);
     server.leave();
     code
 }
 
 /// Opens everything in the settings, and serves.
-fn open(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
+fn open(
+    server: &mut Server,
+    settings: Settings,
+    source: (Option<String>, CommandLine),
+    progress: &mut Progress,
+) -> ExitCode {
     if settings.listeners.iter().any(|listener| matches!(listener.address, Address::Loopback { .. })) {
         info!(
             "Starting in local only mode. Connections will only be possible from clients running on this machine."
@@ -184,21 +269,21 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
     server.publish_sys(settings.system_interval);
     for listener in &settings.listeners {
         if let Err(errors) = server.open(listener) {
-            errors.iter().for_each(|error| error!("Error: {error}"));
-            return ExitCode::from(EXIT_FAILURE);
+            errors.iter().for_each(|error| progress.tell(error));
+            return progress.failed();
         }
     }
     if let Err(errors) = server.add_bridges(&settings).and_then(|()| server.enforce()) {
-        errors.iter().for_each(|error| error!("Error: {error}"));
-        return ExitCode::from(EXIT_FAILURE);
+        errors.iter().for_each(|error| progress.tell(error));
+        return progress.failed();
     }
     let pid_file = settings.process.pid_file.clone();
     if let Some((path, Err(why))) = pid_file.as_deref().map(|path| (path, write_process_id(path))) {
         let path = path.display().to_string();
-        error!("Error: {}: unable to write the pid file: {why}.", Escaped(&path));
-        return ExitCode::from(EXIT_FAILURE);
+        let error = format!("{}: unable to write the pid file: {why}.", Escaped(&path));
+        return progress.fail(&error, EXIT_FAILURE);
     }
-    let code = serve(server, settings, file, given);
+    let code = serve(server, settings, source, progress);
     if let Some(path) = pid_file.filter(|path| files::is_file(path) && !is_of_another(path)) {
         // This may fail if the process has dropped its privileges. The file is no longer needed.
         let _ = fs::remove_file(path);
@@ -211,31 +296,30 @@ fn open(server: &mut Server, settings: Settings, file: Option<String>, given: Co
     not(feature = "system"),
     expect(unused_variables, clippy::needless_pass_by_value, reason = "only a signal causes a reload")
 )]
-fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: CommandLine) -> ExitCode {
+fn serve(
+    server: &mut Server,
+    settings: Settings,
+    (file, given): (Option<String>, CommandLine),
+    progress: &mut Progress,
+) -> ExitCode {
     match privileges::drop_rights(&settings.process, |user, group| server.give_sockets_to(user, group)) {
         Ok(None) => {}
         Ok(Some(user)) => info!("Running as user {}.", Escaped(&user)),
-        Err(error) => {
-            error!("Error: {error}");
-            return ExitCode::from(EXIT_FAILURE);
-        }
+        Err(error) => return progress.fail(&error, EXIT_FAILURE),
     }
     #[cfg(feature = "persistence")]
     match command_line::import_at_first_start(&settings) {
         Ok(summary) => summary.iter().flat_map(|summary| summary.lines()).for_each(|line| info!("{line}")),
-        Err(error) => {
-            error!("Error: {error}");
-            return ExitCode::from(EXIT_FAILURE);
-        }
+        Err(error) => return progress.fail(&error, EXIT_FAILURE),
     }
     #[cfg(feature = "persistence")]
     if let Some(Err(error)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
         if server.is_over() {
             info!("brooklet version {VERSION} terminating during startup");
+            progress.end(0);
             return ExitCode::SUCCESS;
         }
-        error!("Error: {error}");
-        return ExitCode::from(EXIT_FAILURE);
+        return progress.fail(&error, EXIT_FAILURE);
     }
     server.start_bridges();
     #[cfg(feature = "system")]
@@ -245,6 +329,7 @@ fn serve(server: &mut Server, settings: Settings, file: Option<String>, given: C
     // Reading the configuration and the stored state leaves free memory.
     foreign::trim();
     info!("brooklet version {VERSION} running");
+    progress.end(0);
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -38,6 +38,8 @@ pub enum Command {
         file: Option<String>,
         /// The other options.
         given: CommandLine,
+        /// Whether to fail if a start would fail now (`--test-start`).
+        is_strict: bool,
     },
     /// Print this text and exit.
     Print(String),
@@ -46,7 +48,11 @@ pub enum Command {
 fn parser() -> Parser {
     let mut parser = Parser::new();
     parser.optopt("c", "config-file", "read this file, which has the format of mosquitto.conf", "FILE");
-    parser.optflag("d", "daemon", "run in the background after checking everything");
+    parser.optflag(
+        "d",
+        "daemon",
+        "run in the background; the command waits until the broker runs or has failed",
+    );
     parser.optmulti(
         "p",
         "port",
@@ -74,6 +80,11 @@ fn parser() -> Parser {
         "",
         "test-config",
         "check the file and everything it refers to without changing anything, exit with 0 or 3",
+    );
+    parser.optflag(
+        "",
+        "test-start",
+        "like test-config, but exit with 1 if a start would fail now, such as for a port in use",
     );
     parser.optflag("", "version", "print the version and exit");
     parser.optflag("h", "help", "print this help and exit");
@@ -133,8 +144,9 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     if file.as_deref() == Some("") {
         return Err("The name for option 'config-file' is empty, expected the name of a file.".to_owned());
     }
-    Ok(if matches.opt_present("test-config") {
-        Command::Test { file, given }
+    let is_strict = matches.opt_present("test-start");
+    Ok(if is_strict || matches.opt_present("test-config") {
+        Command::Test { file, given, is_strict }
     } else {
         Command::Run { file, given }
     })
@@ -207,8 +219,11 @@ mod tests {
         assert_eq!(parse("-c a.conf"), run(Some("a.conf"), CommandLine::default()));
         let given = CommandLine { verbosity: Verbosity::Quiet, ..CommandLine::default() };
         assert_eq!(parse("--config-file=a.conf -q"), run(Some("a.conf"), given));
-        let test = Command::Test { file: Some("a.conf".to_owned()), given: CommandLine::default() };
-        assert_eq!(parse("-c a.conf --test-config"), Ok(test));
+        for (flag, is_strict) in [("--test-config", false), ("--test-start", true)] {
+            let (file, given) = (Some("a.conf".to_owned()), CommandLine::default());
+            let test = Command::Test { file, given, is_strict };
+            assert_eq!(parse(&format!("-c a.conf {flag}")), Ok(test));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use mio::{Registry, Token};
 
@@ -12,7 +14,7 @@ use crate::core::listener::ListenerId;
 use crate::settings::{self, Address, ConfigError};
 
 use super::privileges::group_number;
-use super::socket::{Socket, bind};
+use super::socket::{Socket, bind, look_up_host};
 use super::unix_socket::OwnFile;
 use super::{LISTENERS_MAXIMUM, tls, websocket};
 
@@ -81,6 +83,26 @@ pub fn check(settings: &settings::Listener) -> Vec<ConfigError> {
         ConfigError::new(&*settings.place, what)
     }));
     errors
+}
+
+/// Returns why a listener cannot be bound now, if it cannot. Its sockets are closed again at once; that of a Unix socket is
+/// not made.
+pub fn probe(settings: &settings::Listener) -> Option<ConfigError> {
+    let outcome = match &settings.address {
+        Address::Unix { path } => expect_free(path),
+        Address::Internet { .. } | Address::Loopback { .. } => {
+            look_up_host(settings).and_then(|host| bind(settings, &host)).map(drop)
+        }
+    };
+    outcome.err().map(|why| unbound(settings, &why))
+}
+
+/// Checks that no other broker answers at a Unix socket.
+fn expect_free(path: &Path) -> io::Result<()> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Binds the sockets of a listener whose host has these addresses; their tokens start with `first_token`.

@@ -9,6 +9,8 @@
 
 mod accept;
 mod auth;
+#[cfg(feature = "system")]
+pub mod background;
 #[cfg(feature = "bridge")]
 mod bridge_options;
 #[cfg(feature = "bridge")]
@@ -106,7 +108,7 @@ use trim::Trim;
 #[cfg(feature = "system")]
 pub use control::Reader;
 pub use control::Signals;
-pub use listener::check;
+pub use listener::{check, probe};
 pub use resolver::LookUp;
 
 /// Bytes read at a time, and at most from one link in a turn; fewer if many links have input, or if memory runs out,

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 #[cfg(not(feature = "system"))]
 use std::os::unix::fs::MetadataExt;
+#[cfg(feature = "system")]
+use std::path::Path;
 
 use log::warn;
 
@@ -61,17 +63,6 @@ pub fn drop_rights(process: &Process, give_to: impl FnOnce(u32, u32)) -> Result<
     Ok(Some(chosen.name))
 }
 
-/// Continues as a child of the process, without a terminal and in the same directory; the process itself exits with
-/// success. Only for a process without other threads, which would not be in the child.
-///
-/// # Errors
-///
-/// The system refuses.
-#[cfg(feature = "system")]
-pub fn go_into_background() -> io::Result<()> {
-    Ok(nix::unistd::daemon(true, false)?)
-}
-
 /// A user of this machine.
 #[cfg(feature = "system")]
 #[derive(Debug, PartialEq, Eq)]
@@ -115,6 +106,67 @@ pub fn check_user(process: &Process) -> Result<(), ConfigError> {
         wanted(process, &read_accounts("/etc/passwd")?).map(drop)
     } else {
         Ok(())
+    }
+}
+
+/// What the user of the running broker may do with files: that of this process, or the one that root switches to.
+#[cfg(feature = "system")]
+#[derive(Debug)]
+pub struct Rights(Option<(Account, Vec<u32>)>);
+
+#[cfg(feature = "system")]
+impl Rights {
+    /// The rights after the switch; `None` if there is no such user.
+    pub fn of(process: &Process) -> Option<Self> {
+        if !nix::unistd::Uid::effective().is_root() {
+            return Some(Self(None));
+        }
+        let account = wanted(process, &read_accounts("/etc/passwd").ok()?).ok()?;
+        let groups = fs::read_to_string(GROUPS).unwrap_or_default();
+        Some(Self(account.map(|account| {
+            let groups = groups_of(&account, &groups);
+            (account, groups)
+        })))
+    }
+
+    /// Whether files are written by this process as the user that it has now.
+    pub const fn are_own(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The name of the user.
+    pub fn name(&self) -> &str {
+        self.0.as_ref().map_or("of this process", |(account, _)| &account.name)
+    }
+
+    /// Whether the user may read and write a file, or read, write and search a directory, and reach it. Access control
+    /// lists are not considered for the user that root switches to.
+    pub fn allow(&self, path: &Path) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        use nix::unistd::{AccessFlags, access};
+
+        let path = path.canonicalize()?;
+        let found = path.metadata()?;
+        let needed = if found.is_dir() { 0o7 } else { 0o6 };
+        let Some((account, groups)) = &self.0 else {
+            let flags = AccessFlags::R_OK | AccessFlags::W_OK;
+            let flags = if found.is_dir() { flags | AccessFlags::X_OK } else { flags };
+            return Ok(access(&path, flags).is_ok());
+        };
+        let allows = |found: &fs::Metadata, needed: u32| {
+            let shift = match () {
+                () if found.uid() == account.user => 6,
+                () if groups.contains(&found.gid()) => 3,
+                () => 0,
+            };
+            (found.mode() >> shift) & needed == needed
+        };
+        let mut is_reached = true;
+        for directory in path.ancestors().skip(1) {
+            is_reached &= allows(&directory.metadata()?, 0o1);
+        }
+        Ok(is_reached && allows(&found, needed))
     }
 }
 

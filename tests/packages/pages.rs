@@ -111,7 +111,7 @@ fn proposed(line: &str) -> Vec<String> {
 
 #[test]
 fn bash_completes_flags_subcommands_and_files() {
-    assert_eq!(proposed("brooklet --test-"), ["--test-config"]);
+    assert_eq!(proposed("brooklet --test-c"), ["--test-config"]);
     assert_eq!(proposed("brooklet pas"), ["passwd"]);
     assert_eq!(proposed("brooklet passwd --cr"), ["--create"]);
     assert_eq!(proposed("brooklet -c Cargo.to"), ["Cargo.toml"]);

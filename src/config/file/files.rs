@@ -34,10 +34,10 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
             }
         }
     }
-    let (mut settings, more) = settle(&steps, given);
+    let (settings, more) = settle(&steps, given);
     findings.extend(more);
     #[cfg(feature = "persistence")]
-    findings.extend(settings.persistence.as_mut().and_then(|of| mosquitto::spare(of, &steps, given)));
+    let settings = mosquitto::spare(settings, &steps, given, &mut findings);
     Outcome::new(settings, &findings, &differences(&steps))
 }
 

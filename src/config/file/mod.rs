@@ -24,6 +24,7 @@ pub mod fuzzing;
 pub mod keywords;
 #[cfg(feature = "persistence")]
 mod mosquitto;
+mod obstacles;
 mod outcome;
 mod pending;
 mod statements;
@@ -41,6 +42,7 @@ pub use files::load;
 pub use mosquitto::check_database_of_mosquitto;
 #[cfg(feature = "persistence")]
 pub(super) use mosquitto::{BRIDGES, is_same};
+pub use obstacles::obstacles;
 pub use outcome::{Finding, Outcome, Place};
 pub use pending::{CommandLine, Verbosity};
 pub use statements::Step;

@@ -27,7 +27,19 @@ pub const BRIDGES: &str = "bridge ";
 
 /// Finds the database of mosquitto, and chooses another name for the store if it would have that one. A new store is not
 /// named like mosquitto's database either, because mosquitto would not start with it.
-pub(super) fn spare(persistence: &mut Persistence, steps: &[Step], given: &CommandLine) -> Option<Finding> {
+pub(super) fn spare(
+    mut settings: Settings,
+    steps: &[Step],
+    given: &CommandLine,
+    findings: &mut Vec<Finding>,
+) -> Settings {
+    if let Some(persistence) = &mut settings.persistence {
+        findings.extend(spare_name(persistence, steps, given));
+    }
+    settings
+}
+
+fn spare_name(persistence: &mut Persistence, steps: &[Step], given: &CommandLine) -> Option<Finding> {
     let is_theirs = |path: &Path| {
         !given.open_store.as_deref().is_some_and(|open| is_same(open, path)) && is_database_of_mosquitto(path)
     };

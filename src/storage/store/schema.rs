@@ -209,7 +209,7 @@ fn refusal(path: &Path, error: rusqlite::Error) -> OpenError {
 
 /// Locks the file and returns the version of its layout, zero for an empty file. Nothing is written, because the file
 /// may belong to another program.
-fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+pub(super) fn identify(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let number = |query: &str| {
         connection.query_row(query, (), |row| row.get::<_, i64>(0)).map_err(|error| refusal(path, error))
     };

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::beginning::Beginning;
 use super::damage::Damage;
-use super::error::Outcome;
+use super::error::{OpenError, Outcome, StoreError};
 use super::listeners::Listeners;
 use super::rows::{Present, Translation};
 use super::wal::{self, Overlay, PAGE_SIZE};
@@ -93,6 +93,49 @@ pub fn holds_nothing(path: &Path, bridges: &str, clocks: Clocks) -> Result<bool,
         return Ok(false);
     }
     outcome.map(|()| true).map_err(|why| why.to_string())
+}
+
+/// Returns why the store at a path could not be opened now, if it could not: another process uses it, it is damaged, or
+/// not of this version. Like [`survey`], it changes nothing, and is not for a process that has the store open. A large store
+/// is not read.
+pub fn obstacle(path: &Path, clocks: Clocks) -> Option<OpenError> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(why) => return Some(OpenError::File { path: path.to_owned(), why }),
+        Ok(metadata) => metadata,
+    };
+    if is_locked(&metadata) {
+        return Some(OpenError::Locked(path.to_owned()));
+    }
+    if let Some(what) = file::foreign(path) {
+        return Some(OpenError::Foreign(path.to_owned(), what));
+    }
+    if metadata.len() == 0 || metadata.len() > COPIED_MAXIMUM {
+        return None;
+    }
+    let copy = match path.canonicalize().and_then(|path| Copy::of(&path)) {
+        Ok(copy) => copy,
+        Err(why) => return Some(OpenError::File { path: path.to_owned(), why }),
+    };
+    copy.check(path, clocks).err()
+}
+
+/// The first byte that SQLite locks in a file, and how many it uses.
+const LOCKED_FIRST: u64 = 0x4000_0000;
+const LOCKED_LENGTH: u64 = 512;
+
+/// Whether a process has locked a file as SQLite does. The system lists its locks.
+fn is_locked(file: &fs::Metadata) -> bool {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().any(|line| {
+        // number: kind, advisory or not, read or write, process, device:device:inode, first byte, last byte
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [.., place, first, _] = words[..] else { return false };
+        let inode = place.rsplit(':').next().and_then(|inode| inode.parse().ok());
+        let first = first.parse::<u64>().ok();
+        inode == Some(file.ino())
+            && first.is_some_and(|first| (LOCKED_FIRST..LOCKED_FIRST + LOCKED_LENGTH).contains(&first))
+    })
 }
 
 /// Whether a file has a text in one of its pages; not if there is no file. The names of listeners are too short to be
@@ -205,6 +248,17 @@ impl Copy {
             ControlFlow::Continue(())
         })?;
         Ok(queues.into_values().collect())
+    }
+
+    /// Checks what an open of the store at `path` would check, of which this is a copy.
+    fn check(&self, path: &Path, clocks: Clocks) -> Result<(), OpenError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let in_words = |error: StoreError| error.about(path);
+        let connection = Connection::open_with_flags(&self.0, flags).map_err(|why| in_words(why.into()))?;
+        schema::identify(&connection, path)?;
+        Damage::default().check_structure(&connection).map_err(in_words)?;
+        drop(connection);
+        self.load(clocks, |_, _| ControlFlow::Continue(())).map_err(in_words)
     }
 
     /// Passes on what it holds; nothing if it has an older layout.

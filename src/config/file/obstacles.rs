@@ -1,0 +1,90 @@
+//! What a start would meet on this machine at this moment, beyond what is wrong with a configuration: a port or a store in
+//! use, a damaged store, a directory that the broker's user cannot write to.
+
+#[cfg(feature = "system")]
+use std::path::Path;
+
+#[cfg(feature = "system")]
+use crate::base::escape::Escaped;
+#[cfg(feature = "persistence")]
+use crate::server::AllClocks;
+#[cfg(feature = "system")]
+use crate::server::privileges::Rights;
+use crate::server::probe;
+#[cfg(feature = "system")]
+use crate::settings::LogDestination;
+#[cfg(feature = "persistence")]
+use crate::settings::OnDamage;
+use crate::settings::{ConfigError, Settings};
+#[cfg(feature = "persistence")]
+use crate::storage::store::{OpenError, obstacle};
+
+/// Returns what would make a start with these settings fail now. Changes nothing, and binds ports only to close them at
+/// once. A broker that has the store open must not call it.
+pub fn obstacles(settings: &Settings) -> Vec<ConfigError> {
+    let found = settings.listeners.iter().filter_map(probe);
+    #[cfg(feature = "system")]
+    let found = found.chain(unwritable(settings));
+    #[cfg(feature = "persistence")]
+    let found = found.chain(unusable_store(settings));
+    found.collect()
+}
+
+/// The store, if it cannot be opened.
+#[cfg(feature = "persistence")]
+fn unusable_store(settings: &Settings) -> Option<ConfigError> {
+    let persistence = settings.persistence.as_ref()?;
+    let path = persistence.directory.join(&persistence.file);
+    let error = obstacle(&path, AllClocks::start().read())?;
+    if matches!(error, OpenError::Damaged { .. }) && persistence.on_damage == OnDamage::SetAside {
+        return None;
+    }
+    let text = error.to_string();
+    // The path comes first in the words.
+    let (place, text) = text.split_once(": ").unwrap_or(("persistence_file", &text));
+    Some(ConfigError::new(place, text))
+}
+
+/// The files and directories that the broker's user cannot write to.
+#[cfg(feature = "system")]
+fn unwritable(settings: &Settings) -> Vec<ConfigError> {
+    let Some(rights) = Rights::of(&settings.process) else { return Vec::new() };
+    let mut found = Vec::new();
+    if let Some(persistence) = &settings.persistence {
+        expect_writable(&persistence.directory, "persistence_location", &rights, &mut found);
+        let file = persistence.directory.join(&persistence.file);
+        if file.exists() {
+            expect_writable(&file, "persistence_file", &rights, &mut found);
+        }
+    }
+    // Root opens these before it becomes another user.
+    if rights.are_own() {
+        let logs = settings.log.destinations.iter().filter_map(|destination| match destination {
+            LogDestination::File(path) => Some((&**path, "log_dest file")),
+            _ => None,
+        });
+        let pid_file = settings.process.pid_file.iter().map(|path| (&**path, "pid_file"));
+        for (path, keyword) in logs.chain(pid_file) {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let written = if path.exists() { path } else { directory.unwrap_or(Path::new(".")) };
+            expect_writable(written, keyword, &rights, &mut found);
+        }
+    }
+    found
+}
+
+#[cfg(feature = "system")]
+fn expect_writable(path: &Path, keyword: &str, rights: &Rights, found: &mut Vec<ConfigError>) {
+    let shown = Escaped(&path.display().to_string()).to_string();
+    let text = match rights.allow(path) {
+        Ok(true) => return,
+        Ok(false) => {
+            format!(
+                "the user '{}' cannot write to it ({keyword}); give it to that user",
+                Escaped(rights.name())
+            )
+        }
+        Err(why) => format!("{why} ({keyword})"),
+    };
+    found.push(ConfigError::new(shown, text));
+}
