@@ -37,6 +37,9 @@ pub fn digest(settings: &Settings) -> Vec<String> {
         if persistence.durability != Durability::Always || delay != 0 {
             line += &format!(", {:?}, delay {delay} ms", persistence.durability);
         }
+        if persistence.imports {
+            line += ", imports";
+        }
         if persistence.on_damage != OnDamage::Refuse {
             line += &format!(", if damaged {:?}", persistence.on_damage);
         }

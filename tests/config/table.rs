@@ -59,7 +59,7 @@ fn every_file_has_the_result_in_the_table() {
 
 #[test]
 fn good_files_are_good_and_broken_ones_are_not() {
-    assert!(files("good").len() >= 40 && files("broken").len() >= 15);
+    assert!(files("good").len() >= 85 && files("broken").len() >= 38);
     for path in files("good") {
         assert!(file::load(Some(&path), &given()).settings.is_some(), "{path}");
     }
