@@ -42,6 +42,7 @@
 //! | 0a | `base::peer` | the origin of a connection | |
 //! | 0a | `base::time` | moments and durations in milliseconds, as plain numbers that are passed in | |
 //! | 0b | `protocol::utf8` | which texts are allowed in a packet | below |
+//! | 0b | `protocol::spoken` | what a peer speaks, recognised by its first bytes | below |
 //! | 0b | `protocol::topic` | Topic Names and Topic Filters as checked types, and matching | below, `protocol::utf8` |
 //! | 0c | `protocol::codec` | bytes to packets and back, in three versions; every rule that needs no state | below |
 //! | 0c | `protocol::scram` | the messages of SCRAM | below |

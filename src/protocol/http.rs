@@ -44,6 +44,17 @@ impl Head {
         memory::allocation(self.bytes.capacity())
     }
 
+    /// The bytes that have arrived, without those after the head.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it begins like a request, as far as it has arrived.
+    pub fn may_be_request(&self) -> bool {
+        let mut method = self.bytes.split(|&byte| byte == b' ').next().unwrap_or_default().iter();
+        method.all(|&byte| is_of_token(byte))
+    }
+
     /// Receives bytes until the head is complete.
     pub fn receive(&mut self, bytes: &[u8]) -> Arrival {
         let held = self.bytes.len();
@@ -171,8 +182,11 @@ pub fn items(list: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_token(text: &str) -> bool {
-    let is_of_a_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_of_a_token)
+    !text.is_empty() && text.bytes().all(is_of_token)
+}
+
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

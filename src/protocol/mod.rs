@@ -6,6 +6,7 @@ pub mod http;
 pub mod proxy;
 #[cfg(feature = "passwords")]
 pub mod scram;
+pub mod spoken;
 pub mod topic;
 pub mod utf8;
 #[cfg(feature = "websocket")]

@@ -79,6 +79,16 @@ const fn malformed(what: &'static str) -> Malformed {
     Malformed { what, source: None }
 }
 
+const NO_LINE: Malformed = malformed("there is no PROXY header of version 1");
+const NO_BINARY: Malformed = malformed("there is no PROXY header of version 2");
+
+impl Malformed {
+    /// Whether the connection does not begin with a header of this form at all.
+    pub fn is_absent(self) -> bool {
+        self == NO_LINE || self == NO_BINARY
+    }
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.what)
@@ -151,7 +161,7 @@ impl Reader {
 /// to it.
 fn lacking_of_line(held: &[u8]) -> Result<usize, Malformed> {
     if !held.iter().zip(LINE_START).all(|(byte, expected)| byte == expected) {
-        return Err(malformed("there is no PROXY header of version 1"));
+        return Err(NO_LINE);
     }
     if held.last() == Some(&b'\n') {
         return Ok(0);
@@ -164,7 +174,7 @@ fn lacking_of_line(held: &[u8]) -> Result<usize, Malformed> {
 
 fn lacking_of_binary(held: &[u8]) -> Result<usize, Malformed> {
     if !held.iter().zip(SIGNATURE).all(|(byte, expected)| byte == expected) {
-        return Err(malformed("there is no PROXY header of version 2"));
+        return Err(NO_BINARY);
     }
     let Some(&[high, low]) = held.get(FIXED_LENGTH - 2..FIXED_LENGTH) else {
         return Ok(FIXED_LENGTH - held.len());

@@ -11,6 +11,7 @@ use crate::base::memory::{self, Counted};
 use crate::core::broker::Introduction;
 use crate::core::listener::UserNameSource;
 use crate::protocol::proxy::{self, Proxy};
+use crate::protocol::spoken::{Port, Spoken};
 
 use super::destination::Destination;
 use super::listener::Listener;
@@ -210,8 +211,10 @@ impl Layers {
                 }
                 Err(why) => {
                     self.is_over = true;
+                    let advice = Spoken::advice(bytes, Port::Proxy).filter(|_| why.is_absent());
+                    let advice = advice.map_or_else(String::new, |advice| format!(", {advice}"));
                     introduction = Some(Introduction { peer: why.source, identity: None });
-                    return nothing(introduction, Outcome::Failed(why.to_string()));
+                    return nothing(introduction, Outcome::Failed(format!("{why}{advice}")));
                 }
             }
         }

@@ -2,19 +2,30 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::place::Place;
 use crate::server::{PATIENCE, Server, brooklet};
 
-/// Starts a broker with these lines of configuration, on a port that the system chooses.
+/// A free port outside of the range from which the system takes ports for connections.
+fn own_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = u16::try_from(std::process::id() % 100).expect("it is small") * 100;
+    let mut ports = (0..10_000).map(|_| 20_000 + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.find(is_free).expect("there is a free port")
+}
+
+/// Starts a broker with a listener that has these lines of configuration.
 #[expect(clippy::disallowed_methods, reason = "a test may write files")]
 fn serve(place: &Place, lines: &str) -> Server {
     let file = place.0.join("conf");
     let access = if lines.contains("allow_anonymous") { "" } else { "allow_anonymous true" };
-    fs::write(&file, format!("user root\n{access}\n{lines}\n")).expect("a file can be written");
+    let text = format!("user root\nlistener {} 127.0.0.1\n{access}\n{lines}\n", own_port());
+    fs::write(&file, text).expect("a file can be written");
     let mut command = brooklet();
-    command.args(["-p", "0", "-c"]).arg(file);
+    command.arg("-c").arg(file);
     Server::follow(command)
 }
 
@@ -359,4 +370,101 @@ fn other_refusals_of_a_connect_name_its_client_and_user() {
         let line = server.wait_for_line(" denied: ");
         assert!(line.contains(". Client Identifier 'kitchen', User Name 'ann'"), "{conf}: {line}");
     }
+}
+
+/// What clients of other protocols send first.
+const TLS: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+const HTTP: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n";
+const PROXY_1: &[u8] = b"PROXY TCP4 1.2.3.4 5.6.7.8 1000 1883\r\n";
+const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c";
+const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2\r\n";
+
+/// Sends each of these to a port and expects to be told the advice, and to be disconnected with one line.
+fn expect_advice(server: &Server, cases: &[(&[u8], &str)]) {
+    for (bytes, expected) in cases {
+        let mut stream = send(server, bytes);
+        let peer = stream.local_addr().expect("it has an address").to_string();
+        // It may be reset, as the broker need not read what follows.
+        let _ = stream.read_to_end(&mut Vec::new());
+        let line = server.wait_for_line(&format!("{peer} disconnected: "));
+        assert!(line.contains(&format!("it is {expected}")), "{expected}: {line}");
+        assert_eq!(server.lines_with(&format!("{peer} disconnected: ")).len(), 1);
+    }
+}
+
+#[test]
+fn other_protocols_at_a_port_for_mqtt_are_named() {
+    let place = Place::new("plain");
+    let server = serve(&place, "");
+    let cases = [
+        (TLS, "TLS at a port without TLS: "),
+        (HTTP, "HTTP or WebSocket at a port for MQTT: "),
+        (PROXY_1, "a PROXY header at a port that expects none: "),
+        (PROXY_2, "a PROXY header at a port that expects none: "),
+        (SSH, "SSH: "),
+    ];
+    expect_advice(&server, &cases);
+}
+
+#[test]
+fn a_missing_proxy_header_is_named() {
+    let place = Place::new("proxy");
+    let connect = CONNECT.bytes();
+    for (version, other) in [("1", PROXY_2), ("2", PROXY_1)] {
+        let server = serve(&place, &format!("enable_proxy_protocol {version}"));
+        let direct = "a connection without a PROXY header: ";
+        let cases = [
+            (&connect[..], direct),
+            (TLS, direct),
+            (HTTP, direct),
+            (SSH, "SSH: "),
+            (other, "a PROXY header of the other version: "),
+        ];
+        expect_advice(&server, &cases);
+    }
+}
+
+#[cfg(feature = "websocket")]
+#[test]
+fn other_protocols_at_a_port_for_websocket_are_named() {
+    let place = Place::new("websocket");
+    let server = serve(&place, "protocol websockets");
+    let connect = CONNECT.bytes();
+    let cases = [
+        (&connect[..], "MQTT at a port for WebSocket: "),
+        (TLS, "TLS at a WebSocket port without TLS: "),
+        (PROXY_1, "a PROXY header at a port that expects none: "),
+        (PROXY_2, "a PROXY header at a port that expects none: "),
+        (SSH, "SSH: "),
+    ];
+    expect_advice(&server, &cases);
+    let mut stream = send(&server, b"\xc0\x00");
+    let _ = stream.read_to_end(&mut Vec::new());
+    server.wait_for_line(" disconnected: the HTTP request is malformed");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn other_protocols_at_a_port_for_tls_are_named() {
+    let place = Place::new("tls");
+    let [certificate, key] = ["server.crt", "server.key"].map(|name| place.0.join(name));
+    let made = std::process::Command::new("openssl")
+        .args(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+                .split(' '),
+        )
+        .args(["-keyout".as_ref(), key.as_os_str(), "-out".as_ref(), certificate.as_os_str()])
+        .output();
+    assert!(made.expect("there is a program `openssl`").status.success());
+    let lines = format!("certfile {}\nkeyfile {}", certificate.display(), key.display());
+    let server = serve(&place, &lines);
+    let connect = CONNECT.bytes();
+    let cases = [
+        (&connect[..], "MQTT without TLS at a port with TLS: "),
+        (HTTP, "HTTP or WebSocket without TLS at a port with TLS: "),
+        (PROXY_1, "a PROXY header at a port that expects none: "),
+        (PROXY_2, "a PROXY header at a port that expects none: "),
+        (SSH, "SSH: "),
+    ];
+    expect_advice(&server, &cases);
 }

@@ -15,6 +15,7 @@ use crate::protocol::codec::{
     DecodeError, Frame, Oversized, Packet, PlainRun, ProtocolVersion, Publish, ReasonCode, Side, Status,
     decode, frame, unchecked_publish, unchecked_subscribe, unchecked_unsubscribe,
 };
+use crate::protocol::spoken::{Port, Spoken};
 
 /// The length of an incomplete packet that is kept even when the memory budget is used up, in bytes.
 const SPARED_UNDER_PRESSURE: usize = 256;
@@ -235,7 +236,7 @@ impl Broker {
     #[cold]
     fn uncut(&self, state: State, bytes: &[u8], limit: usize, error: DecodeError) -> Fault {
         if error != DecodeError::PacketTooLarge {
-            return error.into();
+            return Self::advised(state, error.into(), bytes);
         }
         let (packet, reason) = (Oversized(bytes), ReasonCode::PacketTooLarge);
         let is_fixed = matches!(state, State::Greeting) && limit < self.options.limits.packet_size;
@@ -243,6 +244,13 @@ impl Broker {
         let mut fault = Fault::new(reason, format!("{reason}: {packet}, {}", limit_of(limit, whose)));
         // Its client knows it, and how much of it has arrived is chance.
         fault.0.detail = packet.topic().map_or_else(String::new, |topic| format!("topic {topic}"));
+        fault
+    }
+
+    /// Adds to the fault of a connection that begins with these bytes what it speaks instead of MQTT.
+    fn advised(state: State, mut fault: Fault, bytes: &[u8]) -> Fault {
+        let advice = Spoken::advice(bytes, Port::Mqtt).filter(|_| state == State::Greeting);
+        fault.0.detail = advice.unwrap_or_default().to_owned();
         fault
     }
 
@@ -336,7 +344,7 @@ impl Broker {
             }
             Ok(_) => Err(Fault::protocol_error("the first packet is not CONNECT")),
             Err(error) => {
-                self.refuse_undecoded(id, frame.body, error);
+                self.refuse_undecoded(id, frame, error);
                 Ok(Step::Ended)
             }
         }
@@ -376,9 +384,9 @@ impl Broker {
     /// Refuses a CONNECT that did not decode. An unknown version gets the oldest form of answer, and so do faults for
     /// which 3.1.1 has a code. A 5.0 client gets a reason. All other connections are closed without an answer
     /// [MQTT-3.1.4-1].
-    fn refuse_undecoded(&mut self, id: ConnectionId, body: &[u8], error: DecodeError) {
-        let fault = Fault::from(error);
-        let version = crate::protocol::codec::connect_version(body);
+    fn refuse_undecoded(&mut self, id: ConnectionId, frame: &Frame<'_>, error: DecodeError) {
+        let fault = Self::advised(State::Greeting, error.into(), frame.packet);
+        let version = crate::protocol::codec::connect_version(frame.body);
         if let Some(version) = version {
             self.connections[id].version = version;
         }

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use crate::protocol::http::{self, Arrival, Head, items, once};
+use crate::protocol::spoken::{Port, Spoken};
 
 /// The suffix for computing the answer to a key (RFC 6455, section 1.3).
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -80,7 +81,15 @@ impl Handshake {
 
     /// Receives bytes until the request is complete.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Progress {
-        let taken = match self.head.receive(bytes) {
+        let is_first = self.head.bytes().is_empty();
+        let arrival = self.head.receive(bytes);
+        let begun = if is_first { bytes } else { self.head.bytes() };
+        if let Some(why) = Spoken::advice(begun, Port::WebSocket) {
+            return refuse(refusal("400 Bad Request", why));
+        }
+        let taken = match arrival {
+            // Whatever else it is, it need not be waited for.
+            Arrival::Incomplete if !self.head.may_be_request() => return refuse(MALFORMED),
             Arrival::Incomplete => return Progress::Incomplete,
             Arrival::TooLong => return refuse(TOO_LONG),
             Arrival::Whole { taken } => taken,

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use rustls::{Connection, ServerConfig, ServerConnection};
 
 use crate::core::listener::UserNameSource;
+use crate::protocol::spoken::{Port, Spoken};
 
 use buffers::{Buffers, RECORD_SIZE_MAXIMUM};
 use certificate::Certificate;
@@ -115,7 +116,7 @@ impl Layer {
             self.buffers.read(&before[..before.len() - ciphertext.len()]);
             let state = match self.connection.process_new_packets() {
                 Ok(state) => state,
-                Err(error) => return self.fail(in_words(&error, self.terms.as_deref())),
+                Err(error) => return self.fail(self.describe(&error, before)),
             };
             self.buffers.waiting(state.tls_bytes_to_write());
             if state.plaintext_bytes_to_read() > 0 {
@@ -132,6 +133,16 @@ impl Layer {
             self.buffers.shrunk();
         }
         Outcome::Open
+    }
+
+    /// Describes an error about these bytes. A client that speaks something else is told from one that speaks TLS badly.
+    fn describe(&self, error: &rustls::Error, bytes: &[u8]) -> String {
+        let what = in_words(error, self.terms.as_deref());
+        let is_begun = !self.connection.is_handshaking() || self.terms.is_some();
+        match Spoken::advice(bytes, Port::Tls).filter(|_| !is_begun) {
+            Some(advice) => format!("{what}, {advice}"),
+            None => what,
+        }
     }
 
     /// Whether the handshake is still in progress.
