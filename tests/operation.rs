@@ -332,6 +332,19 @@ fn a_device_is_neither_given_away_nor_removed() {
 
 #[cfg(feature = "system")]
 #[test]
+fn the_pid_file_of_a_later_process_stays() {
+    let mut broker = Broker::start("pid", "user root\nlog_dest file @/log\npid_file @/pid\n", |_| {});
+    let _ = broker.wait_for(" running");
+    let path = broker.directory.join("pid");
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), format!("{}\n", broker.process.id()));
+    fs::write(&path, "1\n").expect("it is ours");
+    broker.signal("-TERM");
+    assert!(broker.wait_for_end().success());
+    assert_eq!(fs::read_to_string(&path).expect("it is still there"), "1\n");
+}
+
+#[cfg(feature = "system")]
+#[test]
 fn a_service_manager_hears_of_start_reload_and_end() {
     let path = std::env::temp_dir().join(format!("brooklet-manager-{}", std::process::id()));
     let _ = fs::remove_file(&path);

@@ -49,6 +49,8 @@ enum Origin {
     Client,
     /// There has been no PROXY header yet.
     Unknown,
+    /// Nothing has come after the header. A proxy that knows no better checks with the header of a client.
+    Silent,
     /// It is a proxy, which need not send anything else. What it sends is refused for this reason, if there is one.
     Proxy(Option<&'static str>),
 }
@@ -204,7 +206,7 @@ impl Layers {
             match header.receive(bytes) {
                 Ok(None) => return nothing(introduction, Outcome::Open),
                 Ok(Some(told)) => {
-                    self.origin = if told.is_local { Origin::Proxy(header.demand()) } else { Origin::Client };
+                    self.origin = if told.is_local { Origin::Proxy(header.demand()) } else { Origin::Silent };
                     introduction = Some(told.introduction);
                     self.proxy = None;
                     bytes = &mut bytes[told.taken..];
@@ -218,11 +220,13 @@ impl Layers {
                 }
             }
         }
-        if let Origin::Proxy(Some(why)) = self.origin
-            && !bytes.is_empty()
-        {
-            self.is_over = true;
-            return nothing(introduction, Outcome::Failed(why.to_owned()));
+        match self.origin {
+            Origin::Silent if !bytes.is_empty() => self.origin = Origin::Client,
+            Origin::Proxy(Some(why)) if !bytes.is_empty() => {
+                self.is_over = true;
+                return nothing(introduction, Outcome::Failed(why.to_owned()));
+            }
+            _ => {}
         }
         let mut outcome = Outcome::Open;
         if let Some(tls) = &mut self.tls {
