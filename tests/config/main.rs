@@ -9,6 +9,7 @@ mod databases;
 mod digest;
 #[cfg(any(feature = "bridge", feature = "system"))]
 mod keywords;
+#[cfg(all(feature = "persistence", feature = "system"))]
 mod obstacles;
 #[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod plan;

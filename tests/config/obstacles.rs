@@ -56,16 +56,12 @@ fn expect_no_obstacle(path: &str) {
 }
 
 /// A start in the background fails with this text.
-#[cfg(feature = "system")]
 fn expect_failure(path: &str, told: &str) {
     let output = brooklet(&["-d", "-c", path]);
     let found = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}: {found}");
     assert!(found.contains("Error: ") && found.contains(told), "{told}: {found}");
 }
-
-#[cfg(not(feature = "system"))]
-fn expect_failure(_path: &str, _told: &str) {}
 
 #[test]
 fn a_port_or_a_socket_in_use_is_an_obstacle() {
@@ -88,7 +84,6 @@ fn a_port_or_a_socket_in_use_is_an_obstacle() {
 }
 
 /// A store, and a configuration that names it.
-#[cfg(feature = "persistence")]
 fn store(name: &str, lines: &str) -> (Scratch, String) {
     let scratch = Scratch::new(name);
     let directory = scratch.0.display().to_string();
@@ -103,7 +98,6 @@ fn store(name: &str, lines: &str) -> (Scratch, String) {
     (scratch, path)
 }
 
-#[cfg(feature = "persistence")]
 #[test]
 fn a_damaged_newer_or_foreign_store_is_an_obstacle() {
     let (scratch, path) = store("obstacle-store", "");
@@ -139,7 +133,6 @@ fn a_damaged_newer_or_foreign_store_is_an_obstacle() {
     expect_no_obstacle(&path);
 }
 
-#[cfg(feature = "persistence")]
 #[test]
 fn a_store_in_use_is_an_obstacle_and_stays_locked() {
     let (_scratch, path) = store("obstacle-lock", "");
@@ -160,7 +153,6 @@ fn a_store_in_use_is_an_obstacle_and_stays_locked() {
 }
 
 /// Root becomes another user, who needs the rights; any other user needs them itself.
-#[cfg(all(feature = "persistence", feature = "system"))]
 #[test]
 fn a_directory_that_the_user_cannot_write_to_is_an_obstacle() {
     use std::os::unix::fs::MetadataExt as _;
@@ -187,7 +179,6 @@ fn a_directory_that_the_user_cannot_write_to_is_an_obstacle() {
 }
 
 /// The command returns when the broker runs, and not before.
-#[cfg(feature = "system")]
 #[test]
 fn a_start_in_the_background_is_over_when_the_command_is() {
     let scratch = Scratch::new("obstacle-daemon");
@@ -205,7 +196,6 @@ fn a_start_in_the_background_is_over_when_the_command_is() {
 }
 
 /// Errors of the configuration keep their exit code, and those that come after it reach the terminal as well.
-#[cfg(feature = "system")]
 #[test]
 fn a_start_in_the_background_fails_with_the_code_of_the_error() {
     let scratch = Scratch::new("obstacle-code");
