@@ -1,12 +1,18 @@
 //! What differs from mosquitto in a configuration: the notes of its keywords that concern how they are used.
 
+use std::collections::BTreeSet;
+
 use super::keywords::{Keyword, Meaning, Special, Standing, Use};
-use super::outcome::Finding;
+use super::outcome::{Finding, Place};
 use super::statements::Step;
 use super::text::Statement;
 
-/// Returns a finding for each statement that has not quite the effect that it has in mosquitto.
-pub(super) fn differences(steps: &[Step]) -> Vec<Finding> {
+/// Returns a finding for each statement that has not quite the effect that it has in mosquitto. One with an error has no
+/// effect.
+pub(super) fn differences(steps: &[Step], findings: &[Finding]) -> Vec<Finding> {
+    let line = |place: &Place| (place.file.clone(), place.line);
+    let mut wrong = BTreeSet::new();
+    wrong.extend(findings.iter().filter(|finding| finding.is_error).map(|finding| line(&finding.place)));
     let statements = || {
         steps.iter().filter_map(|step| match step {
             Step::Statement(statement) => Some(statement),
@@ -18,7 +24,9 @@ pub(super) fn differences(steps: &[Step]) -> Vec<Finding> {
     let concerns = |statement: &&Statement| {
         let Statement { keyword, value, .. } = statement;
         let it = Use { value, has_listener, has_allow_anonymous };
-        keyword.standing() == Standing::Differs && (keyword.concerns)(&it)
+        keyword.standing() == Standing::Differs
+            && (keyword.concerns)(&it)
+            && !wrong.contains(&line(&statement.place))
     };
     let told = |statement: &Statement| {
         let Keyword { name, note, .. } = statement.keyword;
@@ -42,7 +50,16 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:?}");
         let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
         let name = |finding: Finding| finding.text.split('\'').nth(1).unwrap_or_default().to_owned();
-        differences(&steps).into_iter().map(name).collect()
+        differences(&steps, &[]).into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_statement_with_an_error_does_not_differ() {
+        let (statements, _) = parse(b"durability often\ndurability always\n", "a.conf");
+        let wrong = Finding::error(&statements[0].value_place, "wrong");
+        let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
+        let found = differences(&steps, &[wrong]);
+        assert_eq!(found.iter().map(|finding| finding.place.line).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

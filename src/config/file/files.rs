@@ -38,7 +38,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     findings.extend(more);
     #[cfg(feature = "persistence")]
     let settings = mosquitto::spare(settings, &steps, given, &mut findings);
-    Outcome::new(settings, &findings, &differences(&steps))
+    Outcome::new(settings, &findings, &differences(&steps, &findings))
 }
 
 /// The directory that a statement includes, if any.
