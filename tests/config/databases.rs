@@ -111,6 +111,51 @@ fn a_database_is_imported_once_at_the_first_start() {
     assert!(is_untouched(&scratch) && !scratch.0.join("brooklet.db.import").exists());
 }
 
+/// The keyword may be added after a first start without it.
+#[test]
+fn a_database_is_imported_into_a_store_that_holds_nothing_and_only_once() {
+    let (scratch, path) = place("later", "");
+    assert!(start(&path).contains("Restored 0 sessions"));
+    let path = conf(&scratch, "persistence_import true\n");
+    let told = start(&path);
+    assert!(told.contains("Restored 3 sessions") && !told.contains("brooklet import"), "{told}");
+    // The store becomes empty again.
+    for name in ["brooklet.db", "brooklet.db-wal"] {
+        let _ = fs::remove_file(scratch.0.join(name));
+    }
+    let without = conf(&scratch, "");
+    assert!(start(&without).contains("Restored 0 sessions"));
+    let path = conf(&scratch, "persistence_import true\n");
+    let told = start(&path);
+    assert!(told.contains("Restored 0 sessions") && told.contains("brooklet import"), "{told}");
+}
+
+/// A reload looks at what lies beside the store, and must not take its lock away.
+#[cfg(feature = "system")]
+#[test]
+fn a_reload_leaves_the_store_locked() {
+    for lines in ["", "persistence_file mosquitto.db\n", "persistence_file ours.db\n"] {
+        let (scratch, path) = place("reload", lines);
+        let mut broker = Command::new(env!("CARGO_BIN_EXE_brooklet"))
+            .args(["-c", &path])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary can be started");
+        let mut told = BufReader::new(broker.stderr.take().expect("it is piped")).lines();
+        let mut wait_for = |text: &str| assert!(told.any(|line| line.is_ok_and(|line| line.contains(text))));
+        wait_for(" running");
+        let number = broker.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &number]).status().expect("there is kill").success());
+        wait_for("The files were read again");
+        let database = scratch.0.join("mosquitto.db");
+        let output = brooklet(&["import", "-c", &path, database.to_str().expect("text")]);
+        broker.kill().expect("it is ours");
+        broker.wait().expect("it has ended");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("another process has locked it"), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn a_damaged_database_ends_the_first_start_and_leaves_no_store() {
     let (scratch, path) = place("damaged", "persistence_import true\n");

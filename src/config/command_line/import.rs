@@ -11,8 +11,9 @@ use getopts::{Matches, Options as Parser};
 
 use super::{Finished, failed, with_environment};
 use crate::base::escape::Escaped;
+use crate::base::files;
 use crate::base::time::Time;
-use crate::config::file::{self, BRIDGES, CommandLine, is_same};
+use crate::config::file::{self, BRIDGES, CommandLine, is_import_due, is_same, mark_of_import};
 use crate::core::journal::{Batch, NextNumbers};
 use crate::core::listener::ListenerId;
 use crate::server::AllClocks;
@@ -171,34 +172,43 @@ fn batch(import: &Import<'_>, target: &Target, (made, next): (Beginning, NextNum
 }
 
 /// Imports the database of mosquitto into the store of a broker that starts, if that is configured and the store is new.
-/// Returns what was imported, in lines. The new store gets its name when it is complete, so that a start that is broken
-/// off can be repeated.
+/// Returns what was imported, in lines. This is done once: a store that has become empty since then is not filled again.
 ///
 /// # Errors
 ///
 /// Why the database cannot be imported, in words for the operator.
 pub fn import_at_first_start(settings: &Settings) -> Result<Option<String>, String> {
-    let Some(persistence) = settings.persistence.as_ref().filter(|persistence| persistence.imports) else {
+    let Some(persistence) = settings.persistence.as_ref().filter(|persistence| is_import_due(persistence))
+    else {
         return Ok(None);
     };
-    let (Some(file), Some(mut target)) = (&persistence.database_of_mosquitto, target_of(settings)) else {
+    let (Some(file), Some(target)) = (&persistence.database_of_mosquitto, target_of(settings)) else {
         return Ok(None);
     };
     let store = target.store.clone();
-    if store.exists() {
-        return Ok(None);
-    }
-    target.store.as_mut_os_string().push(".import");
-    let new = target.store.clone();
-    let in_words = |why: io::Error| format!("{}: {why}", shown(&new));
+    let summary =
+        if store.exists() { import(file, &target, &store)? } else { import_into_new(file, target)? };
+    let mark = mark_of_import(&store);
+    files::write(&mark, format!("{}\n", shown(file)).as_bytes())
+        .map_err(|why| format!("{}: {why}", shown(&mark)))?;
+    Ok(Some(summary))
+}
+
+/// Imports a file into a store that is not there. The store gets its name when it is complete, so that a start that is
+/// broken off can be repeated.
+fn import_into_new(file: &Path, target: Target) -> Result<String, String> {
+    let mut part = target.store.clone();
+    part.as_mut_os_string().push(".import");
+    let in_words = |why: io::Error| format!("{}: {why}", shown(&part));
     // What a start has left that was broken off.
-    match fs::remove_file(&new) {
+    match fs::remove_file(&part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_words(error)),
         _ => {}
     }
-    let summary = import(file, &target, &store)?;
-    replace(&new, &store).map_err(in_words)?;
-    Ok(Some(summary))
+    let store = target.store.clone();
+    let summary = import(file, &Target { store: part.clone(), ..target }, &store)?;
+    replace(&part, &store).map_err(in_words)?;
+    Ok(summary)
 }
 
 /// Gives a new store the owner of its directory: import is often run as root, and the broker is not.

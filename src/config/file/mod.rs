@@ -41,7 +41,7 @@ pub use files::load;
 #[cfg(feature = "persistence")]
 pub use mosquitto::check_database_of_mosquitto;
 #[cfg(feature = "persistence")]
-pub(super) use mosquitto::{BRIDGES, is_same};
+pub(super) use mosquitto::{BRIDGES, is_import_due, is_same, mark_of_import};
 pub use obstacles::obstacles;
 pub use outcome::{Finding, Outcome, Place};
 pub use pending::{CommandLine, Verbosity};

@@ -1,8 +1,9 @@
 //! The database of mosquitto that lies where the broker persists its state. It is never changed, so that mosquitto can go
 //! on with it, and the operator is told that the broker does not use it.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::outcome::Finding;
 use super::pending::CommandLine;
@@ -71,17 +72,36 @@ pub fn check_database_of_mosquitto(settings: &Settings, config: &str) -> Option<
     let persistence = settings.persistence.as_ref()?;
     let database = persistence.database_of_mosquitto.as_deref()?;
     let store = persistence.directory.join(&persistence.file);
-    if persistence.imports && !store.exists() {
+    if !is_new(&store) || is_import_due(persistence) {
         return None;
     }
-    // If it cannot be read, the start says why.
-    holds_nothing(&store, BRIDGES, AllClocks::start().read()).ok().filter(|&holds_nothing| holds_nothing)?;
     let (shown, config, store) = (shown(database), Escaped(config), shown(&store));
     let text = format!(
         "what this database of mosquitto holds is not in {store}, which holds nothing; to bring it there, stop the \
          broker and run: brooklet import -c {config} {shown}"
     );
     Some(ConfigError::new(shown, text))
+}
+
+/// Whether the next start imports the database of mosquitto (`persistence_import`): the store is new, and was not filled
+/// before in this way. Not for a broker that has the store open.
+pub fn is_import_due(persistence: &Persistence) -> bool {
+    let store = persistence.directory.join(&persistence.file);
+    persistence.imports
+        && persistence.database_of_mosquitto.is_some()
+        && (!store.exists() || !mark_of_import(&store).exists() && is_new(&store))
+}
+
+/// Whether a store holds nothing, or only what a start makes. If it cannot be read, the start says why.
+fn is_new(store: &Path) -> bool {
+    holds_nothing(store, BRIDGES, AllClocks::start().read()).unwrap_or(false)
+}
+
+/// The path of the file that says that a store was filled by a start. It may have become empty since then.
+pub fn mark_of_import(store: &Path) -> PathBuf {
+    let mut name = OsString::from(store);
+    name.push(".imported");
+    PathBuf::from(name)
 }
 
 /// Whether both paths lead to the same file.
