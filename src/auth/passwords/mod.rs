@@ -183,6 +183,8 @@ pub fn check_name(name: &str) -> Result<&str, &'static str> {
         () if name.is_empty() => Err("no user name in front of ':'"),
         () if name.len() > LENGTH_MAXIMUM => Err("a user name longer than 65535 bytes"),
         () if name.contains(':') => Err("a user name with ':' in it"),
+        // In the first line of a file, it would not be a part of the name.
+        () if after_mark(name.as_bytes()).is_some() => Err("a user name that starts with a byte order mark"),
         () if !utf8::is_sound(name) => Err("a user name with a control character or a non-character in it"),
         () => Ok(name),
     }

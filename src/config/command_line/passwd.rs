@@ -413,6 +413,8 @@ mod tests {
             let finished = passwd(&format!("-U {file}"));
             assert!(finished.error.starts_with(&format!("{file}:{at}")), "{finished:?}");
         }
+        let marked = passwd(&format!("-b {file} \u{feff}ann pencil"));
+        assert!(marked.error.contains("starts with a byte order mark"), "{marked:?}");
         fs::write(&place.0, b"ann:x\nbo\xe9:x\n").unwrap();
         assert_eq!(passwd(&format!("-D {file} ann")).error, format!("{file}:2:3: not UTF-8"));
     }
