@@ -1,7 +1,9 @@
 //! The file of a Unix socket: who may connect, and which broker it belongs to.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,9 @@ use mio::net::{UnixListener, UnixStream};
 use crate::settings::SocketFile;
 
 use super::privileges::group_number;
+
+/// The end of the name of a socket that is not ready.
+const INTERIM: &[u8] = b".new";
 
 /// The file of a socket that this broker has bound. It is removed when this is dropped, unless another broker has
 /// replaced it.
@@ -94,9 +99,7 @@ pub(super) fn bind_unix(path: &Path, configured: &SocketFile) -> io::Result<(Own
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let interim = PathBuf::from(name);
+    let interim = interim_of(path);
     if let Err(error) = fs::remove_file(&interim)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -117,6 +120,19 @@ pub(super) fn bind_unix(path: &Path, configured: &SocketFile) -> io::Result<(Own
             Err(error)
         }
     }
+}
+
+/// The path of a socket until it is ready, in the same directory. It is no longer than the system allows if `path` is not.
+fn interim_of(path: &Path) -> PathBuf {
+    /// The most bytes of the path of a Unix socket.
+    const PATH_MAXIMUM: usize = 107;
+    let mut name = path.as_os_str().as_bytes().to_vec();
+    if name.len() + INTERIM.len() <= PATH_MAXIMUM {
+        name.extend(INTERIM);
+    } else if let Some(last) = name.last_mut() {
+        *last = if *last == b'~' { b'_' } else { b'~' };
+    }
+    OsString::from_vec(name).into()
 }
 
 /// Whether something listens at a Unix socket. It does not block: a full backlog counts as an answer.
@@ -196,6 +212,20 @@ mod tests {
         assert!(!path.exists(), "it goes with its broker");
         fs::File::create(&path).unwrap();
         assert!(bind(&path).is_err(), "no file is overwritten");
+    }
+
+    #[test]
+    fn a_path_may_be_as_long_as_the_system_allows() {
+        let directory = Directory::new("long");
+        let room = 107 - directory.0.as_os_str().len() - 1;
+        for name in ["s".repeat(room), "~".repeat(room - 2), "s".repeat(room - 4)] {
+            let path = directory.0.join(name);
+            let bound = bind(&path).unwrap();
+            assert!(UnixStream::connect(&path).is_ok());
+            assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1);
+            drop(bound);
+        }
+        assert!(bind(&directory.0.join("s".repeat(room + 1))).is_err());
     }
 
     /// Something that is no stream socket may be in use.
