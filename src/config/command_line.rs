@@ -16,8 +16,8 @@ use crate::config::file::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 
 #[cfg(feature = "persistence")]
 pub use import::import_at_first_start;
-use subcommand::failed;
 pub use subcommand::{Finished, subcommand};
+use subcommand::{SUBCOMMANDS, Subcommand, failed};
 
 /// The maximum number of ports, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;
@@ -45,14 +45,18 @@ pub enum Command {
     Print(String),
 }
 
-fn parser() -> Parser {
+/// The options. Those that this binary does not support are recognised to be refused, but the help has only the others.
+fn parser(is_for_help: bool) -> Parser {
     let mut parser = Parser::new();
+    let is_shown = |is_supported: bool| is_supported || !is_for_help;
     parser.optopt("c", "config-file", "read this file, which has the format of mosquitto.conf", "FILE");
-    parser.optflag(
-        "d",
-        "daemon",
-        "run in the background; the command waits until the broker runs or has failed",
-    );
+    if is_shown(cfg!(feature = "system")) {
+        parser.optflag(
+            "d",
+            "daemon",
+            "run in the background; the command waits until the broker runs or has failed",
+        );
+    }
     parser.optmulti(
         "p",
         "port",
@@ -69,13 +73,15 @@ fn parser() -> Parser {
     );
     parser.optflag("v", "verbose", "log every packet, overriding the file");
     parser.optflag("q", "quiet", "log only errors, overriding the file");
-    parser.optopt(
-        "",
-        "tls-keylog",
-        "write the keys of all TLS connections to this file, for network analysers; anyone who can read it can decrypt \
-         everything",
-        "FILE",
-    );
+    if is_shown(cfg!(feature = "tls")) {
+        parser.optopt(
+            "",
+            "tls-keylog",
+            "write the keys of all TLS connections to this file, for network analysers; anyone who can read it can \
+             decrypt everything",
+            "FILE",
+        );
+    }
     parser.optflag(
         "",
         "test-config",
@@ -86,7 +92,7 @@ fn parser() -> Parser {
         "test-start",
         "like test-config, but exit with 1 if a start would fail now, such as for a port in use",
     );
-    parser.optflag("", "version", "print the version and exit");
+    parser.optflag("V", "version", "print the version and exit");
     parser.optflag("h", "help", "print this help and exit");
     parser
 }
@@ -101,29 +107,29 @@ pub fn parse(arguments: &[String]) -> Result<Command, String> {
 }
 
 fn command(arguments: &[String]) -> Result<Command, String> {
-    let parser = parser();
-    let matches = parser.parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
+    let matches = parser(false).parse(arguments).map_err(|fail| format!("{fail}. Try --help."))?;
     if matches.opt_present("help") {
-        let brief = format!(
-            "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]\n       brooklet passwd ...   manage the users in a password file\n       brooklet acl ...      show what access rules allow\n       brooklet import ...   import the database of mosquitto",
-            env!("CARGO_PKG_VERSION")
-        );
-        return Ok(Command::Print(parser.usage(&brief)));
+        return Ok(Command::Print(usage()));
     }
     if matches.opt_present("version") {
         return Ok(Command::Print(format!("brooklet version {}\n", env!("CARGO_PKG_VERSION"))));
     }
     if let Some(unexpected) = matches.free.first() {
         return Err(format!(
-            "Unexpected argument '{unexpected}', expected passwd, acl or import as the first one, or options, which start \
-             with '-'. Try --help."
+            "Unexpected argument '{unexpected}', expected {} as the first one, or options, which start with '-'. Try \
+             --help.",
+            subcommand::names()
         ));
     }
     let is_daemon = matches.opt_present("daemon");
-    if is_daemon && !cfg!(feature = "system") {
-        return Err(
-            "Option 'daemon' is not supported by a binary built without the feature `system`.".to_owned()
-        );
+    for (option, feature, is_supported) in
+        [("daemon", "system", cfg!(feature = "system")), ("tls-keylog", "tls", cfg!(feature = "tls"))]
+    {
+        if matches.opt_present(option) && !is_supported {
+            return Err(format!(
+                "Option '{option}' is not supported by a binary built without the feature `{feature}`."
+            ));
+        }
     }
     let verbosity = match (matches.opt_present("quiet"), matches.opt_present("verbose")) {
         (true, true) => return Err("Options 'quiet' and 'verbose' exclude each other.".to_owned()),
@@ -150,6 +156,19 @@ fn command(arguments: &[String]) -> Result<Command, String> {
     } else {
         Command::Run { file, given }
     })
+}
+
+/// The help.
+fn usage() -> String {
+    let mut brief = format!(
+        "brooklet {} is an MQTT 3.1, 3.1.1 and 5.0 broker.\n\nUsage: brooklet [options]",
+        env!("CARGO_PKG_VERSION")
+    );
+    for Subcommand { name, what, .. } in SUBCOMMANDS.iter().filter(|command| command.is_there) {
+        brief += &format!("\n       {:<22}{what}", format!("brooklet {name} ..."));
+    }
+    brief += "\n       brooklet help [COMMAND]";
+    parser(true).usage(&brief)
 }
 
 /// Adds the options from the environment, and the name of this machine.
@@ -246,7 +265,13 @@ mod tests {
     #[test]
     fn keys_are_logged_only_on_request() {
         let given = CommandLine { key_log: Some("/k".to_owned()), ..CommandLine::default() };
-        assert_eq!(parse("--tls-keylog /k"), run(None, given));
+        match parse("--tls-keylog /k") {
+            Ok(command) => assert_eq!((Ok(command), true), (run(None, given), cfg!(feature = "tls"))),
+            Err(error) => assert!(!cfg!(feature = "tls") && error.contains("`tls`"), "{error}"),
+        }
+        // The help has only what the binary has.
+        assert_eq!(usage().contains("--tls-keylog"), cfg!(feature = "tls"));
+        assert_eq!(usage().contains("--daemon"), cfg!(feature = "system"));
     }
 
     #[test]
@@ -269,7 +294,7 @@ mod tests {
             ("-c", "Argument"),
             ("-c a -c b", "more than once"),
             ("--config-file=", "'config-file' is empty"),
-            ("psswd file", "expected passwd, acl or import"),
+            ("psswd file", "acl"),
             ("-p1 -p2 -p3 -p4 -p5 -p6 -p7 -p8 -p9 -p10 -p11", "11 times"),
         ] {
             let error = parse(line).unwrap_err();
@@ -283,8 +308,8 @@ mod tests {
             let is_help = matches!(parse(line), Ok(Command::Print(text)) if text.contains("--port"));
             assert_eq!(is_help, line == "-h", "{line}");
         }
-        assert!(
-            matches!(parse("--version"), Ok(Command::Print(text)) if text.starts_with("brooklet version"))
-        );
+        assert!(["--version", "-V"].iter().all(|flag| {
+            matches!(parse(flag), Ok(Command::Print(text)) if text.starts_with("brooklet version"))
+        }));
     }
 }

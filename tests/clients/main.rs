@@ -7,6 +7,7 @@ mod bridges;
 mod client;
 #[cfg(feature = "persistence")]
 mod clocks;
+mod commands;
 mod delivery;
 mod ends;
 mod listeners;

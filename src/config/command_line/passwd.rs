@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, BufRead, IsTerminal as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ Usage: brooklet passwd [-H KIND] [-I ROUNDS] [-c] FILE USER
        brooklet passwd [-H KIND] [-I ROUNDS] -U FILE
 
 Adds a user to a password file or changes the password of a user, deletes a user, or hashes the plain passwords in a
-file. Without -b, it prompts for the password.";
+file. Without -b, it prompts for the password, or reads it from standard input, one line, if that is no terminal.";
 
 /// A file cannot be read or written, the user does not exist, or the like.
 const EXIT_FAILURE: u8 = 1;
@@ -194,6 +194,10 @@ fn kind(matches: &Matches) -> Result<Kind, String> {
 }
 
 fn ask_for_password() -> Result<String, String> {
+    let input = io::stdin();
+    if !input.is_terminal() {
+        return read_password(input.lock());
+    }
     let ask = |prompt| {
         rpassword::prompt_password(prompt).map_err(|why| format!("unable to prompt for a password: {why}"))
     };
@@ -202,6 +206,21 @@ fn ask_for_password() -> Result<String, String> {
         return Err("the passwords do not match".to_owned());
     }
     Ok(password)
+}
+
+/// Reads a password, which ends with the line or with the input.
+fn read_password(input: impl BufRead) -> Result<String, String> {
+    // One more byte than a password may have, and the end of the line.
+    let most = u64::try_from(PASSWORD_MAXIMUM + 3).unwrap_or(u64::MAX);
+    let mut line = Vec::new();
+    let read = input.take(most).read_until(b'\n', &mut line);
+    read.map_err(|why| format!("unable to read the password from standard input: {why}"))?;
+    let password = line.strip_suffix(b"\n").unwrap_or(&line);
+    let password = password.strip_suffix(b"\r").unwrap_or(password);
+    if password.is_empty() {
+        return Err("standard input, which is no terminal, has no password in its first line".to_owned());
+    }
+    String::from_utf8(password.to_vec()).map_err(|_| "the password is not UTF-8".to_owned())
 }
 
 /// Creates the line of a user.
@@ -323,6 +342,23 @@ mod tests {
 
     fn passwd(line: &str) -> Finished {
         run(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_password_that_is_piped_is_one_line() {
+        for (input, password) in [
+            (&b"secret\n"[..], "secret"),
+            (b"secret", "secret"),
+            (b"secret\r\nmore\n", "secret"),
+            (b" se cret \n", " se cret "),
+        ] {
+            assert_eq!(read_password(input).as_deref(), Ok(password));
+        }
+        for input in [&b""[..], b"\n", b"\r\n", b"\xff\n"] {
+            assert!(read_password(input).is_err(), "{input:?}");
+        }
+        let long = read_password(&[b'x'; PASSWORD_MAXIMUM + 100][..]).unwrap();
+        assert!(line("ann", &long, Kind::Sha512).is_err());
     }
 
     fn read(path: &Path) -> Passwords {

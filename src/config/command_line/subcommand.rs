@@ -5,6 +5,8 @@ use super::acl;
 use super::import;
 #[cfg(feature = "passwords")]
 use super::passwd;
+use super::usage;
+use crate::base::escape::Escaped;
 use crate::settings::ConfigError;
 
 /// The result of a subcommand.
@@ -28,24 +30,78 @@ pub(super) fn failed(error: &str) -> Finished {
     Finished { error: error.to_owned(), code: EXIT_INVALID, ..Finished::default() }
 }
 
+/// A subcommand.
+pub(super) struct Subcommand {
+    pub(super) name: &'static str,
+    /// What it does, for the help.
+    pub(super) what: &'static str,
+    run: fn(&[String]) -> Finished,
+    /// Whether this binary was built with it.
+    pub(super) is_there: bool,
+}
+
+/// All subcommands but `help`, in the order of the help.
+pub(super) const SUBCOMMANDS: [Subcommand; 3] = [
+    Subcommand {
+        name: "passwd",
+        what: "manage the users in a password file",
+        #[cfg(feature = "passwords")]
+        run: passwd::run,
+        #[cfg(not(feature = "passwords"))]
+        run: |_| {
+            failed(
+                "this binary does not support hashed passwords, expected one built with the feature `passwords`",
+            )
+        },
+        is_there: cfg!(feature = "passwords"),
+    },
+    Subcommand { name: "acl", what: "show what access rules allow", run: acl::run, is_there: true },
+    Subcommand {
+        name: "import",
+        what: "import the database of mosquitto",
+        #[cfg(feature = "persistence")]
+        run: import::run,
+        #[cfg(not(feature = "persistence"))]
+        run: |_| {
+            failed(
+                "this binary does not support persistence, expected one built with the feature `persistence`",
+            )
+        },
+        is_there: cfg!(feature = "persistence"),
+    },
+];
+
+/// The subcommands that this binary has, as a list in words.
+pub(super) fn names() -> String {
+    let mut names: Vec<_> =
+        SUBCOMMANDS.iter().filter(|command| command.is_there).map(|command| command.name).collect();
+    names.push("help");
+    let last = names.pop().unwrap_or_default();
+    match names.is_empty() {
+        true => last.to_owned(),
+        false => format!("{} or {last}", names.join(", ")),
+    }
+}
+
 /// Runs the subcommand that the first argument names; `None` if it names none, so the broker is to be run.
 pub fn subcommand(arguments: &[String]) -> Option<Finished> {
     let (name, arguments) = arguments.split_first()?;
-    match name.as_str() {
-        "acl" => Some(acl::run(arguments)),
-        #[cfg(feature = "persistence")]
-        "import" => Some(import::run(arguments)),
-        #[cfg(not(feature = "persistence"))]
-        "import" => Some(failed(
-            "this binary does not support persistence, expected one built with the feature `persistence`",
-        )),
-        #[cfg(feature = "passwords")]
-        "passwd" => Some(passwd::run(arguments)),
-        #[cfg(not(feature = "passwords"))]
-        "passwd" => Some(failed(
-            "this binary does not support hashed passwords, expected one built with the feature `passwords`",
-        )),
-        _ => None,
+    if name == "help" {
+        return Some(help(arguments));
+    }
+    SUBCOMMANDS.iter().find(|command| command.name == name).map(|command| (command.run)(arguments))
+}
+
+/// `brooklet help [COMMAND]`: the same as `--help` of the broker or of a subcommand.
+fn help(arguments: &[String]) -> Finished {
+    match arguments {
+        [] => Finished { output: usage(), ..Finished::default() },
+        [name] if name == "help" => Finished { output: usage(), ..Finished::default() },
+        [name] => match SUBCOMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => (command.run)(&["--help".to_owned()]),
+            None => failed(&format!("unknown command '{}', expected {}", Escaped(name), names())),
+        },
+        _ => failed("too many arguments, expected brooklet help [COMMAND]"),
     }
 }
 
@@ -108,6 +164,25 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(run(&format!("acl {file} --client c read a")).error.contains("cannot be read"));
         assert!(run("acl --help").output.contains("brooklet acl"));
+        assert_eq!(run("help acl"), run("acl --help"));
         assert_eq!(subcommand(&["-v".to_owned()]), None);
+    }
+
+    #[test]
+    fn help_is_about_the_broker_or_a_subcommand() {
+        assert_eq!((run("help").output, run("help help").output), (usage(), usage()));
+        for Subcommand { name, what, is_there, .. } in SUBCOMMANDS {
+            let help = run(&format!("help {name}"));
+            assert_eq!(help, run(&format!("{name} --help")));
+            assert_eq!(help.output.contains(&format!("Usage: brooklet {name} ")), is_there, "{help:?}");
+            // What the binary does not have is not offered.
+            assert_eq!(usage().contains(what), is_there);
+            assert_eq!(names().contains(name), is_there);
+        }
+        for line in ["help psswd", "help acl passwd"] {
+            assert_eq!(run(line).code, EXIT_INVALID, "{line}");
+        }
+        let error = run("help a\nb").error;
+        assert!(error.contains("'a\\u{a}b', expected ") && error.ends_with(" or help"), "{error}");
     }
 }

@@ -1,0 +1,73 @@
+//! The commands of the binary that end by themselves.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+#[cfg(feature = "passwords")]
+use crate::place::Place;
+use crate::server::brooklet;
+
+fn run(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = brooklet();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary can be started");
+    // It need not read what it has no use for.
+    let _ = child.stdin.take().expect("standard input is a pipe").write_all(input);
+    child.wait_with_output().expect("it ends")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the binary writes text")
+}
+
+#[cfg(feature = "passwords")]
+#[test]
+fn passwd_reads_a_password_from_a_pipe() {
+    let place = Place::new("passwd");
+    let file = place.0.join("users");
+    let file = file.to_str().expect("its name is text");
+    let created = run(&["passwd", "-c", file, "ann"], b"a Secret\nmore");
+    assert_eq!((created.status.code(), text(&created.stderr)), (Some(0), ""));
+    assert_eq!(text(&created.stdout), "", "there is no prompt");
+    let before = std::fs::read_to_string(file).expect("it was written");
+    assert!(
+        before.starts_with("ann:$7$") && before.lines().count() == 1 && !before.contains("Secret"),
+        "{before}"
+    );
+    for input in [&b""[..], b"\nsecret\n"] {
+        let empty = run(&["passwd", file, "ann"], input);
+        let error = text(&empty.stderr);
+        assert!(empty.status.code() == Some(1) && error.contains("standard input"), "{error}");
+        assert_eq!(std::fs::read_to_string(file).expect("it is there"), before);
+    }
+}
+
+#[test]
+fn help_and_version_have_short_names() {
+    let help = run(&["help"], b"");
+    assert_eq!((help.status.code(), &help.stdout), (Some(0), &run(&["--help"], b"").stdout));
+    let acl = run(&["help", "acl"], b"");
+    assert_eq!((acl.status.code(), &acl.stdout), (Some(0), &run(&["acl", "--help"], b"").stdout));
+    assert!(text(&acl.stdout).starts_with("Usage: brooklet acl "));
+    let version = run(&["-V"], b"");
+    assert_eq!(text(&version.stdout), format!("brooklet version {}\n", env!("CARGO_PKG_VERSION")));
+    let unknown = run(&["help", "psswd"], b"");
+    assert_eq!(unknown.status.code(), Some(3));
+    assert!(text(&unknown.stderr).contains("'psswd'") && text(&unknown.stderr).contains("acl"));
+}
+
+#[test]
+fn the_help_offers_only_what_the_binary_has() {
+    let help = run(&["-h"], b"");
+    let help = text(&help.stdout);
+    for (word, is_there) in [
+        ("brooklet passwd", cfg!(feature = "passwords")),
+        ("brooklet import", cfg!(feature = "persistence")),
+        ("brooklet acl", true),
+        ("--daemon", cfg!(feature = "system")),
+        ("--tls-keylog", cfg!(feature = "tls")),
+        ("--port", true),
+    ] {
+        assert_eq!(help.contains(word), is_there, "{word}: {help}");
+    }
+}
