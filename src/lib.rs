@@ -40,6 +40,7 @@
 //! | 0a | `base::fuzzing` | helpers for the bodies of the fuzz targets | |
 //! | 0a | `base::memory` | the count of the memory that the broker uses | |
 //! | 0a | `base::peer` | the origin of a connection | |
+//! | 0a | `base::plural` | numbers of things in messages | |
 //! | 0a | `base::time` | moments and durations in milliseconds, as plain numbers that are passed in | |
 //! | 0b | `protocol::utf8` | which texts are allowed in a packet | below |
 //! | 0b | `protocol::spoken` | what a peer speaks, recognised by its first bytes | below |

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use calls::{check_calls, check_statics};
 use parts::{check_parts, parts_of};
+use plural::check_plurals;
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
 use shape::too_large;
 use text::{
@@ -22,6 +23,8 @@ use text::{
 mod calls;
 #[path = "tidy/parts.rs"]
 mod parts;
+#[path = "tidy/plural.rs"]
+mod plural;
 #[path = "tidy/rooms.rs"]
 mod rooms;
 #[path = "tidy/shape.rs"]
@@ -88,6 +91,17 @@ fn the_wings_are_those_of_the_list() {
     let entries = sources.iter().filter_map(|(path, _)| first(path));
     let entries = entries.map(|entry| entry.into_string().expect("names are text")).collect();
     assert_nothing_wrong(&house.check_entries(&entries));
+}
+
+#[test]
+fn no_message_has_a_plural_for_one() {
+    let (_, sources) = house();
+    let mut wrong = Vec::new();
+    for (path, text) in sources.iter().filter(|(path, _)| !is_all_tests(path)) {
+        let code = words::without_comments(words::without_tests(text));
+        wrong.extend(check_plurals(&code).iter().map(|what| format!("{}:{what}", path.display())));
+    }
+    assert_nothing_wrong(&wrong);
 }
 
 #[test]

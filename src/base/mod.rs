@@ -8,4 +8,5 @@ pub mod foreign;
 pub mod fuzzing;
 pub mod memory;
 pub mod peer;
+pub mod plural;
 pub mod time;

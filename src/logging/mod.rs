@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use env_logger::Target;
 use log::{Level, LevelFilter, Metadata, Record};
 
+use crate::base::plural::{Count, was};
 use crate::settings::{ConfigError, Log, LogDestination, LogKinds};
 
 use flood::Flood;
@@ -184,7 +185,7 @@ impl Outputs {
         let (Some(flood), Kind::Connection | Kind::Notice) = (&mut self.flood, kind) else { return true };
         let admitted = flood.admit(second);
         if let Some(count @ 1..) = admitted {
-            self.write(kind, second, &format!("{count} lines were omitted."));
+            self.write(kind, second, &format!("{} {} omitted.", Count(count, "line"), was(count == 1)));
         }
         admitted.is_some()
     }

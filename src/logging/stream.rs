@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::lock;
 use crate::base::escape::Escaped;
 use crate::base::files;
+use crate::base::plural::{Count, was};
 use crate::settings::ConfigError;
 
 /// The maximum bytes of lines that are queued for one stream, in addition to as many that are being written. Further
@@ -254,7 +255,8 @@ impl Queue {
         std::mem::swap(&mut lines, &mut state.waiting);
         if state.lost > 0 {
             let lost = std::mem::take(&mut state.lost);
-            lines.extend(format!("{lost} lines were lost, because the log was not read.\n").bytes());
+            let (count, verb) = (Count(lost, "line"), was(lost == 1));
+            lines.extend(format!("{count} {verb} lost, because the log was not read.\n").bytes());
         }
         state.is_writing = true;
         let file = Arc::clone(&state.file);

@@ -12,6 +12,7 @@ use super::destination::{CallId, Destination};
 use super::dial::Report;
 use super::tls;
 use crate::base::escape::Escaped;
+use crate::base::plural::Count;
 use crate::base::time::{Duration, Time};
 use crate::bridge::local_connection::LocalConnection;
 use crate::bridge::machine::{Action, Condition, Machine, OWN_IDENTIFIERS, Status};
@@ -228,8 +229,9 @@ impl Server {
         for DroppedSession { client_identifier, messages } in self.broker.set_bridges(sides, &listeners, now)
         {
             let client = Escaped(&client_identifier);
+            let messages = Count(messages, "message");
             warn!(
-                "Warning: session {client} was dropped with {messages} messages, since its bridge was removed or renamed."
+                "Warning: session {client} was dropped with {messages}, since its bridge was removed or renamed."
             );
         }
     }

@@ -13,6 +13,7 @@ use super::Server;
 use super::clock::AllClocks;
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
+use crate::base::plural::Count;
 use crate::base::time::{Duration, Time};
 use crate::core::broker::StorageFigures;
 use crate::core::journal::{Pace, Pages, Restored, Room};
@@ -89,8 +90,10 @@ impl Server {
         self.broker.set_storage_figures(figures);
         let census = self.broker.census();
         info!(
-            "Restored {} sessions, {} subscriptions and {retained} retained messages from {place}.",
-            census.sessions, census.subscriptions,
+            "Restored {}, {} and {} from {place}.",
+            Count(census.sessions, "session"),
+            Count(census.subscriptions, "subscription"),
+            Count(retained, "retained message"),
         );
         Ok(())
     }

@@ -71,3 +71,37 @@ fn the_help_offers_only_what_the_binary_has() {
         assert_eq!(help.contains(word), is_there, "{word}: {help}");
     }
 }
+
+#[cfg(feature = "system")]
+#[test]
+fn usr2_lists_who_has_subscribed() {
+    use crate::client::{Client, Version, run};
+    use crate::server::Server;
+    use rumqttc::QoS;
+
+    run(async {
+        let server = Server::start(&[]);
+        let mut clients = Vec::new();
+        for (identifier, filter) in [
+            ("kitchen", "house/+"),
+            ("h\u{202e}all'", "house/+"),
+            ("attic", "$share/group/house/#"),
+            ("cellar", "$share/group/house/#"),
+        ] {
+            let mut client = Client::connect(&server, Version::V5, identifier).await;
+            client.subscribe(filter, QoS::AtMostOnce).await;
+            clients.push(client);
+        }
+        for number in 0..40 {
+            let mut client =
+                Client::connect(&server, Version::V5, &format!("a-client-with-a-long-name-{number}")).await;
+            client.subscribe("many", QoS::AtMostOnce).await;
+            clients.push(client);
+        }
+        server.signal("USR2");
+        server.wait_for_line(": 2 at house/+: 'kitchen', 'h\\u{202e}all\\''");
+        server.wait_for_line(": 1 at house/#: $share/group 'attic', $share/group 'cellar'");
+        let many = server.wait_for_line(": 40 at many: 'a-client-with-a-long-name-0', ");
+        assert!(many.ends_with(", ...") && many.len() < 500, "{many}");
+    });
+}

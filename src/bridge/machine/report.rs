@@ -10,6 +10,7 @@ use super::local::LocalState;
 use super::loops::{CIRCLE_TIME, CIRCLE_TIMES};
 use super::remote::RemoteState;
 use crate::base::escape::Escaped;
+use crate::base::plural::Count;
 use crate::bridge::topics::Way;
 use crate::protocol::codec::{ProtocolVersion, ReasonCode};
 use crate::settings::RemoteAddress;
@@ -174,7 +175,8 @@ impl Machine {
         self.say(
             level,
             format_args!(
-                "A message with {bytes} bytes {side} the other broker was dropped: {what}; topic {}{advice}",
+                "A message with {} {side} the other broker was dropped: {what}; topic {}{advice}",
+                Count(bytes, "byte"),
                 Escaped(topic)
             ),
         );

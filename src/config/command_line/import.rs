@@ -225,14 +225,20 @@ fn give_away(store: &Path) -> io::Result<()> {
 fn summary(import: &Import<'_>, file: &Path, store: &Path) -> String {
     let brought = import.brought();
     let mut text = format!("Imported from {} into {}:\n", shown(file), shown(store));
-    for (count, what) in [
-        (brought.retained, "retained messages"),
-        (brought.sessions, "sessions"),
-        (brought.subscriptions, "subscriptions"),
-        (brought.queued, "queued messages"),
-        (brought.unreleased, "QoS 2 messages not yet released by their senders"),
+    for (count, [one, more]) in [
+        (brought.retained, ["retained message", "retained messages"]),
+        (brought.sessions, ["session", "sessions"]),
+        (brought.subscriptions, ["subscription", "subscriptions"]),
+        (brought.queued, ["queued message", "queued messages"]),
+        (
+            brought.unreleased,
+            [
+                "QoS 2 message not yet released by its sender",
+                "QoS 2 messages not yet released by their senders",
+            ],
+        ),
     ] {
-        let _ = writeln!(text, "{count:>8} {what}");
+        let _ = writeln!(text, "{count:>8} {}", if count == 1 { one } else { more });
     }
     if brought.doubtful > 0 {
         let _ = writeln!(
@@ -245,7 +251,7 @@ fn summary(import: &Import<'_>, file: &Path, store: &Path) -> String {
         text += "Omitted:\n";
     }
     for (reason, count) in import.left_out() {
-        let _ = writeln!(text, "{count:>8} {reason}");
+        let _ = writeln!(text, "{count:>8} {}", reason.about(*count == 1));
     }
     text
 }
@@ -336,7 +342,7 @@ mod tests {
         .unwrap();
         let finished = import(&["-c", &config, &golden("queued")]);
         assert_eq!((finished.error.as_str(), finished.code), ("", 0));
-        for line in ["1 retained messages", "3 sessions", "6 subscriptions", " queued messages"] {
+        for line in ["1 retained message\n", "3 sessions", "6 subscriptions", " queued messages"] {
             assert!(finished.output.contains(line), "{}", finished.output);
         }
         let store = place.path("ours");

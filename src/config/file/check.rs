@@ -9,6 +9,8 @@ use std::rc::Rc;
 use crate::auth::access_control::{Policies, warning_of_mode};
 use crate::base::escape::Escaped;
 use crate::base::files;
+#[cfg(all(feature = "bridge", feature = "persistence"))]
+use crate::base::plural::Count;
 use crate::core::listener::ListenerId;
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::server::AllClocks;
@@ -105,8 +107,9 @@ pub fn check_sessions(settings: &Settings) -> Vec<ConfigError> {
     let told = |StoredQueue { client_identifier, listener, messages }: StoredQueue| {
         let client = Escaped(&client_identifier);
         let text = format!(
-            "session {client} of {} will be dropped with {messages} messages, since that bridge is gone",
-            Escaped(&listener)
+            "session {client} of {} will be dropped with {}, since that bridge is gone",
+            Escaped(&listener),
+            Count(messages, "message"),
         );
         ConfigError::new(place.clone(), text)
     };

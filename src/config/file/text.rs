@@ -6,6 +6,7 @@ use super::keywords::{Keyword, find, keywords};
 use super::outcome::{Finding, Place};
 use crate::base::byte_order_mark::{MISPLACED, SKIPPED, after_mark};
 use crate::base::escape::keyword_in;
+use crate::base::plural::Count;
 use crate::protocol::utf8::is_sound_character;
 use crate::settings::CONFIG_ERRORS_MAXIMUM;
 
@@ -57,7 +58,7 @@ fn read_line(line: &[u8], start: Place, findings: &mut Vec<Finding>) -> Option<S
         return None;
     }
     if line.len() > LINE_MAXIMUM {
-        let text = format!("the line has {} bytes, expected at most {LINE_MAXIMUM}", line.len());
+        let text = format!("the line has {}, expected at most {LINE_MAXIMUM}", Count(line.len(), "byte"));
         findings.push(Finding::error(&start, text));
         return None;
     }

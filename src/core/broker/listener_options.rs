@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::decisions::Decisions;
 use super::{Broker, Fault};
 use crate::base::peer::Peer;
+use crate::base::plural::Count;
 use crate::core::connection::State;
 use crate::core::limits::Limits;
 use crate::core::listener::{ListenerId, ListenerOptions, UserNameSource};
@@ -209,7 +210,8 @@ impl Broker {
             () if will.payload.len() > self.options.limits.payload_size => {
                 let (length, limit) =
                     (will.payload.len(), limit(self.options.limits.payload_size, "message_size_limit"));
-                let what = format!("the payload of the Will has {length} bytes, {limit}");
+                let length = Count(length, "byte");
+                let what = format!("the payload of the Will has {length}, {limit}");
                 Err((ReasonCode::PacketTooLarge, what.into()))
             }
             () => Ok(()),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Status, frame, kind};
 use crate::base::escape::Quoted;
+use crate::base::plural::Count;
 
 /// The first bytes of such a packet. It displays the kind of the packet and its length.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ impl Oversized<'_> {
 
 impl fmt::Display for Oversized<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} of {} bytes", kind::name(self.kind()), self.length())
+        write!(formatter, "{} of {}", kind::name(self.kind()), Count(self.length(), "byte"))
     }
 }
 

@@ -2,7 +2,6 @@
 //! cannot be imported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use byteorder::{BigEndian, ByteOrder, LittleEndian};
 
@@ -31,17 +30,39 @@ pub enum Reason {
     NoPacketIdentifier,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::SessionExpired => "sessions whose Session Expiry Interval has passed",
-            Self::SessionEnded => "sessions that end with their connection",
-            Self::OfNoSession => "subscriptions and queued messages of sessions that are left out",
-            Self::MessageExpired => "messages whose Message Expiry Interval has passed",
-            Self::NotThere => "messages that the file refers to but does not contain",
-            Self::NotValid => "messages and subscriptions that the standards do not allow",
-            Self::NoPacketIdentifier => "messages without a Packet Identifier of their own",
-        })
+impl Reason {
+    /// The one thing, or the things, that were left out for it.
+    pub const fn about(self, is_one: bool) -> &'static str {
+        let [one, more] = match self {
+            Self::SessionExpired => [
+                "session whose Session Expiry Interval has passed",
+                "sessions whose Session Expiry Interval has passed",
+            ],
+            Self::SessionEnded => {
+                ["session that ends with its connection", "sessions that end with their connection"]
+            }
+            Self::OfNoSession => [
+                "subscription or queued message of a session that is left out",
+                "subscriptions and queued messages of sessions that are left out",
+            ],
+            Self::MessageExpired => [
+                "message whose Message Expiry Interval has passed",
+                "messages whose Message Expiry Interval has passed",
+            ],
+            Self::NotThere => [
+                "message that the file refers to but does not contain",
+                "messages that the file refers to but does not contain",
+            ],
+            Self::NotValid => [
+                "message or subscription that the standards do not allow",
+                "messages and subscriptions that the standards do not allow",
+            ],
+            Self::NoPacketIdentifier => [
+                "message without a Packet Identifier of its own",
+                "messages without a Packet Identifier of their own",
+            ],
+        };
+        if is_one { one } else { more }
     }
 }
 

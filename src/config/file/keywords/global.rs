@@ -1,5 +1,7 @@
 //! The keywords for the whole broker.
 
+#[cfg(feature = "system")]
+use crate::base::plural::Count;
 use crate::base::time::Duration;
 use crate::config::file::pending::Target;
 use crate::config::file::values::{self, bound, u16_or_all};
@@ -456,7 +458,9 @@ fn queue_length(of: &Settings) -> Value<'_> {
     let length = shown::bound(of.limits.queue_length);
     match of.limits.burst_bytes {
         0 => length,
-        burst => Value::Words(format!("{} after {burst} bytes", length.text().unwrap_or_default())),
+        burst => {
+            Value::Words(format!("{} after {}", length.text().unwrap_or_default(), Count(burst, "byte")))
+        }
     }
 }
 
