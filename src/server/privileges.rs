@@ -3,7 +3,6 @@
 //! so.
 
 use std::fs;
-#[cfg(feature = "system")]
 use std::io;
 #[cfg(not(feature = "system"))]
 use std::os::unix::fs::MetadataExt;
@@ -73,9 +72,13 @@ struct Account {
 }
 
 /// Reads the users or the groups of this machine. Only its own files are searched: other name services are made for
-/// people, and their libraries would stay loaded for as long as the broker runs.
+/// people, and their libraries would stay loaded for as long as the broker runs. Without the file, there are none: a
+/// container knows its users by number.
 fn read_accounts(path: &str) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|why| ConfigError::new(path, format!("unable to read it: {why}")))
+    match fs::read_to_string(path) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|why| ConfigError::new(path, format!("unable to read it: {why}"))),
+    }
 }
 
 /// The number of a group, which is given by its name or number.
