@@ -5,6 +5,8 @@ mod acl;
 pub mod fuzzing;
 #[cfg(feature = "persistence")]
 mod import;
+#[cfg(feature = "persistence")]
+mod migrate;
 #[cfg(feature = "passwords")]
 mod passwd;
 mod subcommand;

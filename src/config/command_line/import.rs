@@ -77,12 +77,7 @@ fn target(matches: &Matches) -> Result<Target, String> {
             let settings = outcome.settings.filter(|_| outcome.errors.is_empty()).ok_or_else(|| {
                 outcome.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             })?;
-            target_of(&settings).ok_or_else(|| {
-                format!(
-                    "{}: a broker with this configuration does not persist anything, expected 'persistence true'",
-                    Escaped(&config)
-                )
-            })
+            target_of(&settings).ok_or_else(|| persists_nothing(&config))
         }
         (None, Some(directory)) => {
             let store = Path::new(&directory).join(PERSISTENCE_FILE);
@@ -90,6 +85,19 @@ fn target(matches: &Matches) -> Result<Target, String> {
         }
         _ => Err("expected either -c CONFIG or --to DIRECTORY. Try brooklet import --help.".to_owned()),
     }
+}
+
+/// Imports a database into the store of a broker with these settings, which are those of `config`.
+pub(super) fn import_into(database: &Path, settings: &Settings, config: &str) -> Result<String, String> {
+    let target = target_of(settings).ok_or_else(|| persists_nothing(config))?;
+    import(database, &target, &target.store)
+}
+
+fn persists_nothing(config: &str) -> String {
+    format!(
+        "{}: a broker with this configuration does not persist anything, expected 'persistence true'",
+        Escaped(config)
+    )
 }
 
 fn target_of(settings: &Settings) -> Option<Target> {

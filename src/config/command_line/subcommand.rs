@@ -1,11 +1,11 @@
 //! The subcommands, which the first argument selects.
 
 use super::acl;
-#[cfg(feature = "persistence")]
-use super::import;
 #[cfg(feature = "passwords")]
 use super::passwd;
 use super::usage;
+#[cfg(feature = "persistence")]
+use super::{import, migrate};
 use crate::base::escape::Escaped;
 use crate::settings::ConfigError;
 
@@ -41,7 +41,7 @@ pub(super) struct Subcommand {
 }
 
 /// All subcommands but `help`, in the order of the help.
-pub(super) const SUBCOMMANDS: [Subcommand; 3] = [
+pub(super) const SUBCOMMANDS: [Subcommand; 4] = [
     Subcommand {
         name: "passwd",
         what: "manage the users in a password file",
@@ -62,14 +62,24 @@ pub(super) const SUBCOMMANDS: [Subcommand; 3] = [
         #[cfg(feature = "persistence")]
         run: import::run,
         #[cfg(not(feature = "persistence"))]
-        run: |_| {
-            failed(
-                "this binary does not support persistence, expected one built with the feature `persistence`",
-            )
-        },
+        run: lacks_persistence,
+        is_there: cfg!(feature = "persistence"),
+    },
+    Subcommand {
+        name: "migrate",
+        what: "take over the configuration and the database of mosquitto",
+        #[cfg(feature = "persistence")]
+        run: migrate::run,
+        #[cfg(not(feature = "persistence"))]
+        run: lacks_persistence,
         is_there: cfg!(feature = "persistence"),
     },
 ];
+
+#[cfg(not(feature = "persistence"))]
+fn lacks_persistence(_arguments: &[String]) -> Finished {
+    failed("this binary does not support persistence, expected one built with the feature `persistence`")
+}
 
 /// The subcommands that this binary has, as a list in words.
 pub(super) fn names() -> String {

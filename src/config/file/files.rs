@@ -73,7 +73,11 @@ fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mu
 }
 
 /// Returns the configuration files in a directory, in the order in which they are included.
-fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+///
+/// The directory cannot be read, or has too many.
+pub fn files_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

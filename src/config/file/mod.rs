@@ -37,7 +37,7 @@ pub use changes::changes;
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 pub use check::check_sessions;
 pub use check::{Checked, check};
-pub use files::load;
+pub use files::{files_of, load};
 #[cfg(feature = "persistence")]
 pub use mosquitto::check_database_of_mosquitto;
 #[cfg(feature = "persistence")]
