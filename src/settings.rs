@@ -356,6 +356,8 @@ pub const PERSISTENCE_FILE: &str = "brooklet.db";
 pub struct Persistence {
     /// The directory (`persistence_location`).
     pub directory: PathBuf,
+    /// What names the directory: the keyword, or a variable of the environment, in words.
+    pub directory_source: &'static str,
     /// The file in it (`persistence_file`).
     pub file: String,
     /// What an acknowledgement guarantees (`durability`).
@@ -374,6 +376,7 @@ impl Default for Persistence {
     fn default() -> Self {
         Self {
             directory: PathBuf::from("."),
+            directory_source: "persistence_location",
             file: PERSISTENCE_FILE.to_owned(),
             durability: Durability::default(),
             commit_delay: Duration::ZERO,

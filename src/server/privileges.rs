@@ -43,8 +43,13 @@ pub fn drop_rights(process: &Process, give_to: impl FnOnce(u32, u32)) -> Result<
         warn!("Running as root, because the configuration says so.");
         return Ok(None);
     };
+    let source = match (process.user_number, process.group_number) {
+        (Some(_), _) => "PUID in the environment",
+        (None, Some(_)) => "PGID in the environment",
+        (None, None) => "user",
+    };
     let config_error = |what: &str, why: nix::Error| {
-        ConfigError::new("user", format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
+        ConfigError::new(source, format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
     };
     logging::give_to(chosen.user, chosen.group);
     give_to(chosen.user, chosen.group);

@@ -105,3 +105,21 @@ fn usr2_lists_who_has_subscribed() {
         assert!(many.ends_with(", ...") && many.len() < 500, "{many}");
     });
 }
+
+#[cfg(feature = "persistence")]
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test may write files")]
+fn an_error_about_a_variable_of_the_environment_names_it() {
+    let place = crate::place::Place::new("environment");
+    let file = place.0.join("conf");
+    std::fs::write(&file, "user root\npersistence true\n").expect("a file can be written");
+    let mut command = brooklet();
+    command.arg("--test-config").arg("-c").arg(&file).env("MOSQUITTO_PERSISTENCE_LOCATION", "/no/where");
+    let output = command.output().expect("the binary can be started");
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("Error: /no/where: ") && error.contains("(MOSQUITTO_PERSISTENCE_LOCATION in"),
+        "{error}"
+    );
+    assert_eq!(output.status.code(), Some(3));
+}

@@ -60,6 +60,7 @@ fn complete(globals: &mut Globals, given: &CommandLine, findings: &mut Vec<Findi
     if globals.is_persistent {
         if let Some(directory) = &given.persistence_location {
             persistence.directory = directory.into();
+            persistence.directory_source = "MOSQUITTO_PERSISTENCE_LOCATION in the environment";
         }
         settings.persistence = Some(std::mem::take(persistence));
     }

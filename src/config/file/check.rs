@@ -78,7 +78,7 @@ pub fn check(settings: &Settings) -> Checked {
     }
     checked.errors.extend(privileges::check_user(&settings.process).err());
     if let Some(persistence) = &settings.persistence {
-        expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
+        expect_directory(&persistence.directory, persistence.directory_source, &mut checked.errors);
     }
     checked
 }
