@@ -502,7 +502,7 @@ fn a_signal_to_end_interrupts_the_restore() {
     drop(broker);
     // Nothing is lost by that.
     let broker = Broker::start("broken-off", &configuration, |_| {});
-    let _ = broker.wait_for(" and 1 retained messages from ");
+    let _ = broker.wait_for(" and 1 retained message from ");
     drop(broker);
     let _ = fs::remove_dir_all(&store);
 }
