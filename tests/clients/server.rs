@@ -29,10 +29,14 @@ struct Written {
     is_over: bool,
 }
 
-/// The binary, without environment variables that would change its log.
+/// The binary, without environment variables that would change its log. With `BROKER`, it is another one: the words of
+/// a command, such as an emulator and a binary for another machine.
 pub(crate) fn brooklet() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
-    command.stdin(Stdio::null()).env_remove("RUST_LOG");
+    let other = std::env::var("BROKER").ok();
+    let mut words =
+        other.as_deref().map_or(vec![env!("CARGO_BIN_EXE_brooklet")], |other| other.split(' ').collect());
+    let mut command = Command::new(words.remove(0));
+    command.args(words).stdin(Stdio::null()).env_remove("RUST_LOG");
     command
 }
 
