@@ -135,7 +135,8 @@ fn a_refused_subscription_is_logged_with_the_rule() {
         .expect("it takes bytes");
     assert_eq!(read(&mut stream, 6), [0x90, 4, 0, 1, 0, 0x80]);
     let line = broker.wait_for("Denied SUBSCRIBE");
-    let expected = format!("Denied SUBSCRIBE from watcher to 'a/secret': denied by {place}:2.");
+    let name = rules.file_name().expect("it has a name").display();
+    let expected = format!("Denied SUBSCRIBE from watcher to 'a/secret': denied by {name}:2.");
     assert!(line.ends_with(&expected), "{line}");
     let _ = fs::remove_file(&rules);
 }

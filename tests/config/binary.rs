@@ -34,6 +34,9 @@ pub fn brooklet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_brooklet")).args(arguments).output().expect("the binary can be started")
 }
 
+/// The directory in which the tests run, to which relative paths belong.
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the broker writes text")
 }
@@ -60,7 +63,10 @@ fn a_broken_file_ends_with_3_whether_tested_or_started() {
         assert_eq!(output.status.code(), Some(3), "{arguments:?}");
         let error = text(&output.stderr);
         assert_eq!(
-            error.lines().filter(|line| line.starts_with("Error: tests/config/broken/")).count(),
+            error
+                .lines()
+                .filter(|line| line.starts_with(&format!("Error: {ROOT}/tests/config/broken/")))
+                .count(),
             6,
             "{error}"
         );
@@ -77,7 +83,11 @@ fn a_file_that_is_not_there_is_named() {
     assert_eq!(text(&output.stderr), expected);
     let output = brooklet(&["-c", "tests", "--test-config"]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).starts_with("Error: tests: Is a directory"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).starts_with(&format!("Error: {ROOT}/tests: Is a directory")),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -241,7 +251,9 @@ fn a_test_of_the_configuration_touches_nothing() {
 fn ports_of_the_command_line_yield_to_those_of_the_file() {
     let output = brooklet(&["-c", "tests/config/good/docker-minimal.conf", "-p", "1885", "--test-config"]);
     assert_eq!(output.status.code(), Some(0));
-    let warning = "Warning: tests/config/good/docker-minimal.conf: it has listeners, so --port is ignored\n";
+    let warning = format!(
+        "Warning: {ROOT}/tests/config/good/docker-minimal.conf: it has listeners, so --port is ignored\n"
+    );
     assert_eq!(text(&output.stderr), warning);
 }
 

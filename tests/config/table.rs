@@ -6,6 +6,7 @@ use std::path::Path;
 
 use brooklet::config::file::{self, CommandLine};
 
+use crate::binary::ROOT;
 use crate::digest::digest;
 
 /// The command line of this test, on a machine with a fixed name.
@@ -13,14 +14,14 @@ fn given() -> CommandLine {
     CommandLine { host_name: Some("host".to_owned()), ..CommandLine::default() }
 }
 
-/// The report about a file: its settings, and what is wrong with it.
+/// The report about a file: its settings, and what is wrong with it. Paths are relative, so that it is the same everywhere.
 fn report(path: &str) -> String {
     let outcome = file::load(Some(path), &given());
     let mut lines = outcome.settings.map(|settings| digest(&settings)).unwrap_or_default();
     lines.extend(outcome.errors.iter().map(|error| format!("error {error}")));
     lines.extend(outcome.warnings.iter().map(|warning| format!("warning {warning}")));
     lines.extend(outcome.differences.iter().map(|difference| format!("note {difference}")));
-    lines.join("\n")
+    lines.join("\n").replace(&format!("{ROOT}/"), "").replace(ROOT, ".")
 }
 
 /// The files of a directory of this test, without those that others include, by their paths.

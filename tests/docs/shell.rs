@@ -29,6 +29,9 @@ const NOBODY: u32 = 65534;
 const LOOP: &str = "exec 8>&1 9<&0 >>\"$1\" 2>&1 </dev/null; while IFS= read -r -d '' command <&9; do \
                     eval \"$command\" 8>&- 9<&-; echo $? >&8; done";
 
+/// The directory in which the commands of a page are run, as the page names it.
+const HOME: &str = "/srv/brooklet";
+
 /// A directory with a copy of the binary, since not every user may read the one in which it was built.
 pub struct Program(PathBuf);
 
@@ -165,11 +168,16 @@ impl Shell {
         texts.collect()
     }
 
+    /// What a file of the test has, as the pages print it: their commands are run in [`HOME`].
+    fn read(&self, path: &Path) -> String {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.replace(&*self.directory.to_string_lossy(), HOME)
+    }
+
     /// Waits until what has been printed since the last comparison is as expected.
     pub fn compare(&mut self, expected: &[String]) -> Result<(), String> {
-        let path = self.room.join("output");
         let compared = self.compared;
-        let printed = || fs::read_to_string(&path).unwrap_or_default();
+        let printed = || self.read(&self.room.join("output"));
         let is_right = wait_until(PATIENCE, || {
             let text = printed();
             is_as_expected(expected, &text.lines().skip(compared).collect::<Vec<_>>())
@@ -189,13 +197,13 @@ impl Shell {
 
     /// What has been printed since the last comparison.
     pub fn printed(&self) -> String {
-        let text = fs::read_to_string(self.room.join("output")).unwrap_or_default();
+        let text = self.read(&self.room.join("output"));
         text.lines().skip(self.compared).collect::<Vec<_>>().join("\n")
     }
 
     /// Waits until what has been printed in a terminal is as expected.
     pub fn compare_terminal(&self, number: usize, expected: &[String]) -> Result<(), String> {
-        let printed = || fs::read_to_string(self.output_of(number)).unwrap_or_default();
+        let printed = || self.read(&self.output_of(number));
         let is_right =
             wait_until(PATIENCE, || is_as_expected(expected, &printed().lines().collect::<Vec<_>>()));
         if is_right { Ok(()) } else { Err(difference(expected, printed().lines())) }

@@ -119,6 +119,8 @@ impl Rules {
 /// All rules of an ACL file.
 #[derive(Debug)]
 pub struct Acl {
+    /// The name of the file without its directory: clients of MQTT 5.0 are told which rule denies something, and it is
+    /// not for them to know where the file is.
     file: Box<str>,
     anonymous: Rules,
     users: BTreeMap<Box<str>, Rules>,

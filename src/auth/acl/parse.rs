@@ -22,6 +22,11 @@ struct Wrong {
     what: String,
 }
 
+/// The name of a file without its directory.
+fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
 impl Acl {
     /// Parses the bytes of the file called `file`.
     ///
@@ -30,7 +35,7 @@ impl Acl {
     /// Every fault, in the order of the lines.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Vec<ConfigError>> {
         let mut acl = Self {
-            file: file.into(),
+            file: name_of(file).into(),
             anonymous: Rules::default(),
             users: BTreeMap::new(),
             patterns: Rules::default(),

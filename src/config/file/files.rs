@@ -15,6 +15,7 @@ use super::pending::CommandLine;
 use super::statements::Step;
 use super::text::{Statement, parse};
 use crate::base::files;
+use crate::settings::absolute;
 
 /// The maximum size of a file in bytes; a larger one is an error.
 const FILE_MAXIMUM: u64 = 1024 * 1024;
@@ -26,7 +27,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     let mut findings = Vec::new();
     let mut steps = Vec::new();
     if let Some(name) = file {
-        for statement in read(Path::new(name), &mut findings) {
+        for statement in read(&absolute(Path::new(name)), &mut findings) {
             let directory = included(&statement).map(|directory| (directory, statement.value_place.clone()));
             steps.push(Step::Statement(statement));
             if let Some((directory, place)) = directory {
@@ -34,8 +35,9 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
             }
         }
     }
-    let (settings, more) = settle(&steps, given);
+    let (mut settings, more) = settle(&steps, given);
     findings.extend(more);
+    settings.make_paths_absolute();
     #[cfg(feature = "persistence")]
     let settings = mosquitto::spare(settings, &steps, given, &mut findings);
     Outcome::new(settings, &findings, &differences(&steps, &findings))
@@ -44,7 +46,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
 /// The directory that a statement includes, if any.
 fn included(statement: &Statement) -> Option<PathBuf> {
     match statement.keyword.meaning {
-        Meaning::Special(Special::IncludeDirectory) => Some(PathBuf::from(&statement.value)),
+        Meaning::Special(Special::IncludeDirectory) => Some(absolute(Path::new(&statement.value))),
         _ => None,
     }
 }

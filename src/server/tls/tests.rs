@@ -321,7 +321,7 @@ fn bytes_that_are_not_tls_are_refused_at_once() {
     let mut layer = Layer::new(&setup).unwrap();
     let connect = b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0";
     let outcome = layer.receive(connect, &mut Vec::new());
-    assert_eq!(outcome, Outcome::Failed("the client does not speak TLS".to_owned()));
+    assert_eq!(outcome, Outcome::Failed("the client does not speak TLS, it is MQTT without TLS at a port with TLS: turn TLS on in the client".to_owned()));
     assert_eq!(layer.receive(connect, &mut Vec::new()), Outcome::Open, "what follows is of no interest");
 }
 

@@ -99,7 +99,7 @@ fn rules_decide_and_say_which_did() {
         let answer = authority.ask(&client(None, user), question);
         (answer, authority.why_refused().unwrap_or_default())
     };
-    let file = rules.display();
+    let file = "acl";
     let publish =
         |topic, qos| Question::Publish { topic: TopicName::new(topic).unwrap(), qos, retain: false };
     let receive = |topic| Question::Receive { topic: TopicName::new(topic).unwrap() };
