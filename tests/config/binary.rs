@@ -107,6 +107,45 @@ fn files_that_are_named_have_to_be_there() {
     }
 }
 
+/// Each of these paths is wrong, and is named as it is found from anywhere.
+#[cfg(all(feature = "tls", feature = "persistence", feature = "bridge"))]
+#[test]
+fn a_relative_path_is_named_as_an_absolute_one() {
+    let scratch = Scratch::new("relative");
+    let path = scratch.file(
+        "a.conf",
+        "persistence true\npersistence_location no/store\nlog_dest file no/log/log\npid_file no/pid/pid\n\
+         listener 1883\ncertfile no/server\nkeyfile no/key\ncafile no/ca\ncapath no/cas\ncrlfile no/crl\n\
+         require_certificate true\npassword_file no/passwords\nacl_file no/acl\n\
+         connection far\naddress far.test\ntopic #\nbridge_cafile no/far-ca\nbridge_capath no/far-cas\n\
+         bridge_certfile no/far-client\nbridge_keyfile no/far-key\n",
+    );
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    let error = text(&output.stderr);
+    for name in [
+        "store",
+        "log/log",
+        "server",
+        "key",
+        "ca",
+        "cas",
+        "crl",
+        "passwords",
+        "acl",
+        "far-ca",
+        "far-cas",
+        "far-client",
+        "far-key",
+    ] {
+        assert!(error.contains(&format!("Error: {ROOT}/no/{name}: ")), "{name}: {error}");
+    }
+    assert_eq!(error.matches("no/").count(), error.matches(&format!("{ROOT}/no/")).count(), "{error}");
+    let broken = scratch.file("b.conf", "include_dir no/directory\n");
+    let error = text(&brooklet(&["-c", &broken, "--test-config"]).stderr);
+    assert!(error.contains(&format!("{ROOT}/no/directory")), "{error}");
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn keys_that_everyone_can_read_cause_a_warning() {
