@@ -108,7 +108,7 @@ fn copy_house(to: &Path) -> io::Result<()> {
     if to.exists() {
         fs::remove_dir_all(to)?;
     }
-    for directory in ["src", "tests", ".cargo"] {
+    for directory in ["src", "tests", "examples", ".cargo"] {
         copy(&root().join(directory), &to.join(directory), &root().join("src"))?;
     }
     for file in ["Cargo.toml", "Cargo.lock"] {
