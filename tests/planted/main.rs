@@ -108,7 +108,7 @@ fn copy_house(to: &Path) -> io::Result<()> {
     if to.exists() {
         fs::remove_dir_all(to)?;
     }
-    for directory in ["src", "tests", "examples", ".cargo"] {
+    for directory in ["src", "tests", "examples", "packages", ".cargo"] {
         copy(&root().join(directory), &to.join(directory), &root().join("src"))?;
     }
     for file in ["Cargo.toml", "Cargo.lock"] {
