@@ -1,6 +1,7 @@
 //! The command line.
 
 mod acl;
+mod finished;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 #[cfg(feature = "persistence")]
@@ -16,10 +17,11 @@ use getopts::Options as Parser;
 use crate::base::escape::Escaped;
 use crate::config::file::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 
+pub use finished::Finished;
 #[cfg(feature = "persistence")]
 pub use import::import_at_first_start;
-pub use subcommand::{Finished, subcommand};
-use subcommand::{SUBCOMMANDS, Subcommand, failed};
+pub use subcommand::subcommand;
+use subcommand::{SUBCOMMANDS, Subcommand};
 
 /// The maximum number of ports, as in mosquitto.
 const PORTS_MAXIMUM: usize = 10;

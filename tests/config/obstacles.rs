@@ -70,6 +70,10 @@ fn a_port_or_a_socket_in_use_is_an_obstacle() {
     let path = scratch.file("a.conf", &format!("user root\nlistener {port} 127.0.0.1\n"));
     expect_obstacle(&scratch, &path, "another program, or another broker, listens there");
     expect_failure(&path, "listens there");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brooklet"));
+    let output = command.current_dir(&scratch.0).args(["-c", "a.conf"]).output().expect("it can be started");
+    let told = text(&output.stderr);
+    assert!(told.contains(&format!("Config loaded from {path}.")), "{told}");
     drop(used);
     expect_no_obstacle(&path);
     let socket = scratch.0.join("socket");

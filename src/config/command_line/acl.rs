@@ -4,7 +4,7 @@ use std::path::Path;
 
 use getopts::Options as Parser;
 
-use super::{Finished, failed};
+use super::finished::{Finished, failed, options};
 use crate::auth::access_control::read_file;
 use crate::auth::acl::{Access, Acl, Ruling, Subject};
 use crate::base::escape::Escaped;
@@ -25,13 +25,10 @@ pub(super) fn run(arguments: &[String]) -> Finished {
     parser.optopt("", "user", "the User Name", "NAME");
     parser.optopt("", "client", "the Client Identifier", "IDENTIFIER");
     parser.optflag("h", "help", "print this help and exit");
-    let matches = match parser.parse(arguments) {
+    let matches = match options("acl", USAGE, &parser, arguments) {
         Ok(matches) => matches,
-        Err(fail) => return failed(&format!("{fail}. Try brooklet acl --help.")),
+        Err(finished) => return finished,
     };
-    if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), ..Finished::default() };
-    }
     let (user, client) = (matches.opt_str("user"), matches.opt_str("client"));
     let ([file, access, topic], Some(client)) = (matches.free.as_slice(), client) else {
         return failed(

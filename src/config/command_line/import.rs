@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use getopts::{Matches, Options as Parser};
 
-use super::{Finished, failed, with_environment};
+use super::finished::{Finished, failed, options};
+use super::with_environment;
 use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::base::time::Time;
@@ -51,14 +52,10 @@ fn parser() -> Parser {
 }
 
 pub(super) fn run(arguments: &[String]) -> Finished {
-    let parser = parser();
-    let matches = match parser.parse(arguments) {
+    let matches = match options("import", USAGE, &parser(), arguments) {
         Ok(matches) => matches,
-        Err(fail) => return failed(&format!("{fail}. Try brooklet import --help.")),
+        Err(finished) => return finished,
     };
-    if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), ..Finished::default() };
-    }
     let (file, target) = match (matches.free.as_slice(), target(&matches)) {
         ([file], Ok(target)) => (Path::new(file), target),
         (_, Err(error)) => return failed(&error),

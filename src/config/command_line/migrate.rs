@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use getopts::Options as Parser;
 
+use super::finished::{Finished, failed, options};
 use super::import::import_into;
-use super::{Finished, failed, with_environment};
+use super::with_environment;
 use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::config::file::{self, CommandLine, Statement};
@@ -82,14 +83,10 @@ fn parser() -> Parser {
 }
 
 pub(super) fn run(arguments: &[String]) -> Finished {
-    let parser = parser();
-    let matches = match parser.parse(arguments) {
+    let matches = match options("migrate", USAGE, &parser(), arguments) {
         Ok(matches) => matches,
-        Err(fail) => return failed(&format!("{fail}. Try brooklet migrate --help.")),
+        Err(finished) => return finished,
     };
-    if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), ..Finished::default() };
-    }
     let from = match matches.free.as_slice() {
         [] => MOSQUITTO,
         [file] => file,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use getopts::{Matches, Options as Parser};
 
-use super::{Finished, failed};
+use super::finished::{Finished, failed, options};
 use crate::auth::access_control::{FILE_MAXIMUM, random};
 use crate::auth::passwords::{self, Kind, NO_PASSWORD, Passwords, ROUNDS_MAXIMUM, Secret};
 use crate::auth::scram;
@@ -56,14 +56,10 @@ fn parser() -> Parser {
 }
 
 pub(super) fn run(arguments: &[String]) -> Finished {
-    let parser = parser();
-    let matches = match parser.parse(arguments) {
+    let matches = match options("passwd", USAGE, &parser(), arguments) {
         Ok(matches) => matches,
-        Err(fail) => return failed(&format!("{fail}. Try brooklet passwd --help.")),
+        Err(finished) => return finished,
     };
-    if matches.opt_present("help") {
-        return Finished { output: parser.usage(USAGE), ..Finished::default() };
-    }
     let job = match Job::from(&matches) {
         Ok(job) => job,
         Err(error) => return failed(&error),

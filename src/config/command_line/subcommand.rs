@@ -1,34 +1,13 @@
 //! The subcommands, which the first argument selects.
 
 use super::acl;
+use super::finished::{Finished, failed};
 #[cfg(feature = "passwords")]
 use super::passwd;
 use super::usage;
 #[cfg(feature = "persistence")]
 use super::{import, migrate};
 use crate::base::escape::Escaped;
-use crate::settings::ConfigError;
-
-/// The result of a subcommand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
-    /// The text for standard output.
-    pub output: String,
-    /// What the operator should look into, for standard error.
-    pub warnings: Vec<ConfigError>,
-    /// The text for standard error, without a line feed at its end; empty if there was no error.
-    pub error: String,
-    /// The exit code.
-    pub code: u8,
-}
-
-/// An option or an argument is invalid.
-const EXIT_INVALID: u8 = 3;
-
-/// The result for invalid arguments.
-pub(super) fn failed(error: &str) -> Finished {
-    Finished { error: error.to_owned(), code: EXIT_INVALID, ..Finished::default() }
-}
 
 /// A subcommand.
 pub(super) struct Subcommand {
@@ -120,6 +99,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
 
     use super::*;
+    use crate::config::command_line::finished::EXIT_INVALID;
 
     fn run(line: &str) -> Finished {
         let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
