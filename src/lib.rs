@@ -21,6 +21,7 @@
 //! - `auth`: users, their passwords and rights, and limits on guessing
 //! - `storage`: the state that survives the process
 //! - `bridge`: connections to other brokers, as state machines
+//! - `cluster`: several brokers that act as one
 //! - `logging`: the log and its destinations
 //! - `server`: the loop, sockets and the clock
 //! - `config`: the configuration file and the command line, converted to settings
@@ -92,6 +93,8 @@ pub mod auth;
 pub mod base;
 #[cfg(feature = "bridge")]
 pub mod bridge;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod config;
 pub mod core;
 pub mod logging;

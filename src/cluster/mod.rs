@@ -1,0 +1,2 @@
+//! Several brokers that act as one, connected by NATS JetStream: how messages are named and written on the way from one
+//! node to another.
