@@ -56,6 +56,7 @@
 //! | 1a | `core::trie` | the compressed tree of subscriptions, which finds the filters that match a topic | below |
 //! | 1a | `core::wheel` | timers: arm, cancel, move, expire | below |
 //! | 1a | `core::slots` | slabs whose keys have a generation | below |
+//! | 1b | `core::nodes` | what is said to the other nodes of a cluster | below |
 //! | 1b | `core::listener` | the options of the listener to which a client is connected | below |
 //! | 1c | `core::message` | a publication and its encodings, shared by all receivers | below |
 //! | 1c | `core::outbox` | the output that a connection still has to send | below, `core::message` |

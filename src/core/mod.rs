@@ -8,6 +8,7 @@ pub mod journal;
 pub mod limits;
 pub mod listener;
 pub mod message;
+pub mod nodes;
 pub mod outbox;
 pub mod retained;
 pub mod session;

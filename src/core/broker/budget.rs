@@ -228,7 +228,7 @@ impl Broker {
 
     /// Adds to an audit what connections, sessions and the sender count themselves.
     fn audit_clients(&self, audit: &mut Audit) {
-        self.output.sender.audit(audit);
+        self.output.audit(audit);
         self.connections.iter().for_each(|(_, connection)| connection.audit(audit));
         self.clients.sessions.iter().for_each(|(_, session)| session.audit(audit));
         self.clients.bridge_queues.audit(audit);

@@ -223,13 +223,21 @@ impl Broker {
         let mut publication = Publication { expires, ..stored };
         let is_done = may_go(self, &mut publication)
             && (!self.may_publish_will(session_id, &publication)
-                || self.publish_unlinked(&mut Outbound::new(publication), Some(session_id)));
+                || self.publish_as_will(session_id, publication));
         if !is_done {
             self.clients.sessions[session_id].will = Some(will);
             return false;
         }
         self.persist_session(session_id, Urgency::Lazy);
         true
+    }
+
+    fn publish_as_will(&mut self, session_id: SessionId, publication: Publication<'_>) -> bool {
+        let is_done = self.publish_unlinked(&mut Outbound::new(publication), Some(session_id));
+        if is_done {
+            self.tell_nodes(&publication);
+        }
+        is_done
     }
 
     /// Whether the Will may be published. Asked again, because the client may have lost the right since its CONNECT. A

@@ -96,6 +96,10 @@ impl Chain {
         self.count();
     }
 
+    pub(super) const fn publisher(&self) -> Option<SessionId> {
+        self.publisher
+    }
+
     pub(super) fn is_of(&self, client: &str) -> bool {
         self.client.as_deref() == Some(client)
     }

@@ -524,6 +524,7 @@ impl Broker {
 
     /// Removes an entry from the trie, and notes the new position of the entry that took its place.
     fn release_entry(&mut self, filter: FilterId, position: u32) {
+        self.note_leaving_filter(filter);
         let removed = self.routing.trie.remove(filter, position as usize);
         assert!(removed.is_some(), "a subscription that is held exists");
         let Some(moved) = self.routing.trie.values(filter).get(position as usize) else { return };

@@ -5,6 +5,7 @@
 //! Without it, all packets are processed in full; the feature `without-fast-path` builds and tests that.
 
 mod acknowledgements;
+mod from_node;
 mod persisted;
 mod shortcut;
 
@@ -89,7 +90,7 @@ impl Broker {
     ) -> Result<Option<Step>, Fault> {
         let Some(way) = self.open_way((id, session), batch) else { return Ok(None) };
         let step = match way {
-            Way::Run(run, matched) => self.relay_run(id, &run, &matched),
+            Way::Run(run, matched) => self.relay_run((id, batch.version), &run, &matched),
             Way::Answered(publishes, matched) => self.relay_answered(id, session, publishes, &matched)?,
             Way::Relay(publish, matched) => self.relay(id, session, &publish, &matched)?,
             Way::Acknowledgements(kind, identifier) => {
@@ -121,6 +122,9 @@ impl Broker {
         };
         let publish = unchecked.plain(batch.version)?;
         let qos = publish.delivery.qos();
+        if qos != QoS::AtMostOnce && self.output.has_nodes() {
+            return None;
+        }
         let matched = self.known_receivers((id, session), unchecked.topic, qos)?;
         if !self.persistence.takes_all(id) || !self.fits_share(&matched, qos) {
             return None;
@@ -230,7 +234,12 @@ impl Broker {
     /// Forwards several messages at once, which [are for all](Broker::is_run_for_all), or leaves them to a later turn
     /// if this one has no room for them.
     #[inline]
-    fn relay_run(&mut self, id: ConnectionId, run: &PlainRun<'_>, matched: &Matched) -> Step {
+    fn relay_run(
+        &mut self,
+        (id, version): (ConnectionId, ProtocolVersion),
+        run: &PlainRun<'_>,
+        matched: &Matched,
+    ) -> Step {
         let taken = steps::run(matched.subscribers().len(), run.bytes.len());
         if !self.turn.has_room_for(taken) {
             self.defer(id);
@@ -240,6 +249,7 @@ impl Broker {
         note(Shortcut::RelayRun);
         self.output.statistics.packets_received += run.count as u64 - 1;
         self.output.statistics.received.count(run.count, run.payload_bytes);
+        self.repeat_to_nodes(matched.topic(), version, run.bytes);
         self.copy_run(run, matched);
         Step::Several(run.bytes.len())
     }
@@ -417,7 +427,8 @@ impl Broker {
         let before = self.end_of_outbox(id);
         let reason_code = match publish.delivery {
             Delivery::AtMostOnce => {
-                self.route_at_most_once(&mut outbound, session, matched);
+                self.repeat_to_nodes(matched.topic(), publish.version, publish.packet);
+                self.route_at_most_once(&mut outbound, Some(session), matched);
                 ReasonCode::Success
             }
             _ => self.route(&mut outbound, Some(session), matched).reason_code(),
@@ -456,18 +467,23 @@ impl Broker {
 
     /// Does what [`Broker::route`] does for a message of QoS 0.
     #[inline]
-    fn route_at_most_once(&mut self, outbound: &mut Outbound<'_>, publisher: SessionId, matched: &Matched) {
+    fn route_at_most_once(
+        &mut self,
+        outbound: &mut Outbound<'_>,
+        publisher: Option<SessionId>,
+        matched: &Matched,
+    ) {
         let held = self.begin_route(matched, QoS::AtMostOnce);
         if matched.has_runs() {
             for run in matched.subscribers().chunk_by(|one, other| one.target == other.target) {
                 if !matches!(run, [alone] if self.forward(alone, outbound)) {
-                    self.deliver_run(run, outbound, Some(publisher));
+                    self.deliver_run(run, outbound, publisher);
                 }
             }
         } else {
             for subscriber in matched.subscribers() {
                 if !self.forward(subscriber, outbound) {
-                    self.deliver_alone(subscriber, outbound, Some(publisher));
+                    self.deliver_alone(subscriber, outbound, publisher);
                 }
             }
         }

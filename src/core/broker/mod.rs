@@ -28,6 +28,8 @@
 //!    returns, and passes the pages to [`Broker::pages`].
 //! 7. If the access control has answered [`Answer::Later`](crate::core::access::Answer::Later), its decision is passed
 //!    to [`Broker::decide`], or [`Broker::take_decisions`] is called once there is one.
+//! 8. After [`Broker::begin_cluster`], the caller takes at the end of each turn what the other nodes are told, by
+//!    [`Broker::take_messages_for_nodes`] and [`Broker::take_filter_changes`].
 //!
 //! Time never goes back: a `now` before the previous one counts as the previous one. A call costs at most what the turn
 //! has left; later ticks do the rest.
@@ -80,6 +82,7 @@ mod listener_options;
 mod lookup;
 mod match_cache;
 mod members;
+mod nodes;
 mod operation;
 mod options;
 mod output;

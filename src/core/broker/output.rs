@@ -1,13 +1,19 @@
 //! The way out to clients, and the statistics.
 
 use super::send::Sender;
-use crate::protocol::codec::PropertyBuffer;
+use crate::base::memory::Audit;
+use crate::base::time::Time;
+use crate::core::message::Publication;
+use crate::core::nodes::ToNodes;
+use crate::protocol::codec::{PACKET_SIZE_MAXIMUM, PropertyBuffer, ProtocolVersion};
 
 /// The way out.
 pub(super) struct Output {
     pub(super) sender: Sender,
     pub(super) statistics: Statistics,
     pub(super) buffers: Buffers,
+    /// What is said to the other nodes of the cluster, if there is one.
+    nodes: Option<Box<ToNodes>>,
 }
 
 /// Buffers that are used again for one message after another.
@@ -21,7 +27,56 @@ pub(super) struct Buffers {
 
 impl Output {
     pub(super) fn new() -> Self {
-        Self { sender: Sender::new(), statistics: Statistics::default(), buffers: Buffers::default() }
+        Self {
+            sender: Sender::new(),
+            statistics: Statistics::default(),
+            buffers: Buffers::default(),
+            nodes: None,
+        }
+    }
+
+    /// From now on there are other nodes.
+    pub(super) fn begin_cluster(&mut self) {
+        self.nodes = Some(Box::default());
+    }
+
+    /// What is said to the other nodes. A binary without clusters has none, so that what serves only them is left out of
+    /// it.
+    #[inline]
+    pub(super) fn nodes(&mut self) -> Option<&mut ToNodes> {
+        if cfg!(any(feature = "cluster", feature = "fuzzing", test)) {
+            self.nodes.as_deref_mut()
+        } else {
+            None
+        }
+    }
+
+    /// Whether there are other nodes.
+    #[inline]
+    pub(super) const fn has_nodes(&self) -> bool {
+        cfg!(any(feature = "cluster", feature = "fuzzing", test)) && self.nodes.is_some()
+    }
+
+    /// Says a message to the other nodes, unless no packet can hold it.
+    #[inline(never)]
+    pub(super) fn say_to_nodes(&mut self, publication: &Publication<'_>, now: Time) {
+        const VERSION: ProtocolVersion = ProtocolVersion::V5;
+        let Some(nodes) = &mut self.nodes else { return };
+        let encoder = &mut self.sender.encoder;
+        encoder.begin();
+        let encoded = encoder.shared(publication, VERSION, publication.qos, publication.retain, now);
+        let payload = if encoded.payload_by_reference { publication.payload } else { &[] };
+        if encoded.length <= PACKET_SIZE_MAXIMUM {
+            nodes.push(publication.topic, VERSION, [encoded.bytes, payload]);
+        }
+    }
+
+    /// Adds the memory that it holds to an audit.
+    pub(super) fn audit(&self, audit: &mut Audit) {
+        self.sender.audit(audit);
+        if let Some(nodes) = &self.nodes {
+            nodes.audit(audit);
+        }
     }
 }
 

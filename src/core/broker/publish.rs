@@ -225,6 +225,7 @@ impl Broker {
         (id, session): (ConnectionId, SessionId),
     ) -> Published {
         self.persistence.begin_message(Some(id));
+        self.tell_nodes(&outbound.publication);
         let is_retained = outbound.publication.retain && self.retain(outbound);
         self.distribute(outbound, Some(session), is_retained)
     }
@@ -325,7 +326,7 @@ impl Broker {
 
     /// Divides the properties: returns those that receivers get unchanged, and when the message expires. The other
     /// properties are meant for the broker.
-    fn split_properties<'a>(
+    pub(super) fn split_properties<'a>(
         &self,
         properties: Properties<'a>,
         forwarded: &'a mut PropertyBuffer,

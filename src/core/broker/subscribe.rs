@@ -352,6 +352,7 @@ impl Broker {
         }
         self.check_subscription_limits(session)?;
         let filter = self.routing.trie.insert(filter.pattern(), entry);
+        self.note_new_filter(filter);
         let position = position(self.routing.trie.values(filter).len() - 1);
         self.clients.sessions[session].subscriptions.insert(Held::Filter(filter), position);
         Ok((filter, true))
@@ -385,6 +386,7 @@ impl Broker {
             })
         });
         let Some(group) = self.routing.groups.find_mut(id) else { return Ok(()) };
+        let filter = group.filter;
         let place = group.join(member);
         self.clients.sessions[session].subscriptions.insert(Held::Group(id), position(place));
         if self.clients.sessions[session].connection().is_some() {
@@ -392,6 +394,9 @@ impl Broker {
             set_places(&mut self.clients.sessions, group.members(), id, places);
         }
         self.routing.members += 1;
+        if known.is_none() {
+            self.note_new_filter(filter);
+        }
         Ok(())
     }
 

@@ -147,6 +147,11 @@ impl Waiting {
         self.unlinked.iter().any(|chain| chain.is_of(client))
     }
 
+    /// Whether a message is being distributed that no client of this broker has published.
+    pub(super) fn has_unlinked_without_publisher(&self) -> bool {
+        self.unlinked.iter().any(|chain| chain.publisher().is_none())
+    }
+
     /// The bytes that the lists take, without what counts itself.
     pub(super) fn memory(&self) -> usize {
         memory::allocation(self.connections.capacity() * size_of::<ConnectionId>())

@@ -3,6 +3,7 @@
 use super::receive::Batch;
 use super::{Broker, Fault, Step};
 use crate::core::slots::{ConnectionId, SessionId};
+use crate::protocol::codec::ProtocolVersion;
 
 impl Broker {
     /// Processes no packet.
@@ -17,6 +18,16 @@ impl Broker {
         _batch: &mut Batch<'_>,
     ) -> Result<Option<Step>, Fault> {
         Ok(None)
+    }
+
+    /// Processes no packet of another node.
+    #[expect(clippy::unused_self, reason = "the fast path may process some")]
+    pub(super) const fn try_batch_of_node(
+        &mut self,
+        _bytes: &[u8],
+        _version: ProtocolVersion,
+    ) -> Option<usize> {
+        None
     }
 }
 

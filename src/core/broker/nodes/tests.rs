@@ -1,0 +1,259 @@
+//! What the nodes of a cluster say to each other, by packets.
+
+use super::*;
+use crate::base::peer::Peer;
+use crate::core::access::AllowAll;
+use crate::core::limits::Limits;
+use crate::core::listener::ListenerId;
+use crate::core::slots::ConnectionId;
+
+const V311: ProtocolVersion = ProtocolVersion::V311;
+const V5: ProtocolVersion = ProtocolVersion::V5;
+
+/// A broker of a cluster.
+struct Node {
+    broker: Broker,
+    now: Time,
+}
+
+/// Returns a packet with this first byte and body.
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(body.len()).ok().filter(|length| *length < 0x80);
+    let mut bytes = vec![first, length.expect("packets of these tests are short")];
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = u16::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+fn publish(flags: u8, topic: &str, rest: &[u8]) -> Vec<u8> {
+    packet(0x30 | flags, &[&text(topic), rest].concat())
+}
+
+impl Node {
+    fn new(limits: Limits) -> Self {
+        let now = Time::from_milliseconds(1_000);
+        let mut broker = Broker::new(limits, Box::new(AllowAll), 1, now);
+        broker.begin_cluster();
+        Self { broker, now }
+    }
+
+    fn connect(&mut self, name: &str, version: ProtocolVersion) -> ConnectionId {
+        let id = self.broker.accept(Peer::Local, ListenerId::default(), self.now).unwrap();
+        let (level, properties): (u8, &[u8]) = if version == V5 { (5, &[0]) } else { (4, &[]) };
+        self.send(
+            id,
+            &packet(0x10, &[b"\0\x04MQTT", &[level, 2, 0, 0][..], properties, &text(name)].concat()),
+        );
+        self.output(id);
+        id
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, version: ProtocolVersion, filter: &str, options: u8) {
+        let properties: &[u8] = if version == V5 { &[0] } else { &[] };
+        self.send(id, &packet(0x82, &[&[0, 1], properties, &text(filter), &[options]].concat()));
+        self.output(id);
+    }
+
+    fn send(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.broker.received(id, bytes, self.now);
+        self.end_turn();
+    }
+
+    /// Ends turns until nothing is left to do.
+    fn end_turn(&mut self) {
+        for _ in 0..1_000 {
+            self.broker.tick(self.now, 1_000);
+            while self.broker.next_effect().is_some() {}
+            if !self.broker.has_more() {
+                self.broker.check_invariants();
+                return;
+            }
+        }
+        panic!("the work does not end");
+    }
+
+    fn output(&mut self, id: ConnectionId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..1_000 {
+            self.broker.take_dirty(Vec::new());
+            self.broker.write_to(id, &mut bytes, self.now).unwrap();
+            self.end_turn();
+            if !self.broker.has_output(id) {
+                return bytes;
+            }
+            self.broker.writable(id);
+        }
+        panic!("the output does not end");
+    }
+
+    /// Passes on what it says to another node.
+    fn tell(&mut self, other: &mut Self) {
+        let messages = self.broker.take_messages_for_nodes(Messages::default());
+        for packets in messages.iter() {
+            let used = other.broker.publish_from_node(packets.bytes, packets.version, other.now);
+            assert_eq!(used, Ok(packets.bytes.len()));
+            other.end_turn();
+        }
+    }
+
+    fn changes(&mut self) -> Vec<String> {
+        let shown = self.broker.take_filter_changes().into_iter().map(|change| match change {
+            FilterChange::Begun(filter) => format!("+{filter}"),
+            FilterChange::Ended(filter) => format!("-{filter}"),
+        });
+        shown.collect()
+    }
+}
+
+/// What a subscriber at another node receives is what one at the same node does, in each version and QoS, with RETAIN and
+/// with properties, by the short way and without it.
+#[test]
+fn a_subscriber_of_another_node_receives_the_same() {
+    let properties = b"\x0b\x02\0\0\0\x3c\x01\x01\x03\0\x01t"; // Message Expiry Interval, UTF-8, Content Type
+    let messages: [(ProtocolVersion, Vec<u8>); 10] = [
+        (V311, publish(0, "a/b", b"plain")),
+        (V5, publish(0, "a/b", b"\0plain")),
+        (V311, [publish(0, "a/b", b"one"), publish(0, "a/b", b"two"), publish(0, "a/b", b"three")].concat()),
+        (
+            V5,
+            [publish(0, "a/b", b"\0one"), publish(0, "a/b", b"\0two"), publish(0, "a/c", b"\0other")]
+                .concat(),
+        ),
+        (V5, publish(0, "a/b", &[properties, &b"x"[..]].concat())),
+        (V311, publish(2, "a/b", b"\0\x07once at least")),
+        (V5, publish(4, "a/b", b"\0\x07\0exactly once")),
+        (V311, publish(1, "a/b", b"retained")),
+        (V5, publish(3, "a/b", &[&b"\0\x07"[..], properties, b"retained"].concat())),
+        (V311, publish(0, "$own/b", b"of no wildcard")),
+    ];
+    for (version, message) in messages {
+        for (reader, options) in [(V311, 0), (V311, 2), (V5, 0), (V5, 1), (V5, 2 | 8)] {
+            for is_short in [true, false] {
+                let mut nodes = [Node::new(Limits::default()), Node::new(Limits::default())];
+                let receivers = nodes.each_mut().map(|node| {
+                    if !is_short {
+                        node.broker.take_no_short_way();
+                    }
+                    let receiver = node.connect("reader", reader);
+                    node.subscribe(receiver, reader, "a/#", options);
+                    node.subscribe(receiver, reader, "$own/+", options);
+                    receiver
+                });
+                let [home, other] = &mut nodes;
+                let client = home.connect("writer", version);
+                // Twice, since the short way is open only to topics that are known.
+                for _ in 0..2 {
+                    home.send(client, &message);
+                    home.send(client, b"\x62\x02\0\x07");
+                    home.tell(other);
+                    let here = home.output(receivers[0]);
+                    assert!(!here.is_empty());
+                    assert_eq!(other.output(receivers[1]), here, "{version:?} {message:?} {options}");
+                    other.tell(home);
+                    assert_eq!(home.output(receivers[0]), b"", "nothing comes back");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_will_reaches_other_nodes_and_messages_about_the_broker_do_not() {
+    let mut nodes = [Node::new(Limits::default()), Node::new(Limits::default())];
+    let [home, other] = &mut nodes;
+    let reader = other.connect("reader", V311);
+    other.subscribe(reader, V311, "#", 0);
+    other.subscribe(reader, V311, "$SYS/#", 0);
+    let id = home.broker.accept(Peer::Local, ListenerId::default(), home.now).unwrap();
+    home.send(id, &packet(0x10, b"\0\x04MQTT\x04\x06\0\0\0\x01c\0\x01w\0\x04gone"));
+    home.broker.publish_sys(
+        Some(crate::base::time::Duration::from_seconds(10)),
+        crate::base::time::Duration::ZERO,
+        home.now,
+    );
+    home.broker.closed(id, "cut", home.now);
+    home.end_turn();
+    home.tell(other);
+    assert_eq!(other.output(reader), publish(0, "w", b"gone"));
+}
+
+#[test]
+fn the_first_and_the_last_subscriber_of_a_filter_are_noted() {
+    let mut node = Node::new(Limits::default());
+    let [one, two] = ["one", "two"].map(|name| node.connect(name, V5));
+    for id in [one, two] {
+        node.subscribe(id, V5, "a/+", 0);
+        node.subscribe(id, V5, "$share/g/a/+", 0);
+        node.subscribe(id, V5, "$share/g/b/#", 0);
+    }
+    assert_eq!(node.changes(), ["+a/+", "+b/#"]);
+    node.subscribe(one, V5, "a/+", 1);
+    node.send(one, &packet(0xa2, &[&b"\0\x02\0"[..], &text("a/+")].concat()));
+    node.broker.closed(one, "cut", node.now);
+    node.end_turn();
+    assert!(node.changes().is_empty());
+    // Nothing of a session remains that has ended.
+    node.send(two, &packet(0xa2, &[&b"\0\x02\0"[..], &text("$share/g/b/#")].concat()));
+    assert_eq!(node.changes(), ["-b/#"]);
+    node.broker.closed(two, "cut", node.now);
+    node.end_turn();
+    assert_eq!(node.changes(), ["-a/+"]);
+}
+
+#[test]
+fn packets_that_no_node_sends_are_refused_and_those_before_them_published() {
+    let good = publish(0, "a", b"\0good");
+    let wrong: [&[u8]; 9] = [
+        &packet(0x10, b"\0\x04MQTT\x05\x02\0\0\0\0\0"),
+        b"\xc0\0",
+        b"\x40\x02\0\x01",
+        &publish(0, "", b"\x03\x23\0\x01x"),
+        &publish(0, "a", b"\x03\x23\0\x01x"),
+        &publish(0, "a", b"\x02\x0b\x01x"),
+        &publish(0, "$SYS/broker/uptime", b"\0x"),
+        &publish(0, "a/#", b"\0x"),
+        b"\x30\x7f\0\x01a",
+    ];
+    for bytes in wrong {
+        let mut node = Node::new(Limits::default());
+        let reader = node.connect("reader", V5);
+        node.subscribe(reader, V5, "#", 0);
+        let now = node.now;
+        let outcome = node.broker.publish_from_node(&[&good, bytes].concat(), V5, now);
+        assert!(outcome.is_err(), "{bytes:?}");
+        node.end_turn();
+        assert_eq!(node.output(reader), good, "{bytes:?}");
+    }
+}
+
+/// With few steps in a turn, messages of other nodes wait, and keep their order.
+#[test]
+fn messages_that_do_not_fit_into_a_turn_wait_for_the_next_ones() {
+    let mut node = Node::new(Limits { steps_per_turn: 64, ..Limits::default() });
+    let readers: Vec<ConnectionId> = (0..40)
+        .map(|number| {
+            let reader = node.connect(&format!("reader {number}"), V5);
+            node.subscribe(reader, V5, "#", 0);
+            reader
+        })
+        .collect();
+    let all: Vec<u8> =
+        (0..20_u8).flat_map(|number| publish(0, ["a", "b"][usize::from(number % 2)], &[0, number])).collect();
+    let (mut used, mut turns) = (0, 0);
+    while used < all.len() {
+        used += node.broker.publish_from_node(&all[used..], V5, node.now).unwrap();
+        node.broker.tick(node.now, 1_000);
+        turns += 1;
+        assert!(turns < 10_000);
+    }
+    node.end_turn();
+    assert!(turns > 5, "{turns}");
+    for reader in readers {
+        assert_eq!(node.output(reader), all);
+    }
+}
