@@ -50,6 +50,7 @@
 //! | 0c | `protocol::scram` | the messages of SCRAM | below |
 //! | 0c | `protocol::http` | the heads of HTTP messages | below |
 //! | 0c | `protocol::websocket` | MQTT in WebSocket frames | below, `protocol::codec`, `protocol::http` |
+//! | 0c | `protocol::nats` | the client protocol of NATS | below, `protocol::codec` |
 //! | 0c | `protocol::proxy` | the PROXY header at the start of a connection | below |
 //! | 1a | `core::limits` | all limits of the broker, as plain numbers | below |
 //! | 1a | `core::switches` | options of the core that an operator may switch | below |

@@ -3,6 +3,8 @@
 pub mod codec;
 #[cfg(feature = "websocket")]
 pub mod http;
+#[cfg(feature = "cluster")]
+pub mod nats;
 pub mod proxy;
 #[cfg(feature = "passwords")]
 pub mod scram;
