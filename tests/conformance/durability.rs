@@ -513,7 +513,7 @@ fn owed(messages: impl Iterator<Item = (u64, Time)>) -> DurableWorld {
             recipients: recipients.into(),
         }));
     }
-    durable.store.write(&Batch { number: 0, now, records }, now);
+    durable.store.write(&Batch { number: 0, now, records, log: Vec::new() }, now);
     durable.world.broker.finish_restore(now);
     durable
 }

@@ -63,7 +63,7 @@ impl World {
             records.push(record);
             Ok::<(), Infallible>(())
         });
-        store.commit(&Batch { number: 1, now, records }, CLOCKS).expect("there is room");
+        store.commit(&Batch { number: 1, now, records, log: Vec::new() }, CLOCKS).expect("there is room");
 
         // The clock of a broker starts at zero.
         let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, Time::ZERO);

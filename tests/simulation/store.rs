@@ -441,7 +441,7 @@ mod tests {
     }
 
     fn batch(now: Time, records: Vec<Record>) -> Batch {
-        Batch { number: 1, now, records }
+        Batch { number: 1, now, records, log: Vec::new() }
     }
 
     fn is_open(store: &Store, message: MessageNumber, session: SessionNumber) -> bool {

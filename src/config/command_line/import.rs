@@ -173,7 +173,7 @@ fn batch(import: &Import<'_>, target: &Target, (made, next): (Beginning, NextNum
         records.push(record);
         Ok::<(), Infallible>(())
     });
-    Batch { number: 1, now, records }
+    Batch { number: 1, now, records, log: Vec::new() }
 }
 
 /// Imports the database of mosquitto into the store of a broker that starts, if that is configured and the store is new.

@@ -49,6 +49,11 @@ impl Routed {
         Self { is_retained, ..Self::default() }
     }
 
+    /// The result for a message that went into the log of the cluster: nothing is known about its subscribers.
+    pub(super) fn logged() -> Self {
+        Self { matched: 1, taken: 1, ..Self::default() }
+    }
+
     /// Counts the result of [`Broker::deliver`] for one subscriber.
     #[inline]
     pub(super) fn count(&mut self, is_taken: Option<bool>) {

@@ -233,6 +233,10 @@ impl Broker {
     }
 
     fn publish_as_will(&mut self, session_id: SessionId, publication: Publication<'_>) -> bool {
+        if self.is_for_log(&publication) {
+            self.log(&mut Outbound::new(publication));
+            return true;
+        }
         let is_done = self.publish_unlinked(&mut Outbound::new(publication), Some(session_id));
         if is_done {
             self.tell_nodes(&publication);

@@ -1,15 +1,23 @@
 //! The other nodes of the cluster: messages of this broker's clients go to them, and theirs come in.
 
+use std::num::NonZeroU64;
+
 use super::Broker;
+use super::deliver::Routed;
+use super::distribution::Published;
 use super::turn::steps;
-use crate::base::time::Time;
-use crate::core::message::{Outbound, Publication};
+use crate::base::time::{Duration, Time};
+use crate::core::journal::{Journal, MessageNumber, NextNumbers, Pace, SessionNumber};
+use crate::core::message::{Outbound, Portable, Publication};
 use crate::core::nodes::{FilterChange, Messages};
 use crate::core::trie::FilterId;
 use crate::protocol::codec::{
-    DecodeError, Frame, PACKET_SIZE_MAXIMUM, Packet, ProtocolVersion, Publish, Side, Status, frame,
+    DecodeError, Frame, PACKET_SIZE_MAXIMUM, Packet, ProtocolVersion, Publish, QoS, Side, Status, frame,
 };
 use crate::protocol::topic::TopicName;
+
+/// Answers wait for the log, and a batch goes there as soon as the one before is durable.
+const LOG_PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
 
 impl Broker {
     /// From now on, the messages of clients and the changes of their subscriptions are also said to other nodes. To be
@@ -17,6 +25,18 @@ impl Broker {
     pub fn begin_cluster(&mut self) {
         let _entered = self.account.enter();
         self.output.begin_cluster();
+    }
+
+    /// From now on, messages of QoS 1 and 2, and those to be retained, go into the log of the cluster, with the batches
+    /// that [`Broker::take_batch`] returns. They are delivered to clients, also to those of this broker, when they have
+    /// come back by [`Broker::publish_from_node`], and answered when the batch is durable. To be called after
+    /// [`Broker::begin_cluster`], before there are any clients.
+    pub fn begin_log(&mut self) {
+        let _entered = self.account.enter();
+        let first =
+            NextNumbers { session: SessionNumber(NonZeroU64::MIN), message: MessageNumber(NonZeroU64::MIN) };
+        self.persistence.journal = Journal::begin(first, LOG_PACE);
+        self.persistence.is_log = true;
     }
 
     /// Takes the messages for other nodes. To be called at the end of each turn. `emptied` is reused for the next ones.
@@ -115,6 +135,24 @@ impl Broker {
             self.output.statistics.received.count(1, publish.payload.len());
         }
         is_taken
+    }
+
+    /// Whether a message of a client goes into the log of the cluster.
+    #[inline]
+    pub(super) fn is_for_log(&self, publication: &Publication<'_>) -> bool {
+        self.output.has_nodes()
+            && self.persistence.is_log
+            && (publication.qos != QoS::AtMostOnce || publication.retain)
+            && !publication.topic.is_about_the_broker()
+    }
+
+    /// Puts a message into the log of the cluster. What becomes of it is known only when it comes back.
+    pub(super) fn log(&mut self, outbound: &mut Outbound<'_>) -> Published {
+        let message = Portable::new(&outbound.publication);
+        if let Some(journal) = &mut self.persistence.journal {
+            journal.log(message, self.clock.now);
+        }
+        Published::Wholly(Routed::logged())
     }
 
     /// Says a message of a client to the other nodes.

@@ -63,6 +63,9 @@ impl Broker {
 
     /// Whether a CONNECT changes what is persisted: its session outlives the connection, or replaces one that does.
     fn is_persisted_by(&self, connect: &Connect<'_>) -> bool {
+        if self.persistence.is_log {
+            return false;
+        }
         let outlives = match connect.properties.session_expiry_interval() {
             Some(interval) => interval > 0,
             None => !connect.clean_start && connect.version != ProtocolVersion::V5,
@@ -71,11 +74,12 @@ impl Broker {
         outlives || known.is_some_and(|known| self.persistence.is_persisted(known))
     }
 
-    /// Whether a PUBLISH changes what is persisted: it is retained, or waits for its PUBREL in a persisted session, or
+    /// Whether a PUBLISH changes what is persisted: it goes into the log of the cluster, is retained, or waits for its PUBREL in a persisted session, or
     /// persisted sessions get it.
     fn is_to_be_persisted(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
-        if publish.retain || qos == QoS::ExactlyOnce && self.persistence.is_persisted(session) {
+        let is_logged = self.persistence.is_log && qos != QoS::AtMostOnce;
+        if publish.retain || is_logged || qos == QoS::ExactlyOnce && self.persistence.is_persisted(session) {
             return true;
         }
         if qos == QoS::AtMostOnce

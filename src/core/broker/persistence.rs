@@ -8,6 +8,8 @@ use crate::protocol::codec::{Delivery, QoS};
 pub(super) struct Persistence {
     /// `None` if nothing is persisted.
     pub(super) journal: Option<OpenJournal>,
+    /// Whether the log of the cluster takes the place of a store.
+    pub(super) is_log: bool,
     /// What the store has reported about itself.
     pub(super) figures: StorageFigures,
 }
@@ -67,6 +69,14 @@ impl Persistence {
         match &self.journal {
             Some(journal) if journal.number_of(session).is_some() => journal.recorded(),
             _ => Awaited::Nothing,
+        }
+    }
+
+    /// Returns what the answer to a message waits for that has been received before.
+    pub(super) fn received(&self, session: SessionId) -> Awaited {
+        match &self.journal {
+            Some(journal) if self.is_log => journal.recorded(),
+            _ => self.recorded(session),
         }
     }
 

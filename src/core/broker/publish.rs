@@ -111,7 +111,7 @@ impl Broker {
             if !is_dup && self.is_session_of_bridge(session) {
                 return Ok(false);
             }
-            let awaited = self.persistence.recorded(session);
+            let awaited = self.persistence.received(session);
             self.answer_publish(id, delivery, ReasonCode::Success, awaited)?;
             return Ok(true);
         }
@@ -225,6 +225,9 @@ impl Broker {
         (id, session): (ConnectionId, SessionId),
     ) -> Published {
         self.persistence.begin_message(Some(id));
+        if self.is_for_log(&outbound.publication) {
+            return self.log(outbound);
+        }
         self.tell_nodes(&outbound.publication);
         let is_retained = outbound.publication.retain && self.retain(outbound);
         self.distribute(outbound, Some(session), is_retained)

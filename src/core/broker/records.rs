@@ -49,6 +49,9 @@ impl Broker {
     pub(super) fn persist_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.clock.now, self.clients.sessions[session].expiry_interval > 0);
         let bytes = stored_bytes(&self.clients.sessions[session]);
+        if self.persistence.is_log {
+            return;
+        }
         let Some(journal) = &mut self.persistence.journal else { return };
         if outlives {
             journal.keep(session);
@@ -125,7 +128,9 @@ impl Broker {
     /// Notes that the retained message of a topic has changed.
     pub(super) fn persist_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
         let now = self.clock.now;
-        if let Some(journal) = &mut self.persistence.journal {
+        // What is retained comes from the log.
+        let has_store = !self.persistence.is_log;
+        if let Some(journal) = self.persistence.journal.as_mut().filter(|_| has_store) {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
             let bytes = self.retention.retained.find(topic).map_or(0, Message::memory);
             journal.retain(topic, bytes, urgency, now);

@@ -10,6 +10,7 @@ mod batches;
 mod changes;
 mod deferred;
 mod fetches;
+mod log;
 mod messages;
 mod persisted;
 mod record;
@@ -25,7 +26,7 @@ mod waits;
 
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::{Duration, Time};
-use crate::core::message::Spares;
+use crate::core::message::{Portable, Spares};
 use crate::core::slots::ConnectionId;
 use crate::protocol::codec::PacketIdentifier;
 use crate::protocol::topic::TopicName;
@@ -33,6 +34,7 @@ use crate::protocol::topic::TopicName;
 use batches::Batches;
 use changes::Changes;
 use deferred::Deferred;
+use log::Log;
 use records::Records;
 use retained::Retained;
 use sessions::Sessions;
@@ -89,6 +91,7 @@ pub struct Journal {
     /// Messages that are not durable, and how many sessions need those that are.
     pub messages: Messages,
     retained: Retained,
+    log: Log,
     deferred: Deferred,
     /// Answers that wait until what they promise is durable.
     pub answers: Answers,
@@ -98,15 +101,15 @@ pub struct Journal {
 }
 
 /// A journal that exists.
-#[cfg(any(feature = "persistence", feature = "fuzzing"))]
+#[cfg(any(feature = "persistence", feature = "cluster", feature = "fuzzing"))]
 pub type OpenJournal = Box<Journal>;
 
 /// Takes the place of the journal in a binary without persistence, where there is none.
-#[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
+#[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
 #[derive(Debug)]
 pub enum OpenJournal {}
 
-#[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
+#[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
 impl std::ops::Deref for OpenJournal {
     type Target = Journal;
 
@@ -115,7 +118,7 @@ impl std::ops::Deref for OpenJournal {
     }
 }
 
-#[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
+#[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
 impl std::ops::DerefMut for OpenJournal {
     fn deref_mut(&mut self) -> &mut Journal {
         match *self {}
@@ -124,13 +127,13 @@ impl std::ops::DerefMut for OpenJournal {
 
 impl Journal {
     /// Begins a journal that continues with these numbers.
-    #[cfg(any(feature = "persistence", feature = "fuzzing"))]
+    #[cfg(any(feature = "persistence", feature = "cluster", feature = "fuzzing"))]
     pub fn begin(next: NextNumbers, pace: Pace) -> Option<OpenJournal> {
         Some(Box::new(Self::new(next, pace)))
     }
 
     /// Returns `None`: this binary has no persistence.
-    #[cfg(not(any(feature = "persistence", feature = "fuzzing")))]
+    #[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
     pub const fn begin(_next: NextNumbers, _pace: Pace) -> Option<OpenJournal> {
         None
     }
@@ -146,6 +149,7 @@ impl Journal {
             fetches: Fetches::default(),
             messages: Messages::new(next.message),
             retained: Retained::default(),
+            log: Log::default(),
             deferred: Deferred::default(),
             answers: Answers::default(),
             waits: Waits::default(),
@@ -189,6 +193,7 @@ impl Journal {
             + self.sessions.pending_bytes()
             + self.changes.memory()
             + self.retained.pending_bytes(self.has_room())
+            + self.log.memory()
             + self.answers.memory()
     }
 
@@ -210,20 +215,27 @@ impl Journal {
         }
     }
 
+    /// Adds the current message to the log of the cluster.
+    pub fn log(&mut self, message: Portable, now: Time) {
+        self.log.push(message);
+        self.hurry(Urgency::Urgent, now);
+    }
+
     /// Begins with another current message. `publisher` is the connection it came from, if it came from a client.
     #[inline]
     pub const fn begin_message(&mut self, publisher: Option<ConnectionId>) {
         self.retained.begin();
+        self.log.begin();
         self.messages.begin(publisher);
     }
 
     /// Returns what the answer to the current message waits for, apart from what it promises about the session of its
     /// publisher. After this there is no current message.
     pub fn take_awaited(&mut self) -> Awaited {
-        let is_retained = self.retained.take_current();
+        let (is_retained, is_logged) = (self.retained.take_current(), self.log.take_current());
         match self.messages.take_current() {
             _ if !self.holds() => Awaited::Nothing,
-            _ if is_retained => Awaited::Batch(self.batches.open()),
+            _ if is_retained || is_logged => Awaited::Batch(self.batches.open()),
             Current::One(number) => Awaited::Message(number),
             Current::Several => Awaited::Batch(self.batches.open()),
             Current::Unknown => Awaited::Nothing,
@@ -234,7 +246,7 @@ impl Journal {
     pub fn recorded(&self) -> Awaited {
         match () {
             () if !self.holds() => Awaited::Nothing,
-            () if !(self.records.is_empty() && self.changes.is_empty()) => {
+            () if !(self.records.is_empty() && self.changes.is_empty() && self.log.is_empty()) => {
                 Awaited::Batch(self.batches.open())
             }
             () => Awaited::Batch(self.batches.open() - 1),
@@ -364,15 +376,18 @@ impl Journal {
         let bytes = records.iter().chain(&retained).map(Record::memory).sum::<usize>()
             + recorded.append_to(&mut records);
         records.extend(retained);
+        let (log, log_bytes) = self.log.take();
         let left_due = deferred.due(batches.pace().lazy, now);
         let due = if self.has_retained() { now } else { left_due };
         let number = self.batches.close(due);
-        if records.is_empty() {
+        if records.is_empty() && log.is_empty() {
             self.is_durable(number);
             return None;
         }
-        self.batches.submit(memory::allocation(records.capacity() * size_of::<Record>()) + bytes);
-        Some(Batch { number, now, records })
+        let lists = memory::allocation(records.capacity() * size_of::<Record>())
+            + memory::allocation(log.capacity() * size_of::<Portable>());
+        self.batches.submit(lists + bytes + log_bytes);
+        Some(Batch { number, now, records, log })
     }
 
     /// Records that the batch is durable that the store was writing.
@@ -400,6 +415,7 @@ impl Journal {
             memory::allocation(size_of::<Self>())
                 + self.sessions.memory()
                 + self.retained.memory()
+                + self.log.memory()
                 + self.waits.memory()
                 + self.ended.memory()
                 + self.records.memory()

@@ -229,8 +229,10 @@ pub struct Batch {
     pub number: u64,
     /// When it was closed. All times in it are on the same clock.
     pub now: Time,
-    /// In the order in which the changes occurred; at least one.
+    /// In the order in which the changes occurred. A store gets at least one.
     pub records: Vec<Record>,
+    /// Messages for the log of the cluster, in the order in which they were published. A store gets none.
+    pub log: Vec<Portable>,
 }
 
 /// A request for durable messages that are queued for a session. A session has one request at a time.

@@ -122,7 +122,7 @@ fn batch_of(count: u64, expires: Time) -> Batch {
         Record::Session(Box::new(session)),
         Record::Message(StoredMessage { number: number(count), message, recipients }),
     ];
-    Batch { number: count, now: Time::ZERO, records }
+    Batch { number: count, now: Time::ZERO, records, log: Vec::new() }
 }
 
 /// A request of the only session for a message.

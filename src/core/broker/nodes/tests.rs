@@ -3,9 +3,12 @@
 use super::*;
 use crate::base::peer::Peer;
 use crate::core::access::AllowAll;
+use crate::core::broker::{Effect, Intake};
+use crate::core::journal::Batch;
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
+use crate::protocol::codec::{Delivery, PacketIdentifier};
 
 const V311: ProtocolVersion = ProtocolVersion::V311;
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -68,7 +71,11 @@ impl Node {
     fn end_turn(&mut self) {
         for _ in 0..1_000 {
             self.broker.tick(self.now, 1_000);
-            while self.broker.next_effect().is_some() {}
+            while let Some(effect) = self.broker.next_effect() {
+                if let Effect::Resume(id) = effect {
+                    self.broker.resume(id, self.now);
+                }
+            }
             if !self.broker.has_more() {
                 self.broker.check_invariants();
                 return;
@@ -256,4 +263,159 @@ fn messages_that_do_not_fit_into_a_turn_wait_for_the_next_ones() {
     for reader in readers {
         assert_eq!(node.output(reader), all);
     }
+}
+
+impl Node {
+    fn with_log() -> Self {
+        let mut node = Self::new(Limits::default());
+        node.broker.begin_log();
+        node
+    }
+
+    /// Takes what is to be appended to the log: what was published since the batch before is durable.
+    fn batch(&mut self) -> Option<Batch> {
+        let batch = self.broker.take_batch(self.now);
+        assert!(batch.as_ref().is_none_or(|batch| batch.records.is_empty() && !batch.log.is_empty()));
+        batch
+    }
+
+    fn durable(&mut self, batch: &Batch) {
+        self.broker.durable(batch.number, self.now);
+        self.end_turn();
+    }
+
+    /// Reads a message of the log.
+    fn read(&mut self, message: &Portable) {
+        let publication = message.publication();
+        let mut bytes = Vec::new();
+        let delivery = match publication.qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            QoS::AtLeastOnce => Delivery::AtLeastOnce(PacketIdentifier::FIRST),
+            QoS::ExactlyOnce => Delivery::ExactlyOnce(PacketIdentifier::FIRST),
+        };
+        let publish = Publish {
+            dup: false,
+            retain: publication.retain,
+            delivery,
+            topic: Some(publication.topic),
+            properties: publication.properties,
+            payload: publication.payload,
+        };
+        publish.encode(V5, &mut bytes);
+        assert_eq!(self.broker.publish_from_node(&bytes, V5, self.now), Ok(bytes.len()));
+        self.end_turn();
+    }
+}
+
+/// A message of the log is delivered once it is read from there, and answered once it is durable, in any order.
+#[test]
+fn messages_of_the_log_are_answered_when_they_are_durable_and_delivered_when_they_are_read() {
+    for is_read_first in [true, false] {
+        let mut node = Node::with_log();
+        let reader = node.connect("reader", V311);
+        node.subscribe(reader, V311, "#", 1);
+        let writer = node.connect("writer", V5);
+        for message in
+            [publish(2, "a", b"\0\x07\0one"), publish(4, "a", b"\0\x08\0two"), publish(1, "a", b"\0kept")]
+        {
+            node.send(writer, &message);
+        }
+        node.send(writer, &publish(0, "a", b"\0at once"));
+        assert_eq!(node.output(writer), b"");
+        assert_eq!(node.output(reader), publish(0, "a", b"at once"));
+        let batch = node.batch().unwrap();
+        let found: Vec<_> = batch.log.iter().map(|message| message.publication().payload.to_vec()).collect();
+        assert_eq!(found, [&b"one"[..], b"two", b"kept"]);
+        node.send(writer, &publish(2, "a", b"\0\x09\0three"));
+        assert!(node.batch().is_none(), "there is one batch at a time");
+
+        let delivered =
+            [publish(2, "a", b"\0\x01one"), publish(2, "a", b"\0\x02two"), publish(0, "a", b"kept")];
+        let answers = b"\x40\x02\0\x07\x50\x02\0\x08".to_vec();
+        if is_read_first {
+            batch.log.iter().for_each(|message| node.read(message));
+            assert_eq!(node.output(reader), delivered.concat());
+            assert_eq!(node.output(writer), b"");
+            node.durable(&batch);
+            assert_eq!(node.output(writer), answers);
+        } else {
+            node.durable(&batch);
+            assert_eq!(node.output(writer), answers);
+            assert_eq!(node.output(reader), b"");
+            batch.log.iter().for_each(|message| node.read(message));
+            assert_eq!(node.output(reader), delivered.concat());
+        }
+        let second = node.connect("second", V311);
+        node.subscribe(second, V311, "a", 0);
+        let batch = node.batch().unwrap();
+        assert_eq!(batch.log.len(), 1);
+        node.durable(&batch);
+        assert_eq!(node.output(writer), b"\x40\x02\0\x09");
+        assert!(node.broker.is_durable());
+    }
+}
+
+/// The client of a QoS 2 message that is not durable comes back on another connection and repeats it.
+#[test]
+fn a_repeated_message_is_not_answered_before_the_first_one_is_durable() {
+    for is_taken in [true, false] {
+        let mut node = Node::with_log();
+        let connect = packet(0x10, b"\0\x04MQTT\x05\0\0\0\x05\x11\0\0\0\x3c\0\x01w");
+        let first = node.broker.accept(Peer::Local, ListenerId::default(), node.now).unwrap();
+        node.send(first, &connect);
+        node.output(first);
+        node.send(first, &publish(4, "a", b"\0\x08\0two"));
+        let batch = is_taken.then(|| node.batch().unwrap());
+        node.broker.closed(first, "cut", node.now);
+        node.end_turn();
+        let again = node.broker.accept(Peer::Local, ListenerId::default(), node.now).unwrap();
+        node.send(again, &connect);
+        assert!(!node.output(again).is_empty());
+        node.send(again, &publish(4 | 8, "a", b"\0\x08\0two"));
+        assert_eq!(node.output(again), b"");
+        let batch = batch.unwrap_or_else(|| node.batch().unwrap());
+        assert_eq!(batch.log.len(), 1);
+        node.durable(&batch);
+        assert_eq!(node.output(again), b"\x50\x02\0\x08");
+        assert!(node.batch().is_none());
+    }
+}
+
+#[test]
+fn a_will_goes_into_the_log() {
+    let mut node = Node::with_log();
+    let id = node.broker.accept(Peer::Local, ListenerId::default(), node.now).unwrap();
+    node.send(id, &packet(0x10, b"\0\x04MQTT\x04\x2e\0\0\0\x01c\0\x01w\0\x04gone"));
+    node.broker.closed(id, "cut", node.now);
+    node.end_turn();
+    let batch = node.batch().unwrap();
+    let will = batch.log[0].publication();
+    assert_eq!((will.topic.as_str(), will.qos, will.retain), ("w", QoS::AtLeastOnce, true));
+    assert!(node.broker.take_messages_for_nodes(Messages::default()).is_empty());
+    assert_eq!(node.broker.census().retained, 0);
+    node.read(&batch.log[0]);
+    assert_eq!(node.broker.census().retained, 1);
+}
+
+/// A client that publishes faster than the log takes it is not read.
+#[test]
+fn publishers_wait_while_too_much_waits_for_the_log() {
+    let mut node = Node::with_log();
+    let writer = node.connect("writer", V311);
+    let batch = {
+        node.send(writer, &publish(2, "a", b"\0\x01first"));
+        node.batch().unwrap()
+    };
+    let many: Vec<u8> = publish(2, "a", &[&b"\0\x02"[..], &[0; 100]].concat()).repeat(1_000);
+    let is_read = |node: &mut Node, bytes: &[u8]| {
+        let intake = node.broker.received(writer, bytes, node.now);
+        node.end_turn();
+        intake == Intake::More || node.broker.received(writer, &[], node.now) == Intake::More
+    };
+    assert!((0..200).any(|_| !is_read(&mut node, &many)));
+    node.durable(&batch);
+    let batch = node.batch().unwrap();
+    assert!(batch.log.len() > 10_000);
+    node.durable(&batch);
+    assert!(node.batch().is_some());
 }

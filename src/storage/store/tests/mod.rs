@@ -68,5 +68,5 @@ fn named(name: &str) -> ListenerName {
 }
 
 fn batch(records: Vec<Record>) -> Batch {
-    Batch { number: 1, now: Time::ZERO, records }
+    Batch { number: 1, now: Time::ZERO, records, log: Vec::new() }
 }

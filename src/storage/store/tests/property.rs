@@ -358,7 +358,7 @@ proptest! {
         for (number, (drafts, pause, fate)) in (1..).zip(&batches) {
             machine.pass((*pause).into());
             let records = maker.records(drafts, machine);
-            let batch = Batch { number, now: Time::from_milliseconds(machine.now), records };
+            let batch = Batch { number, now: Time::from_milliseconds(machine.now), records, log: Vec::new() };
             // The batch is committed later than it was closed, and twice.
             for _ in 0..2 {
                 machine.pass(50);
