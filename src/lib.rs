@@ -39,6 +39,7 @@
 //! | 0a | `base::escape` | escaping of untrusted text for log lines | |
 //! | 0a | `base::foreign` | functions that the binary and the C library call in each other | |
 //! | 0a | `base::fuzzing` | helpers for the bodies of the fuzz targets | |
+//! | 0a | `base::json` | JSON texts within limits | |
 //! | 0a | `base::memory` | the count of the memory that the broker uses | |
 //! | 0a | `base::peer` | the origin of a connection | |
 //! | 0a | `base::plural` | numbers of things in messages | |

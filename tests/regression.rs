@@ -60,7 +60,7 @@ fn a_client_that_cannot_take_its_connack_gets_nothing() {
     let peer = world.open();
     world.send(peer, will.bytes());
     assert!(world.is_closed(peer));
-    assert_eq!(world.take(peer), [[]; 0]);
+    assert_eq!(world.take(peer), [[0_u8; 0]; 0]);
     let census = world.broker.census();
     assert_eq!((census.sessions, census.retained, census.timers), (0, 0, 0));
 }

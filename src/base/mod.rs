@@ -6,6 +6,8 @@ pub mod files;
 pub mod foreign;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+#[cfg(feature = "cluster")]
+pub mod json;
 pub mod memory;
 pub mod peer;
 pub mod plural;

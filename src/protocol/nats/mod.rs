@@ -4,8 +4,13 @@
 //! [`decode`]. A message of another client may have any subject, headers and size, since the server passes them on
 //! unchecked; it is refused alone. What this side may not send is [`Invalid`], and no byte of it is written.
 
+mod authentication;
+mod connect;
+mod failure;
 mod headers;
 mod incoming;
+mod info;
+mod key;
 mod outgoing;
 mod subject;
 #[cfg(test)]
@@ -13,8 +18,13 @@ mod tests;
 
 use std::fmt;
 
+pub use authentication::{Authentication, CREDENTIALS_MAXIMUM, CredentialsError, Secret};
+pub use connect::write_connect;
+pub use failure::Failure;
 pub use headers::{HEADERS_MAXIMUM, HeaderBlock, Headers, StatusLine};
 pub use incoming::{Decoded, Incoming, Message, decode};
+pub use info::{ServerInfo, TlsOffer};
+pub use key::UserKey;
 pub use outgoing::{Publication, QueueGroup, write_ping, write_pong, write_subscribe, write_unsubscribe};
 pub use subject::{Subject, SubjectPattern};
 
