@@ -1,2 +1,4 @@
 //! Several brokers that act as one, connected by NATS JetStream: how messages are named and written on the way from one
 //! node to another.
+
+pub mod engine;
