@@ -9,7 +9,7 @@ use std::process::{self, ExitCode};
 use brooklet::base::escape::Escaped;
 use brooklet::base::files;
 use brooklet::base::foreign;
-use brooklet::config::command_line::{self, Command, Finished, with_environment};
+use brooklet::config::command_line::{self, Command, Finished, absolute, with_environment};
 use brooklet::config::file::{self, Checked, CommandLine, Outcome};
 use brooklet::core::access::AllowAll;
 use brooklet::logging;
@@ -18,7 +18,7 @@ use brooklet::server::background::{self, Background};
 #[cfg(feature = "system")]
 use brooklet::server::plan::Changes;
 use brooklet::server::{Server, Signals, privileges};
-use brooklet::settings::{self, Address, ConfigError, Settings};
+use brooklet::settings::{Address, ConfigError, Settings};
 use log::{error, info, warn};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Test { file, given, is_strict }) => {
-            test(absolute(file).as_deref(), &with_environment(given), is_strict)
+            test(file.map(absolute).as_deref(), &with_environment(given), is_strict)
         }
         #[cfg(feature = "system")]
         Ok(Command::Run { given, .. }) if given.is_daemon && !background::is_going() => {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             }
         }
         Ok(Command::Run { file, given }) => match Signals::begin() {
-            Ok(signals) => start(absolute(file), with_environment(given), signals),
+            Ok(signals) => start(file.map(absolute), with_environment(given), signals),
             Err(why) => {
                 report(&format!("unable to handle signals: {why}."));
                 ExitCode::from(EXIT_FAILURE)
@@ -65,11 +65,6 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_INVALID)
         }
     }
-}
-
-/// The path of the configuration as messages name it.
-fn absolute(file: Option<String>) -> Option<String> {
-    file.map(|file| settings::absolute(Path::new(&file)).display().to_string())
 }
 
 /// Reports an error on standard error, before there is a log. If this fails, it cannot be reported anywhere.

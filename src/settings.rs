@@ -8,7 +8,6 @@
 mod bridge;
 mod config_error;
 mod log;
-mod paths;
 
 use core::net::IpAddr;
 use std::fmt;
@@ -29,7 +28,6 @@ pub use bridge::{
 };
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use log::{Log, LogDestination, LogKinds, LogTime};
-pub use paths::absolute;
 
 /// The default interval at which `$SYS` topics are updated.
 const SYSTEM_INTERVAL: Duration = Duration::from_seconds(10);

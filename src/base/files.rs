@@ -4,10 +4,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The device number of `/dev/null`, which people use for "no file".
 const NULL: u64 = 0x103;
+
+/// A relative path is below the directory that the program was started in. If that is unknown, it stays as it is.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
 
 /// Checks that the path names a file, or nothing yet.
 ///

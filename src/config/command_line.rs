@@ -12,9 +12,12 @@ mod migrate;
 mod passwd;
 mod subcommand;
 
+use std::path::Path;
+
 use getopts::Options as Parser;
 
 use crate::base::escape::Escaped;
+use crate::base::files;
 use crate::config::file::{CommandLine, MEMORY_LIMIT_MINIMUM, Verbosity, bytes};
 
 pub use finished::Finished;
@@ -175,9 +178,10 @@ fn usage() -> String {
     parser(true).usage(&brief)
 }
 
-/// Adds the options from the environment, and the name of this machine.
+/// Adds the options from the environment, and the name of this machine. Makes paths absolute.
 pub fn with_environment(mut given: CommandLine) -> CommandLine {
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    given.key_log = given.key_log.map(absolute);
     given.persistence_location = variable("MOSQUITTO_PERSISTENCE_LOCATION");
     given.user_number = variable("PUID");
     given.group_number = variable("PGID");
@@ -188,6 +192,11 @@ pub fn with_environment(mut given: CommandLine) -> CommandLine {
         given.host_name = name.map(|name| name.to_string_lossy().into_owned());
     }
     given
+}
+
+/// The path of a file as messages name it.
+pub fn absolute(path: String) -> String {
+    files::absolute(Path::new(&path)).into_os_string().into_string().unwrap_or(path)
 }
 
 fn memory_limit(text: &str) -> Result<usize, String> {

@@ -11,6 +11,8 @@ mod digest;
 mod keywords;
 #[cfg(all(feature = "persistence", feature = "system"))]
 mod obstacles;
+#[cfg(all(feature = "bridge", feature = "persistence", feature = "tls"))]
+mod paths;
 #[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod plan;
 #[cfg(any(feature = "bridge", feature = "system"))]

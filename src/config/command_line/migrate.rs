@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::path::{Component, Path, PathBuf};
 
 use getopts::Options as Parser;
 
 use super::finished::{Finished, failed, options};
 use super::import::import_into;
-use super::with_environment;
+use super::{absolute, with_environment};
 use crate::base::escape::Escaped;
 use crate::base::files;
-use crate::config::file::{self, CommandLine, Statement};
+use crate::config::file::{self, CommandLine, Named, Statement};
 use crate::settings::Settings;
 
 const USAGE: &str = "\
@@ -23,7 +23,7 @@ Takes over the configuration of mosquitto in FILE, /etc/mosquitto/mosquitto.conf
 Prints what it would do; with --apply it does that, or nothing if something fails. The files of mosquitto are only read.
 
 The statements become files in conf.d of DIRECTORY, and brooklet.conf there is written if it does not exist. Files beside
-FILE that it names, such as those with passwords and certificates, are copied. What belongs to the service is not taken
+FILE that it names, such as those with passwords and certificates, are copied, and so are those in directories. What belongs to the service is not taken
 over: the user, the pid file, and where the database is; nor is a log file if there is no /var/log/brooklet. Neither
 mosquitto nor Brooklet may be running.";
 
@@ -35,8 +35,11 @@ const BROOKLET: &str = "/etc/brooklet";
 const MAIN: &str = include_str!("../../../packages/debian/brooklet.conf");
 /// The directory for log files, if there is one. The packages make it.
 const LOGS: &str = "/var/log/brooklet";
-/// The maximum size of a file to copy.
+/// The maximum size of a file to copy, and of all files together.
 const FILE_MAXIMUM: u64 = 16 * 1024 * 1024;
+const TOTAL_MAXIMUM: u64 = 64 * 1024 * 1024;
+/// The permissions of a new directory. Its group is that of the broker.
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// Something cannot be read or written.
 const EXIT_FAILURE: u8 = 1;
@@ -44,18 +47,6 @@ const EXIT_FAILURE: u8 = 1;
 /// These belong to the service that runs the broker.
 const OF_THE_SERVICE: [&str; 5] =
     ["include_dir", "persistence_file", "persistence_location", "pid_file", "user"];
-/// These name files.
-const FILES: [&str; 9] = [
-    "acl_file",
-    "bridge_cafile",
-    "bridge_certfile",
-    "bridge_keyfile",
-    "cafile",
-    "certfile",
-    "crlfile",
-    "keyfile",
-    "password_file",
-];
 
 /// A file to write.
 struct Planned {
@@ -71,7 +62,11 @@ struct Plan {
     theirs: PathBuf,
     /// The directory to write to.
     ours: PathBuf,
+    /// Directories that may remain empty.
+    directories: Vec<PathBuf>,
     files: Vec<Planned>,
+    /// How many more bytes of files may be copied.
+    room: u64,
 }
 
 fn parser() -> Parser {
@@ -88,23 +83,23 @@ pub(super) fn run(arguments: &[String]) -> Finished {
         Err(finished) => return finished,
     };
     let from = match matches.free.as_slice() {
-        [] => MOSQUITTO,
-        [file] => file,
+        [] => MOSQUITTO.to_owned(),
+        [file] => absolute(file.clone()),
         _ => return failed("expected one FILE. Try brooklet migrate --help."),
     };
-    let to = matches.opt_str("to").unwrap_or_else(|| BROOKLET.to_owned());
-    let settings = match load(from) {
+    let to = matches.opt_str("to").map_or_else(|| BROOKLET.to_owned(), absolute);
+    let settings = match load(&from) {
         Ok(settings) => settings,
         Err(errors) => return failed(&errors),
     };
-    let done = Plan::new(Path::new(from), Path::new(&to))
+    let done = Plan::new(Path::new(&from), Path::new(&to))
         .and_then(|plan| plan.check().map(|()| plan))
         .and_then(|plan| {
             let database = settings.persistence.and_then(|it| it.database_of_mosquitto);
             if matches.opt_present("apply") {
-                plan.apply(from, database)
+                plan.apply(&from, database)
             } else {
-                Ok(plan.tell(from, database))
+                Ok(plan.tell(&from, database))
             }
         });
     match done {
@@ -131,7 +126,9 @@ impl Plan {
         let mut plan = Self {
             theirs: from.parent().unwrap_or(Path::new("")).to_owned(),
             ours: to.to_owned(),
+            directories: Vec::new(),
             files: Vec::new(),
+            room: TOTAL_MAXIMUM,
         };
         let main = to.join("brooklet.conf");
         if !main.exists() {
@@ -149,7 +146,7 @@ impl Plan {
 
     /// Plans a file of statements, and the files that it names. Returns the files that it includes.
     fn convert(&mut self, from: &Path, name: &str) -> Result<Vec<PathBuf>, String> {
-        let bytes = read(from)?;
+        let bytes = self.read(from)?;
         let (statements, _) = file::parse(&bytes, &from.display().to_string());
         let mut statements = statements.into_iter().peekable();
         let mut text = format!("# From {}\n", shown(from));
@@ -160,7 +157,8 @@ impl Plan {
                 continue;
             };
             if statement.written == "include_dir" {
-                included.extend(file::files_of(Path::new(&statement.value)).unwrap_or_default());
+                let directory = files::absolute(Path::new(&statement.value));
+                included.extend(file::files_of(&directory).unwrap_or_default());
             }
             text += &self.converted(&statement, line)?;
         }
@@ -176,20 +174,54 @@ impl Plan {
         if OF_THE_SERVICE.contains(&keyword) || (keyword, value) == ("persistence", "true") {
             return Ok(format!("# not taken over: {}\n", line.trim()));
         }
-        if let ("log_dest", Some(file)) = (keyword, value.strip_prefix("file ")) {
-            let name = Path::new(file.trim()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((named, path)) = statement.path() else { return Ok(format!("{}\n", line.trim_end())) };
+        if keyword == "log_dest" {
+            let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Ok(match Path::new(LOGS).is_dir() {
                 true => format!("log_dest file {LOGS}/{name}\n"),
                 false => format!("# not taken over: {}\n", line.trim()),
             });
         }
-        let beside = Path::new(value).strip_prefix(&self.theirs).ok().filter(|_| FILES.contains(&keyword));
-        let Some(beside) = beside else { return Ok(format!("{}\n", line.trim_end())) };
-        let (path, from) = (self.ours.join(beside), PathBuf::from(value));
-        if !self.files.iter().any(|planned| planned.path == path) {
-            self.files.push(Planned { path: path.clone(), bytes: read(&from)?, from });
+        let from = files::absolute(Path::new(path));
+        let to = self.copied(named, &from)?.unwrap_or(from);
+        Ok(format!("{keyword} {}\n", statement.value_with(&to.to_string_lossy())))
+    }
+
+    /// Plans to copy what a path names, if it is beside the main file. Returns the path of the copy.
+    fn copied(&mut self, named: Named, from: &Path) -> Result<Option<PathBuf>, String> {
+        let beside = from.strip_prefix(&self.theirs).ok();
+        let is_below = |path: &&Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+        let Some(beside) = beside.filter(is_below) else { return Ok(None) };
+        let to = self.ours.join(beside);
+        match named {
+            Named::File => self.copy(from, &to)?,
+            Named::Directory => {
+                for file in files_of(from)? {
+                    self.copy(&file, &to.join(file.file_name().unwrap_or_default()))?;
+                }
+                self.directories.push(to.clone());
+            }
+            Named::Socket => return Ok(None),
         }
-        Ok(format!("{keyword} {}\n", path.display()))
+        Ok(Some(to))
+    }
+
+    fn copy(&mut self, from: &Path, to: &Path) -> Result<(), String> {
+        if !self.files.iter().any(|planned| planned.path == to) {
+            let bytes = self.read(from)?;
+            self.files.push(Planned { path: to.to_owned(), bytes, from: from.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+        let most = self.room.min(FILE_MAXIMUM);
+        let bytes = files::read(path, most).map_err(|why| unreadable(path, &why))?;
+        let bytes = bytes.ok_or_else(|| {
+            format!("{}: too long, expected at most 16 MiB, and 64 MiB for all files together", shown(path))
+        })?;
+        self.room -= bytes.len() as u64;
+        Ok(bytes)
     }
 
     /// Nothing is overwritten.
@@ -229,52 +261,72 @@ impl Plan {
         if is_running(from) {
             return Err(format!("mosquitto is running with {}; stop it first", Escaped(from)));
         }
-        let mut written = Vec::new();
-        let done = self.write(&mut written).and_then(|()| {
+        let mut made = Vec::new();
+        let done = self.write(&mut made).and_then(|()| {
             let main = self.ours.join("brooklet.conf").display().to_string();
             let settings = load(&main)?;
-            self.give(&settings)
+            give(&made, &settings)
                 .map_err(|why| format!("the new files cannot be given to the broker's user: {why}"))?;
             database.map_or(Ok(String::new()), |database| import_into(&database, &settings, &main))
         });
         done.map(|imported| {
-            let lines: String = written.iter().map(|path| format!("wrote {}\n", shown(path))).collect();
-            lines + &imported
+            let files = self.files.iter().map(|planned| format!("wrote {}\n", shown(&planned.path)));
+            files.collect::<String>() + &imported
         })
         .inspect_err(|_| {
             // What remains of a failed attempt would be in the way of the next one.
-            written.iter().for_each(|path| drop(fs::remove_file(path)));
+            for path in made.iter().rev() {
+                let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+            }
         })
     }
 
+    /// Writes the files, and lists what it makes, in order.
     #[expect(clippy::disallowed_methods, reason = "these files are new, and nothing is opened that exists")]
-    fn write(&self, written: &mut Vec<PathBuf>) -> Result<(), String> {
+    fn write(&self, made: &mut Vec<PathBuf>) -> Result<(), String> {
+        for directory in &self.directories {
+            make_directory(directory, made)
+                .map_err(|why| format!("{}: cannot be made: {why}", shown(directory)))?;
+        }
         for planned in &self.files {
             let mut create = || -> io::Result<()> {
-                fs::create_dir_all(planned.path.parent().unwrap_or(Path::new("")))?;
+                make_directory(planned.path.parent().unwrap_or(Path::new("")), made)?;
                 // They may have secrets.
                 let mut file =
                     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&planned.path)?;
-                written.push(planned.path.clone());
+                made.push(planned.path.clone());
                 file.write_all(&planned.bytes)
             };
             create().map_err(|why| format!("{}: cannot be written: {why}", shown(&planned.path)))?;
         }
         Ok(())
     }
+}
 
-    /// Gives the files to the user that owns the directory of the store, who runs the broker.
-    fn give(&self, settings: &Settings) -> io::Result<()> {
-        let Some(persistence) = &settings.persistence else { return Ok(()) };
-        let owner = fs::metadata(&persistence.directory)?;
-        for planned in &self.files {
-            let own = fs::metadata(&planned.path)?;
-            if own.uid() != owner.uid() {
-                chown(&planned.path, Some(owner.uid()), Some(owner.gid()))?;
-            }
-        }
-        Ok(())
+/// Makes a directory and those above it, unless they are there, and adds them to the list.
+fn make_directory(directory: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    for path in missing.into_iter().rev() {
+        fs::create_dir(path)?;
+        made.push(path.to_owned());
+        // Whatever the umask of root is, the broker can enter it.
+        fs::set_permissions(path, fs::Permissions::from_mode(DIRECTORY_MODE))?;
     }
+    Ok(())
+}
+
+/// Gives files to the user that owns the directory of the store, which runs the broker, and directories to its group.
+fn give(made: &[PathBuf], settings: &Settings) -> io::Result<()> {
+    let Some(persistence) = &settings.persistence else { return Ok(()) };
+    let owner = fs::metadata(&persistence.directory)?;
+    for path in made {
+        let own = fs::metadata(path)?;
+        if own.uid() != owner.uid() {
+            let user = (!own.is_dir()).then_some(owner.uid());
+            chown(path, user, Some(owner.gid()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a mosquitto with this configuration is running. Its database would be incomplete.
@@ -289,10 +341,19 @@ fn is_running(configuration: &str) -> bool {
     )
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let bytes =
-        files::read(path, FILE_MAXIMUM).map_err(|why| format!("{}: cannot be read: {why}", shown(path)))?;
-    bytes.ok_or_else(|| format!("{}: it has more than {FILE_MAXIMUM} bytes", shown(path)))
+/// The files in a directory, in order.
+fn files_of(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(directory)
+        .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+        .map_err(|why| unreadable(directory, &why))?;
+    let mut paths: Vec<PathBuf> =
+        entries.iter().map(fs::DirEntry::path).filter(|path| path.is_file()).collect();
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+fn unreadable(path: &Path, why: &io::Error) -> String {
+    format!("{}: cannot be read: {why}", shown(path))
 }
 
 fn shown(path: &Path) -> String {
@@ -300,143 +361,4 @@ fn shown(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
-
-    use super::*;
-
-    /// A machine with mosquitto, in a directory that is removed when dropped.
-    struct Machine(PathBuf);
-
-    impl Machine {
-        fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("brooklet-migrate-{name}-{}", std::process::id()));
-            for directory in ["mosquitto/conf.d", "mosquitto/certs", "db", "brooklet/conf.d"] {
-                fs::create_dir_all(root.join(directory)).unwrap();
-            }
-            let machine = Self(root);
-            let at = machine.0.display();
-            machine.write(
-                "mosquitto/mosquitto.conf",
-                &format!(
-                    "# My broker\npid_file {at}/pid\nuser root\npersistence true\npersistence_location {at}/db/\n\
-                     log_dest file {at}/mosquitto.log\nacl_file {at}/mosquitto/certs/acl\n\
-                     include_dir {at}/mosquitto/conf.d\n"
-                ),
-            );
-            machine.write("mosquitto/conf.d/listener.conf", "listener 18830\nmax_qos 1\n");
-            machine.write("mosquitto/certs/acl", "topic read #\n");
-            machine.write(
-                "brooklet/brooklet.conf",
-                &format!(
-                    "persistence true\npersistence_location {at}/brooklet\ninclude_dir {at}/brooklet/conf.d\n"
-                ),
-            );
-            fs::copy(
-                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/import/retained.db"),
-                machine.0.join("db/mosquitto.db"),
-            )
-            .unwrap();
-            machine
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            fs::write(self.0.join(name), text).unwrap();
-        }
-
-        fn text(&self, name: &str) -> String {
-            fs::read_to_string(self.0.join(name)).unwrap()
-        }
-
-        fn migrate(&self, flags: &[&str]) -> Finished {
-            let [file, to] =
-                ["mosquitto/mosquitto.conf", "brooklet"].map(|name| self.0.join(name).display().to_string());
-            let words = flags.iter().copied().chain(["--to", &to, &file]);
-            run(&words.map(str::to_owned).collect::<Vec<_>>())
-        }
-
-        /// All files with their contents, but for the store.
-        fn files(&self, directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
-            let mut pending = vec![self.0.join(directory)];
-            let mut found = Vec::new();
-            while let Some(path) = pending.pop() {
-                if path.is_dir() {
-                    pending.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-                } else {
-                    found.push((path.clone(), fs::read(path).unwrap()));
-                }
-            }
-            found.sort();
-            found
-        }
-    }
-
-    impl Drop for Machine {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[test]
-    fn a_dry_run_changes_nothing_and_tells_what_comes_next() {
-        let machine = Machine::new("dry");
-        let before = machine.files(".");
-        let finished = machine.migrate(&[]);
-        assert_eq!((finished.error.as_str(), finished.code), ("", 0));
-        for word in ["10-mosquitto.conf", "20-listener.conf", "certs/acl", "mosquitto.db", "--apply"] {
-            assert!(finished.output.contains(word), "{word}: {}", finished.output);
-        }
-        assert_eq!(machine.files("."), before);
-    }
-
-    #[test]
-    fn the_configuration_and_the_database_are_taken_over() {
-        let machine = Machine::new("apply");
-        let theirs = [machine.files("mosquitto"), machine.files("db")];
-        let finished = machine.migrate(&["--apply"]);
-        assert_eq!((finished.error.as_str(), finished.code), ("", 0));
-        assert!(finished.output.contains("retained messages"), "{}", finished.output);
-        assert_eq!([machine.files("mosquitto"), machine.files("db")], theirs);
-        let at = machine.0.display();
-        let main = machine.text("brooklet/conf.d/10-mosquitto.conf");
-        assert!(main.contains("# My broker\n"), "{main}");
-        let log = if Path::new(LOGS).is_dir() {
-            format!("\nlog_dest file {LOGS}/mosquitto.log\n")
-        } else {
-            format!("\n# not taken over: log_dest file {at}/mosquitto.log\n")
-        };
-        assert!(main.contains(&log), "{main}");
-        assert!(main.contains(&format!("\nacl_file {at}/brooklet/certs/acl\n")), "{main}");
-        for keyword in OF_THE_SERVICE {
-            assert!(!main.contains(&format!("\n{keyword} ")), "{main}");
-        }
-        let included = machine.text("brooklet/conf.d/20-listener.conf");
-        assert!(included.ends_with("\nlistener 18830\nmax_qos 1\n"), "{included}");
-        assert_eq!(machine.text("brooklet/certs/acl"), "topic read #\n");
-        let again = machine.migrate(&["--apply"]);
-        assert!(again.code == 1 && again.error.contains("exists already"), "{again:?}");
-    }
-
-    #[test]
-    fn a_failed_attempt_leaves_nothing() {
-        let machine = Machine::new("failed");
-        let before = machine.files(".");
-        let database = machine.0.join("db/mosquitto.db");
-        fs::write(&database, &fs::read(&database).unwrap()[..100]).unwrap();
-        let finished = machine.migrate(&["--apply"]);
-        assert!(finished.code == 1 && finished.error.contains("mosquitto.db"), "{finished:?}");
-        machine.write("mosquitto/mosquitto.conf", "listner 1\n");
-        let finished = machine.migrate(&["--apply"]);
-        assert!(finished.code == 3 && finished.error.contains("listner"), "{finished:?}");
-        let names =
-            |files: Vec<(PathBuf, Vec<u8>)>| files.into_iter().map(|(path, _)| path).collect::<Vec<_>>();
-        assert_eq!(names(machine.files(".")), names(before));
-    }
-
-    #[test]
-    fn invalid_arguments_are_refused() {
-        assert_eq!(run(&["a".to_owned(), "b".to_owned()]).code, 3);
-        assert_eq!(run(&["--bogus".to_owned()]).code, 3);
-        assert!(run(&["--help".to_owned()]).output.contains("brooklet migrate"));
-    }
-}
+mod tests;

@@ -15,7 +15,6 @@ use super::pending::CommandLine;
 use super::statements::Step;
 use super::text::{Statement, parse};
 use crate::base::files;
-use crate::settings::absolute;
 
 /// The maximum size of a file in bytes; a larger one is an error.
 const FILE_MAXIMUM: u64 = 1024 * 1024;
@@ -27,7 +26,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     let mut findings = Vec::new();
     let mut steps = Vec::new();
     if let Some(name) = file {
-        for statement in read(&absolute(Path::new(name)), &mut findings) {
+        for statement in read(&files::absolute(Path::new(name)), &mut findings) {
             let directory = included(&statement).map(|directory| (directory, statement.value_place.clone()));
             steps.push(Step::Statement(statement));
             if let Some((directory, place)) = directory {
@@ -37,7 +36,10 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     }
     let (mut settings, more) = settle(&steps, given);
     findings.extend(more);
-    settings.make_paths_absolute();
+    if let Some(persistence) = &mut settings.persistence {
+        // No statement has the default.
+        persistence.directory = files::absolute(&persistence.directory);
+    }
     #[cfg(feature = "persistence")]
     let settings = mosquitto::spare(settings, &steps, given, &mut findings);
     Outcome::new(settings, &findings, &differences(&steps, &findings))
@@ -45,10 +47,8 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
 
 /// The directory that a statement includes, if any.
 fn included(statement: &Statement) -> Option<PathBuf> {
-    match statement.keyword.meaning {
-        Meaning::Special(Special::IncludeDirectory) => Some(absolute(Path::new(&statement.value))),
-        _ => None,
-    }
+    let is_included = matches!(statement.keyword.meaning, Meaning::Special(Special::IncludeDirectory));
+    is_included.then(|| PathBuf::from(&statement.value))
 }
 
 fn include(directory: &Path, place: &Place, steps: &mut Vec<Step>, findings: &mut Vec<Finding>) {
@@ -108,13 +108,21 @@ fn read(path: &Path, findings: &mut Vec<Finding>) -> Vec<Statement> {
         Ok(bytes) => {
             let (statements, more) = parse(&bytes, &name);
             findings.extend(more);
-            statements
+            statements.into_iter().map(with_absolute_path).collect()
         }
         Err(error) => {
             let place = Place { file: Rc::from(name), line: 0, column: 0 };
             findings.push(Finding::error(&place, format!("{error}, expected a configuration file")));
             Vec::new()
         }
+    }
+}
+
+/// A path means the same wherever a message about it is read.
+fn with_absolute_path(statement: Statement) -> Statement {
+    match statement.path().map(|(_, path)| files::absolute(Path::new(path)).into_os_string().into_string()) {
+        Some(Ok(path)) => Statement { value: statement.value_with(&path), ..statement },
+        _ => statement,
     }
 }
 

@@ -38,6 +38,7 @@ pub use changes::changes;
 pub use check::check_sessions;
 pub use check::{Checked, check};
 pub use files::{files_of, load};
+pub use keywords::Named;
 #[cfg(feature = "persistence")]
 pub use mosquitto::check_database_of_mosquitto;
 #[cfg(feature = "persistence")]

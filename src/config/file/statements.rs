@@ -185,11 +185,9 @@ impl Settler {
             .ok_or_else(|| wrong(statement, EXPECTED))?;
         let host = words.next();
         let mut listener = PendingListener::new(Some(statement.place.clone()));
-        match host {
-            None if port == 0 => return Err(wrong(statement, "the path of a socket after '0'")),
-            Some(path) if port == 0 && path.parse::<std::net::IpAddr>().is_err() => {
-                listener.path = Some(path.to_owned());
-            }
+        match (host, statement.path()) {
+            (None, _) if port == 0 => return Err(wrong(statement, "the path of a socket after '0'")),
+            (_, Some((_, path))) => listener.path = Some(path.to_owned()),
             _ => listener.host = host.map(str::to_owned),
         }
         listener.port = Some(port);
@@ -290,8 +288,12 @@ fn give(
         Form::Word(expected, set) | Form::WordList(expected, set) => {
             set(target, word(statement, expected, findings)?)
         }
-        Form::Text(expected, set) | Form::List(expected, set) => {
+        Form::Text(expected, set) | Form::List(expected, set) | Form::PathAfter(_, expected, set) => {
             set(target, text(statement, expected, findings)?)
+        }
+        Form::Path(named, set) => {
+            set(target, text(statement, named.expected(), findings)?.into());
+            Ok(())
         }
         #[cfg(feature = "bridge")]
         Form::Line(expected, set) | Form::Lines(expected, set) => match &*statement.value {
@@ -395,8 +397,8 @@ fn wrong(statement: &Statement, expected: &str) -> Finding {
 /// Reports a keyword that was already given, unless it may be repeated.
 fn repeated(form: &Form, statement: &Statement, earlier: &Place) -> Option<Finding> {
     match form {
-        Form::List(..) | Form::WordList(..) => None,
-        Form::Text(..) => Some(given_twice(statement, earlier)),
+        Form::List(..) | Form::WordList(..) | Form::PathAfter(..) => None,
+        Form::Text(..) | Form::Path(..) => Some(given_twice(statement, earlier)),
         #[cfg(feature = "bridge")]
         Form::Lines(..) => None,
         #[cfg(feature = "bridge")]

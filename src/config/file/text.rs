@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::keywords::{Keyword, find, keywords};
+use super::keywords::{Keyword, Named, find, keywords};
 use super::outcome::{Finding, Place};
 use crate::base::byte_order_mark::{MISPLACED, SKIPPED, after_mark};
 use crate::base::escape::keyword_in;
@@ -26,6 +26,23 @@ pub struct Statement {
     pub value: String,
     /// The place of the value.
     pub value_place: Place,
+}
+
+impl Statement {
+    /// The path in the value, and what it names.
+    pub fn path(&self) -> Option<(Named, &str)> {
+        let (named, place) = self.keyword.path_in(&self.value)?;
+        Some((named, self.value.get(place)?))
+    }
+
+    /// The value with another path.
+    pub fn value_with(&self, path: &str) -> String {
+        let mut value = self.value.clone();
+        if let Some((_, place)) = self.keyword.path_in(&value) {
+            value.replace_range(place, path);
+        }
+        value
+    }
 }
 
 /// Parses a text to statements. Returns findings about lines that are invalid or unusual.

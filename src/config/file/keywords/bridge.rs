@@ -12,7 +12,7 @@ use super::{
 };
 #[cfg(feature = "bridge")]
 use {
-    super::row::{ANY, ANY_MORE, Form::*, Scope, Setting, Special, U16_MAXIMUM, setting},
+    super::row::{ANY, ANY_MORE, Form::*, Named, Scope, Setting, Special, U16_MAXIMUM, setting},
     crate::config::file::bridge_values as values,
     crate::config::file::pending::Target,
     crate::config::file::values::{bound, is_1_3_only, seconds, u16_of},
@@ -323,40 +323,28 @@ pub(super) static ROWS: &[Keyword] = &[
     of_bridge!(
         "bridge_cafile",
         "none",
-        Text("the path of a file", |to, text| {
-            to.bridge.tls.trust.authorities = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.bridge.tls.trust.authorities = Some(path)),
         |of| path(of.tls.as_ref().and_then(|tls| tls.trust.authorities.as_deref())),
         ""
     ),
     of_bridge!(
         "bridge_capath",
         "none",
-        Text("the path of a directory", |to, text| {
-            to.bridge.tls.trust.authorities_directory = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::Directory, |to, path| to.bridge.tls.trust.authorities_directory = Some(path)),
         |of| path(of.tls.as_ref().and_then(|tls| tls.trust.authorities_directory.as_deref())),
         ""
     ),
     of_bridge!(
         "bridge_certfile",
         "none",
-        Text("the path of a file", |to, text| {
-            to.bridge.certificate = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.bridge.certificate = Some(path)),
         |of| path(identity(of).map(|[certificate, _]| &**certificate)),
         ""
     ),
     of_bridge!(
         "bridge_keyfile",
         "none",
-        Text("the path of a file", |to, text| {
-            to.bridge.key = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.bridge.key = Some(path)),
         |of| path(identity(of).map(|[_, key]| &**key)),
         ""
     ),

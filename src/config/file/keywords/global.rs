@@ -11,7 +11,9 @@ use crate::settings::{
 };
 use crate::settings::{LogKinds, PERSISTENCE_FILE};
 
-use super::row::{ANY, ANY_MORE, Form::*, Keyword, Meaning, Scope, Setting, U16_MAXIMUM, row, setting};
+use super::row::{
+    ANY, ANY_MORE, Form::*, Keyword, Meaning, Named, Scope, Setting, U16_MAXIMUM, row, setting,
+};
 #[cfg(feature = "system")]
 use super::{
     row::Shown::*,
@@ -73,7 +75,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "log_dest",
         Global,
         "stderr",
-        List(values::LOG_DESTINATIONS, add_log_destination),
+        PathAfter("file", values::LOG_DESTINATIONS, add_log_destination),
         AtOnce(log_destinations),
         "no `dlt`"
     )
@@ -262,10 +264,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "persistence_location",
         Global,
         ".",
-        Text("the path of a directory", |to, text| {
-            to.globals.persistence.directory = text.into();
-            Ok(())
-        }),
+        Path(Named::Directory, |to, path| to.globals.persistence.directory = path),
         AfterRestart(|of| persistent(of, |of| path(Some(&of.directory)))),
         ""
     ),
@@ -284,10 +283,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "pid_file",
         Global,
         "none",
-        Text("the path of a file", |to, text| {
-            to.globals.settings.process.pid_file = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.globals.settings.process.pid_file = Some(path)),
         AfterRestart(|of| path(of.process.pid_file.as_deref())),
         ""
     ),

@@ -12,7 +12,7 @@ use crate::protocol::proxy::Proxy;
 use crate::settings::{Listener, Protocol, Tls};
 
 use super::row::{
-    ANY, ANY_MORE, Form::*, Keyword, Meaning, Scope, Setting, Special, U16_MAXIMUM, Use, row, setting,
+    ANY, ANY_MORE, Form::*, Keyword, Meaning, Named, Scope, Setting, Special, U16_MAXIMUM, Use, row, setting,
 };
 #[cfg(feature = "system")]
 use super::{
@@ -25,10 +25,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "acl_file",
         Security,
         "none",
-        Text("the path of a file", |to, text| {
-            to.security.access = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.security.access = Some(path)),
         ForAll(|of| path(of.security.access.as_deref())),
         "filters are checked when a client subscribes, not only when messages are delivered"
     ),
@@ -65,10 +62,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "password_file",
         Security,
         "none",
-        Text("the path of a file", |to, text| {
-            to.security.passwords = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.security.passwords = Some(path)),
         ForAll(|of| path(of.security.passwords.as_deref())),
         "without a `listener` and without `allow_anonymous`, anonymous clients are refused as well; \
          mosquitto accepts them"
@@ -290,10 +284,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "certfile",
         Listener,
         "none",
-        Text("the path of a file", |to, text| {
-            to.options.certificate = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.options.certificate = Some(path)),
         ForNewcomers(|of| path(of.tls.as_ref().map(|tls| &*tls.certificate))),
         ""
     ),
@@ -301,10 +292,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "keyfile",
         Listener,
         "none",
-        Text("the path of a file", |to, text| {
-            to.options.key = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.options.key = Some(path)),
         ForNewcomers(|of| path(of.tls.as_ref().map(|tls| &*tls.key))),
         ""
     ),
@@ -312,10 +300,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "cafile",
         Listener,
         "none",
-        Text("the path of a file", |to, text| {
-            to.options.tls.authorities = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.options.tls.authorities = Some(path)),
         ForNewcomers(|of| path(of.tls.as_ref().and_then(|tls| tls.authorities.as_deref()))),
         ""
     ),
@@ -323,10 +308,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "crlfile",
         Listener,
         "none",
-        Text("the path of a file", |to, text| {
-            to.options.tls.revoked = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::File, |to, path| to.options.tls.revoked = Some(path)),
         ForNewcomers(|of| path(of.tls.as_ref().and_then(|tls| tls.revoked.as_deref()))),
         ""
     ),
@@ -334,10 +316,7 @@ pub(super) static ROWS: &[Keyword] = &[
         "capath",
         Listener,
         "none",
-        Text("the path of a directory", |to, text| {
-            to.options.tls.authorities_directory = Some(text.into());
-            Ok(())
-        }),
+        Path(Named::Directory, |to, path| to.options.tls.authorities_directory = Some(path)),
         ForNewcomers(|of| path(of.tls.as_ref().and_then(|tls| tls.authorities_directory.as_deref()))),
         ""
     ),

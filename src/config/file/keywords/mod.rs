@@ -8,12 +8,13 @@ mod bridge_shown;
 mod global;
 mod listener;
 mod others;
+mod path;
 mod row;
 #[cfg(feature = "system")]
 mod shown;
 
 pub(super) use row::{Form, Meaning, Scope, Setting, Special, Use};
-pub use row::{Keyword, Standing};
+pub use row::{Keyword, Named, Standing};
 #[cfg(feature = "system")]
 pub(super) use {row::Shown, shown::Value};
 

@@ -1,5 +1,7 @@
 //! The types of a row in the table of keywords.
 
+use std::path::PathBuf;
+
 use crate::config::file::pending::Target;
 #[cfg(all(feature = "bridge", feature = "system"))]
 use crate::settings::Bridge;
@@ -187,6 +189,10 @@ pub(in crate::config::file) enum Form {
     WordList(&'static str, Set),
     /// The rest of the line; the keyword may not be repeated.
     Text(&'static str, Set),
+    /// The rest of the line, which is the path of this; the keyword may not be repeated.
+    Path(Named, fn(&mut Target<'_>, PathBuf)),
+    /// The rest of the line, which is the path of a file after this word, or other words; the keyword may be repeated.
+    PathAfter(&'static str, &'static str, Set),
     /// The rest of the line; the keyword may be repeated.
     List(&'static str, Set),
     /// The rest of the line, which may end with a comment; the keyword may not be repeated.
@@ -198,6 +204,28 @@ pub(in crate::config::file) enum Form {
 }
 
 type Set = fn(&mut Target<'_>, &str) -> Result<(), &'static str>;
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A Unix socket.
+    Socket,
+}
+
+impl Named {
+    /// What is expected if there is no path.
+    pub(in crate::config::file) const fn expected(self) -> &'static str {
+        match self {
+            Self::File => "the path of a file",
+            Self::Directory => "the path of a directory",
+            Self::Socket => "the path of a socket",
+        }
+    }
+}
 
 /// How to show the value of a keyword, and when a change takes effect after a reload.
 #[cfg(feature = "system")]
