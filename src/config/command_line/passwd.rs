@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, IsTerminal as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use getopts::{Matches, Options as Parser};
@@ -293,7 +293,8 @@ fn joined(lines: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     lines.into_iter().map(|line| format!("{}\n", line.as_ref())).collect()
 }
 
-/// Replaces the contents of a file atomically. An existing file keeps its owner, and no other users may read it.
+/// Replaces the contents of a file atomically. An existing file keeps its owner, its group and its permissions, so that
+/// the broker can still read it.
 #[expect(clippy::disallowed_methods, reason = "opening a new file does not block")]
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // The target of a link is replaced, not the link.
@@ -316,11 +317,10 @@ fn write_draft(file: &mut File, path: &Path, draft: &Path, bytes: &[u8]) -> io::
     if let Ok(former) = path.metadata() {
         let own = file.metadata()?;
         if (own.uid(), own.gid()) != (former.uid(), former.gid()) {
-            // Otherwise the broker might no longer be able to read it.
             chown(draft, Some(former.uid()), Some(former.gid()))?;
         }
-        let mode = former.permissions().mode() & 0o660 | 0o600;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        // After the owner, since a change of that takes permissions away.
+        file.set_permissions(former.permissions())?;
     }
     file.sync_all()
 }
@@ -333,6 +333,8 @@ fn open_directory(directory: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "the tests are about files")]
+
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -409,16 +411,36 @@ mod tests {
         let place = Place::new("plain");
         let file = place.0.display();
         fs::write(&place.0, "# plain\nann:pen:cil\n\nbob:$eraser\n").unwrap();
-        fs::set_permissions(&place.0, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(passwd(&format!("-U {file}")).error, "");
         let once = fs::read_to_string(&place.0).unwrap();
         assert!(passes(&place.0, "ann", "pen:cil") && passes(&place.0, "bob", "$eraser"));
         assert_eq!(passwd(&format!("-U {file}")).code, 0);
         assert_eq!(fs::read_to_string(&place.0).unwrap(), once);
-        assert_eq!(place.0.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         fs::write(&place.0, "ann:$7$cut\n").unwrap();
         let finished = passwd(&format!("-U {file}"));
         assert!(finished.error.starts_with(&format!("{file}:1:5: a cut hash")), "{finished:?}");
+    }
+
+    /// Only root can test the owner.
+    #[test]
+    fn an_existing_file_keeps_its_owner_group_and_permissions() {
+        let place = Place::new("owner");
+        let file = place.0.display();
+        fs::write(&place.0, "ann:plain\nbob:plain\n").unwrap();
+        let own = place.0.metadata().unwrap();
+        let (user, group) = if own.uid() == 0 { (1883, 1884) } else { (own.uid(), own.gid()) };
+        chown(&place.0, Some(user), Some(group)).unwrap();
+        for (mode, line) in [
+            (0o644, format!("-U {file}")),
+            (0o640, format!("-b {file} ann pencil")),
+            (0o440, format!("-D {file} bob")),
+            (0o600, format!("-c -b {file} ann pencil")),
+        ] {
+            fs::set_permissions(&place.0, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(passwd(&line).error, "", "{line}");
+            let now = place.0.metadata().unwrap();
+            assert_eq!((now.uid(), now.gid(), now.mode() & 0o7777), (user, group, mode), "{line}");
+        }
     }
 
     #[test]
