@@ -6,6 +6,8 @@
 
 #[cfg(feature = "bridge")]
 mod bridge;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod config_error;
 mod log;
 
@@ -26,6 +28,8 @@ pub use bridge::{
     Bridge, BridgeQueue, BridgeTopic, Direction, Local, Notifications, QueueDrop, Reload, Remote,
     RemoteAddress, Restart, Start,
 };
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterName, NodeName};
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use log::{Log, LogDestination, LogKinds, LogTime};
 

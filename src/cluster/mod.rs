@@ -2,3 +2,4 @@
 //! node to another.
 
 pub mod engine;
+pub mod subjects;

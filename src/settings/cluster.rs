@@ -1,0 +1,70 @@
+//! The settings of a node: one of several brokers that act as one.
+
+/// The name of a cluster (`cluster_name`): 1 to 32 ASCII letters, digits, `-` and `_`. So it can be part of a subject of
+/// NATS and of the name of a stream as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterName(Box<str>);
+
+impl ClusterName {
+    /// The most characters of a name.
+    pub const LENGTH_MAXIMUM: usize = 32;
+
+    /// Returns `None` if `text` is not a name of a cluster.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_name = (1..=Self::LENGTH_MAXIMUM).contains(&text.len()) && text.bytes().all(is_plain);
+        is_name.then(|| Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of one node in its cluster (`cluster_node`): 1 to 64 ASCII letters, digits, `-`, `_` and `.`, as in the name
+/// of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeName(Box<str>);
+
+impl NodeName {
+    /// The most characters of a name: those of the name of a host in Linux.
+    pub const LENGTH_MAXIMUM: usize = 64;
+
+    /// Returns `None` if `text` is not a name of a node.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_allowed = |byte| is_plain(byte) || byte == b'.';
+        let is_name = (1..=Self::LENGTH_MAXIMUM).contains(&text.len()) && text.bytes().all(is_allowed);
+        is_name.then(|| Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_few_kinds_of_characters() {
+        let long = "n".repeat(ClusterName::LENGTH_MAXIMUM);
+        for good in ["a", "Prod-1_x", &long] {
+            assert_eq!(ClusterName::new(good).map(|name| name.as_str().to_owned()).as_deref(), Some(good));
+            assert!(NodeName::new(good).is_some(), "{good}");
+        }
+        for bad in ["", "a b", "a*", ">", "%", "é", "a/b", "a\0", &format!("{long}n")] {
+            assert_eq!(ClusterName::new(bad), None, "{bad}");
+        }
+        assert_eq!(NodeName::new("n1.example.org").expect("a host").as_str(), "n1.example.org");
+        for bad in ["", "a b", ".*", "é", &"n".repeat(NodeName::LENGTH_MAXIMUM + 1)] {
+            assert_eq!(NodeName::new(bad), None, "{bad}");
+        }
+        assert_eq!(ClusterName::new("a.b"), None);
+    }
+}
