@@ -2,4 +2,5 @@
 //! node to another.
 
 pub mod engine;
+pub mod message;
 pub mod subjects;

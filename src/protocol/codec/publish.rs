@@ -18,6 +18,14 @@ const PROPERTIES: PropertySet = PropertySet::of(&[
 ])
 .with_subscription_identifiers();
 
+/// Those that receivers get unchanged.
+const FORWARDED: PropertySet = PropertySet::of(&[
+    identifier::PAYLOAD_FORMAT_INDICATOR,
+    identifier::RESPONSE_TOPIC,
+    identifier::CORRELATION_DATA,
+    identifier::CONTENT_TYPE,
+]);
+
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
 
@@ -83,6 +91,15 @@ impl<'a> Properties<'a> {
         let properties = Properties::read(&mut reader, ProtocolVersion::V5, PROPERTIES)?;
         reader.finish()?;
         Ok(properties)
+    }
+
+    /// Checks the properties of a message that receivers get unchanged, without a Property Length.
+    ///
+    /// # Errors
+    ///
+    /// A PUBLISH with this block would not be valid, or has a property that is not forwarded.
+    pub fn forwarded(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self::check(bytes, FORWARDED)
     }
 }
 
