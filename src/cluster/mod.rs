@@ -2,5 +2,6 @@
 //! node to another.
 
 pub mod engine;
+pub mod interest;
 pub mod message;
 pub mod subjects;

@@ -273,6 +273,12 @@ impl Subjects {
         Ok(Parsed { purpose, form: Form::Whole })
     }
 
+    /// Whether a subject, or that of a subscription, is for topics that do not fit into one.
+    pub fn is_shortened(&self, subject: &str) -> bool {
+        let parsed = subject.strip_prefix(&*self.base).and_then(parse_branch);
+        parsed.is_some_and(|(_, branch, _)| branch == Branch::Shortened)
+    }
+
     /// Appends everything that precedes the levels.
     fn push_branch(&self, purpose: Purpose, branch: Branch, into: &mut String) {
         into.push_str(&self.base);
