@@ -278,9 +278,8 @@ fn open(
         return progress.failed();
     }
     let pid_file = settings.process.pid_file.clone();
-    if let Some((path, Err(why))) = pid_file.as_deref().map(|path| (path, write_process_id(path))) {
-        let path = path.display().to_string();
-        let error = format!("{}: unable to write the pid file: {why}.", Escaped(&path));
+    if let Some((path, Err(why))) = pid_file.as_ref().map(|path| (path, write_process_id(path))) {
+        let error = path.error_in(format_args!("unable to write the pid file: {why}"));
         return progress.fail(&error, EXIT_FAILURE);
     }
     let code = serve(server, settings, source, progress);
@@ -344,10 +343,7 @@ fn serve(
 fn with_open_store(given: CommandLine, settings: &Settings) -> CommandLine {
     #[cfg(feature = "persistence")]
     let given = CommandLine {
-        open_store: settings
-            .persistence
-            .as_ref()
-            .map(|persistence| persistence.directory.join(&persistence.file)),
+        open_store: settings.persistence.as_ref().map(|persistence| persistence.path().value),
         ..given
     };
     #[cfg(not(feature = "persistence"))]

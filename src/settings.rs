@@ -9,6 +9,7 @@ mod bridge;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod config_error;
+mod given;
 mod log;
 
 use core::net::IpAddr;
@@ -31,6 +32,7 @@ pub use bridge::{
 #[cfg(feature = "cluster")]
 pub use cluster::{ClusterName, NodeName};
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
+pub use given::Given;
 pub use log::{Log, LogDestination, LogKinds, LogTime};
 
 /// The default interval at which `$SYS` topics are updated.
@@ -181,7 +183,7 @@ pub struct SocketFile {
     /// The permissions, at most 0o777 (`socket_mode`).
     pub mode: u32,
     /// The group, by its name or number (`socket_group`); `None` for that of the broker's user.
-    pub group: Option<Box<str>>,
+    pub group: Option<Given<Box<str>>>,
 }
 
 impl Default for SocketFile {
@@ -221,15 +223,15 @@ pub enum Protocol {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// The certificate chain of the server, in PEM (`certfile`).
-    pub certificate: PathBuf,
+    pub certificate: Given<PathBuf>,
     /// Its private key, in PEM (`keyfile`).
-    pub key: PathBuf,
+    pub key: Given<PathBuf>,
     /// The certificates of the authorities for client certificates, in PEM (`cafile`).
-    pub authorities: Option<PathBuf>,
+    pub authorities: Option<Given<PathBuf>>,
     /// A directory with such files (`capath`).
-    pub authorities_directory: Option<PathBuf>,
+    pub authorities_directory: Option<Given<PathBuf>>,
     /// The certificate revocation list, in PEM (`crlfile`).
-    pub revoked: Option<PathBuf>,
+    pub revoked: Option<Given<PathBuf>>,
     /// Whether clients must present a certificate (`require_certificate`).
     pub requires_certificate: bool,
     /// Whether only TLS 1.3 is allowed (`tls_version tlsv1.3`). Otherwise, TLS 1.2 is allowed as well.
@@ -238,7 +240,7 @@ pub struct Tls {
     /// the standard allows.
     pub record_size: Option<u16>,
     /// The file to write the keys of its connections to, so that tools can decrypt them for diagnosis (`--tls-keylog`).
-    pub key_log: Option<PathBuf>,
+    pub key_log: Option<Given<PathBuf>>,
 }
 
 /// The trusted authorities for the certificates of other servers, for outgoing TLS connections.
@@ -247,9 +249,9 @@ pub struct Trust {
     /// Where it was configured, for messages.
     pub place: String,
     /// The certificates of the authorities, in PEM.
-    pub authorities: Option<PathBuf>,
+    pub authorities: Option<Given<PathBuf>>,
     /// A directory with such files.
-    pub authorities_directory: Option<PathBuf>,
+    pub authorities_directory: Option<Given<PathBuf>>,
 }
 
 /// The TLS settings of a bridge.
@@ -260,7 +262,7 @@ pub struct BridgeTls {
     /// Whether the authorities of the system are trusted as well (`bridge_tls_use_os_certs`).
     pub trusts_system: bool,
     /// The certificate chain and private key of the client, in PEM (`bridge_certfile`, `bridge_keyfile`).
-    pub identity: Option<[PathBuf; 2]>,
+    pub identity: Option<[Given<PathBuf>; 2]>,
     /// Whether the certificate may be for another name (`bridge_insecure`).
     pub ignores_name: bool,
     /// The protocol to negotiate (`bridge_alpn`).
@@ -325,9 +327,9 @@ pub struct Security {
     /// Whether clients without a User Name may connect (`allow_anonymous`).
     pub allows_anonymous: bool,
     /// The file with the users and their passwords (`password_file`).
-    pub passwords: Option<PathBuf>,
+    pub passwords: Option<Given<PathBuf>>,
     /// The file with the access rules (`acl_file`). Without one, everything is allowed.
-    pub access: Option<PathBuf>,
+    pub access: Option<Given<PathBuf>>,
     /// Whether a retained message is delivered only if its publisher is still allowed to publish it
     /// (`check_retain_source`).
     pub checks_retain_source: bool,
@@ -359,11 +361,9 @@ pub const PERSISTENCE_FILE: &str = "brooklet.db";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persistence {
     /// The directory (`persistence_location`).
-    pub directory: PathBuf,
-    /// What names the directory: the keyword, or a variable of the environment, in words.
-    pub directory_source: &'static str,
+    pub directory: Given<PathBuf>,
     /// The file in it (`persistence_file`).
-    pub file: String,
+    pub file: Given<String>,
     /// What an acknowledgement guarantees (`durability`).
     pub durability: Durability,
     /// How long a commit is delayed to include more changes (`commit_delay`), at most 20 ms.
@@ -379,15 +379,22 @@ pub struct Persistence {
 impl Default for Persistence {
     fn default() -> Self {
         Self {
-            directory: PathBuf::from("."),
-            directory_source: "persistence_location",
-            file: PERSISTENCE_FILE.to_owned(),
+            directory: ".".into(),
+            file: PERSISTENCE_FILE.to_owned().into(),
             durability: Durability::default(),
             commit_delay: Duration::ZERO,
             on_damage: OnDamage::default(),
             imports: false,
             database_of_mosquitto: None,
         }
+    }
+}
+
+impl Persistence {
+    /// The path of the file. An error in it is that of its name, or else of the directory.
+    pub fn path(&self) -> Given<PathBuf> {
+        let path = self.directory.join(&*self.file);
+        self.file.map(|_| path).or_at(self.directory.place())
     }
 }
 
@@ -417,7 +424,7 @@ pub enum Durability {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// The user to switch to after binding, if the broker was started as root (`user`); `None` if not configured.
-    pub user: Option<String>,
+    pub user: Option<Given<String>>,
     /// The number of that user (`PUID`), which takes precedence over the name.
     pub user_number: Option<u32>,
     /// The number of the group (`PGID`), in place of the user's own.
@@ -425,7 +432,7 @@ pub struct Process {
     /// The file mode creation mask, at most 0o777 (`UMASK_SET`).
     pub file_mask: Option<u32>,
     /// The file to write the process id to (`pid_file`).
-    pub pid_file: Option<PathBuf>,
+    pub pid_file: Option<Given<PathBuf>>,
     /// Whether to run in the background (`-d`).
     pub is_daemon: bool,
 }

@@ -24,7 +24,7 @@ use env_logger::Target;
 use log::{Level, LevelFilter, Metadata, Record};
 
 use crate::base::plural::{Count, was};
-use crate::settings::{ConfigError, Log, LogDestination, LogKinds};
+use crate::settings::{ConfigError, Given, Log, LogDestination, LogKinds};
 
 use flood::Flood;
 use stamp::Stamp;
@@ -158,7 +158,7 @@ impl Outputs {
             is_publishing: false,
         };
         for destination in &log.destinations {
-            match destination {
+            match &destination.value {
                 LogDestination::Syslog(facility) => outputs.syslog = Some(Syslog::new(*facility)),
                 LogDestination::Topic => outputs.topics = Some(VecDeque::new()),
                 _ => {}
@@ -175,8 +175,11 @@ impl Outputs {
     fn replace(mut self, current: &mut Self, log: &Log) {
         current.flush();
         let streams = std::mem::take(&mut current.streams);
-        let wanted = |stream: &Stream| places(log).any(|place| place == *stream.place());
-        self.streams.extend(streams.into_iter().filter(wanted));
+        let wanted = |mut stream: Stream| {
+            stream.set_place(places(log).find(|place| place == stream.place())?);
+            Some(stream)
+        };
+        self.streams.extend(streams.into_iter().filter_map(wanted));
         *current = self;
     }
 
@@ -221,12 +224,15 @@ impl Outputs {
 }
 
 /// The streams in the settings.
-fn places(log: &Log) -> impl Iterator<Item = Place> {
-    log.destinations.iter().filter_map(|destination| match destination {
-        LogDestination::StandardError => Some(Place::StandardError),
-        LogDestination::StandardOutput => Some(Place::StandardOutput),
-        LogDestination::File(path) => Some(Place::File(path.clone())),
-        LogDestination::Syslog(_) | LogDestination::Topic => None,
+fn places(log: &Log) -> impl Iterator<Item = Given<Place>> {
+    log.destinations.iter().filter_map(|destination| {
+        let place = match &destination.value {
+            LogDestination::StandardError => Place::StandardError,
+            LogDestination::StandardOutput => Place::StandardOutput,
+            LogDestination::File(path) => Place::File(path.clone()),
+            LogDestination::Syslog(_) | LogDestination::Topic => return None,
+        };
+        Some(destination.map(|_| place))
     })
 }
 
@@ -405,6 +411,7 @@ mod tests {
             websockets: false,
             internal: false,
         };
+        let destinations = destinations.into_iter().map(Given::from).collect();
         Log { destinations, kinds, time: LogTime::Epoch, has_connections: true }
     }
 
@@ -500,6 +507,9 @@ mod tests {
         let opened = Outputs::open(&after, &outputs.streams).expect("opened");
         assert!(opened.streams.is_empty(), "it is already open");
         opened.replace(&mut outputs, &after);
-        assert_eq!(outputs.streams.iter().map(Stream::place).collect::<Vec<_>>(), [&Place::StandardError]);
+        assert_eq!(
+            outputs.streams.iter().map(Stream::place).collect::<Vec<_>>(),
+            [&Place::StandardError.into()]
+        );
     }
 }

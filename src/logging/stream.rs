@@ -15,7 +15,7 @@ use super::lock;
 use crate::base::escape::Escaped;
 use crate::base::files;
 use crate::base::plural::{Count, was};
-use crate::settings::ConfigError;
+use crate::settings::{ConfigError, Given};
 
 /// The maximum bytes of lines that are queued for one stream, in addition to as many that are being written. Further
 /// lines are lost and counted.
@@ -48,17 +48,21 @@ impl Place {
             Self::File(path) => files::append_to_any(path, MODE),
         }
     }
+}
 
-    fn open_or_report(&self) -> Result<File, ConfigError> {
-        self.open().map_err(|why| {
-            let (place, what) = match self {
-                Self::StandardError => ("log_dest stderr".to_owned(), "to standard error"),
-                Self::StandardOutput => ("log_dest stdout".to_owned(), "to standard output"),
-                Self::File(path) => (shown(path), "file"),
-            };
-            ConfigError::new(place, format!("unable to open the log {what}: {why}"))
-        })
-    }
+fn open_or_report(place: &Given<Place>) -> Result<File, ConfigError> {
+    place.value.open().map_err(|why| match &place.value {
+        Place::StandardError => {
+            place.error("log_dest stderr", format_args!("unable to open the log to standard error: {why}"))
+        }
+        Place::StandardOutput => {
+            place.error("log_dest stdout", format_args!("unable to open the log to standard output: {why}"))
+        }
+        Place::File(path) => {
+            let what = format!("unable to open the log file: {why}");
+            place.map(|_| path.clone()).error_in(what)
+        }
+    })
 }
 
 fn shown(path: &Path) -> String {
@@ -68,7 +72,7 @@ fn shown(path: &Path) -> String {
 /// A stream that lines are written to. When it is dropped, its thread still writes the queued lines.
 #[derive(Debug)]
 pub(super) struct Stream {
-    place: Place,
+    place: Given<Place>,
     queue: Arc<Queue>,
 }
 
@@ -105,8 +109,8 @@ impl State {
 
 impl Stream {
     /// Opens the place and, if writing to it may block, starts a thread.
-    pub(super) fn open(place: Place) -> Result<Self, ConfigError> {
-        let file = Arc::new(place.open_or_report()?);
+    pub(super) fn open(place: Given<Place>) -> Result<Self, ConfigError> {
+        let file = Arc::new(open_or_report(&place)?);
         let may_block = may_block(&file);
         let state = State {
             file,
@@ -127,19 +131,26 @@ impl Stream {
     }
 
     fn start_thread(&self, state: &mut State) -> Result<(), ConfigError> {
-        let (writer, place) = (Arc::clone(&self.queue), self.place.clone());
+        let (writer, place) = (Arc::clone(&self.queue), self.place.value.clone());
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || writer.write_all(&place))
-            .map_err(|why| ConfigError::new("log_dest", format!("unable to start the log thread: {why}")))?;
+            .map_err(|why| {
+                self.place.error("log_dest", format_args!("unable to start the log thread: {why}"))
+            })?;
         state.has_thread = true;
         Ok(())
     }
 
     /// Where the lines are written to.
-    pub(super) const fn place(&self) -> &Place {
+    pub(super) const fn place(&self) -> &Given<Place> {
         &self.place
+    }
+
+    /// The same place may be configured in another line now.
+    pub(super) fn set_place(&mut self, place: Given<Place>) {
+        self.place = place;
     }
 
     /// Queues a line until the end of the turn, if the limit allows it.
@@ -162,7 +173,7 @@ impl Stream {
         if state.has_thread {
             self.queue.changed.notify_all();
         } else {
-            self.queue.write_once(state, &self.place);
+            self.queue.write_once(state, &self.place.value);
         }
     }
 
@@ -190,8 +201,8 @@ impl Stream {
 
     /// Reopens a file, to which queued lines are then written. Does nothing for standard streams.
     pub(super) fn reopen(&self) -> Result<(), ConfigError> {
-        if let Place::File(_) = self.place {
-            let file = Arc::new(self.place.open_or_report()?);
+        if let Place::File(_) = self.place.value {
+            let file = Arc::new(open_or_report(&self.place)?);
             let mut state = lock(&self.queue.state);
             if may_block(&file) && !state.has_thread {
                 self.start_thread(&mut state)?;
@@ -205,7 +216,7 @@ impl Stream {
     /// Changes the owner of a file. If this fails, reopening the file later reports an error. Devices, links and the
     /// target of a redirected standard stream keep their owners.
     pub(super) fn give_to(&self, user: u32, group: u32) {
-        let Place::File(path) = &self.place else { return };
+        let Place::File(path) = &self.place.value else { return };
         let file = Arc::clone(&lock(&self.queue.state).file);
         if is_that_file(path, &file) {
             let _ = fchown(&file, Some(user), Some(group));
@@ -328,7 +339,7 @@ mod tests {
     }
 
     fn stream(path: &Path) -> Stream {
-        Stream::open(Place::File(path.to_owned())).expect("opened")
+        Stream::open(Place::File(path.to_owned()).into()).expect("opened")
     }
 
     fn finish(stream: &Stream) {

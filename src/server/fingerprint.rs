@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::escape::Escaped;
 use crate::base::files;
-use crate::settings::Settings;
+use crate::settings::{Given, Settings};
 
 /// A hash of each file; `None` if it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +30,9 @@ impl Fingerprint {
         files
     }
 
-    fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+    fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a Given<PathBuf>>) {
         for path in paths {
-            self.0.entry(path.clone()).or_insert_with(|| print(path).ok());
+            self.0.entry(path.value.clone()).or_insert_with(|| print(path).ok());
         }
     }
 
@@ -90,7 +90,7 @@ mod tests {
         let paths = [place.join("a"), place.join("b"), directory.clone()];
         let read = || {
             let mut fingerprint = Fingerprint::default();
-            fingerprint.add(&paths);
+            fingerprint.add(&paths.clone().map(Given::from));
             fingerprint
         };
         fs::write(&paths[0], "one").unwrap();

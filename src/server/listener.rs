@@ -77,11 +77,12 @@ impl Setup {
 /// Changes nothing.
 pub fn check(settings: &settings::Listener) -> Vec<ConfigError> {
     let mut errors = Setup::load(settings).err().unwrap_or_default();
-    let group = settings.socket_file.group.as_deref().map(group_number);
-    errors.extend(group.and_then(Result::err).map(|why| {
+    if let Some(group) = &settings.socket_file.group
+        && let Err(why) = group_number(group)
+    {
         let what = format!("{why}, expected one of this machine (socket_group)");
-        ConfigError::new(&*settings.place, what)
-    }));
+        errors.push(group.error("socket_group", what));
+    }
     errors
 }
 

@@ -17,7 +17,7 @@ use crate::base::plural::Count;
 use crate::base::time::{Duration, Time};
 use crate::core::broker::StorageFigures;
 use crate::core::journal::{Pace, Pages, Restored, Room};
-use crate::settings::{Durability, Persistence};
+use crate::settings::{ConfigError, Durability, Persistence};
 use crate::storage::store::{Opening, Store};
 use crate::storage::thread::{self, Storage, StorageAnswer, room};
 
@@ -57,8 +57,12 @@ impl Server {
     ///
     /// What is wrong with the directory or the file, in words for the operator. Or a signal has asked the broker to
     /// end before everything was restored; see [`Server::is_over`].
-    pub fn keep(&mut self, persistence: &Persistence) -> Result<(), String> {
-        let path = persistence.directory.join(&persistence.file);
+    pub fn keep(&mut self, persistence: &Persistence) -> Result<(), ConfigError> {
+        self.open_store(persistence).map_err(|why| persistence.path().error("persistence_file", why))
+    }
+
+    fn open_store(&mut self, persistence: &Persistence) -> Result<(), String> {
+        let path = persistence.path().value;
         let place = Escaped(&path.display().to_string()).to_string();
         let (now, clocks) = (self.clock.now(), AllClocks::of(self.clock));
         let listeners = self.present_names(None).into_iter().chain(self.bridges.names()).collect();

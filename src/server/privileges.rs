@@ -12,7 +12,7 @@ use std::path::Path;
 use log::warn;
 
 use crate::base::escape::Escaped;
-use crate::settings::{ConfigError, Process};
+use crate::settings::{ConfigError, Given, Process};
 
 /// The file with the groups of this machine.
 const GROUPS: &str = "/etc/group";
@@ -46,7 +46,7 @@ pub fn drop_rights(process: &Process, give_to: impl FnOnce(u32, u32)) -> Result<
     let source = match (process.user_number, process.group_number) {
         (Some(_), _) => "PUID in the environment",
         (None, Some(_)) => "PGID in the environment",
-        (None, None) => "user",
+        (None, None) => process.user.as_ref().and_then(Given::place).unwrap_or("user"),
     };
     let config_error = |what: &str, why: nix::Error| {
         ConfigError::new(source, format!("unable to {what} of '{}': {}", Escaped(&chosen.name), why.desc()))
@@ -60,7 +60,7 @@ pub fn drop_rights(process: &Process, give_to: impl FnOnce(u32, u32)) -> Result<
     setuid(Uid::from_raw(chosen.user)).map_err(|why| config_error("take the rights", why))?;
     if setuid(Uid::from_raw(0)).is_ok() {
         return Err(ConfigError::new(
-            "user",
+            source,
             "the rights of root could be taken back, so they are not given up",
         ));
     }
@@ -184,7 +184,7 @@ impl Rights {
 fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, ConfigError> {
     let &Process { user_number, group_number, .. } = process;
     let chosen = match user_number {
-        None => choose(process.user.as_deref(), accounts)?,
+        None => choose(process.user.as_ref(), accounts)?,
         Some(number) => {
             let known = accounts.lines().filter_map(account).find(|account| account.user == number);
             Some(known.unwrap_or_else(|| Account { name: number.to_string(), user: number, group: number }))
@@ -195,9 +195,8 @@ fn wanted(process: &Process, accounts: &str) -> Result<Option<Account>, ConfigEr
 
 /// The user with this name, or the first usual one that exists; `None` for root.
 #[cfg(feature = "system")]
-fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, ConfigError> {
-    let usual = USUAL;
-    let names = user.as_ref().map_or(&usual[..], std::slice::from_ref);
+fn choose(user: Option<&Given<String>>, accounts: &str) -> Result<Option<Account>, ConfigError> {
+    let names = user.map_or(USUAL.to_vec(), |user| vec![&**user]);
     let find = |name: &&str| accounts.lines().filter_map(account).find(|account| account.name == **name);
     match names.iter().find_map(find) {
         Some(account) if account.user == 0 => Ok(None),
@@ -205,7 +204,7 @@ fn choose(user: Option<&str>, accounts: &str) -> Result<Option<Account>, ConfigE
         None => {
             let text =
                 format!("there is no user '{}' to become instead of root", Escaped(&names.join("', '")));
-            Err(ConfigError::new("user", text))
+            Err(user.map_or_else(|| ConfigError::new("user", &*text), |user| user.error("user", &text)))
         }
     }
 }
@@ -248,15 +247,16 @@ pub fn drop_rights(
 /// As above.
 #[cfg(not(feature = "system"))]
 pub fn check_user(process: &Process) -> Result<(), ConfigError> {
-    let named = process.user.clone().filter(|name| name != "root");
-    let number = process.user_number.or(process.group_number);
-    let wanted = number.map(|number| number.to_string()).or(named);
-    let Some(name) = wanted.filter(|_| is_root()) else { return Ok(()) };
+    let named = process.user.clone().filter(|name| **name != *"root");
+    let number = [("PUID", process.user_number), ("PGID", process.group_number)].into_iter().find_map(
+        |(name, number)| Some(Given::at(format_args!("{name} in the environment"), number?.to_string())),
+    );
+    let Some(name) = number.or(named).filter(|_| is_root()) else { return Ok(()) };
     let text = format!(
         "this build cannot become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
         Escaped(&name)
     );
-    Err(ConfigError::new("user", text))
+    Err(name.error("user", text))
 }
 
 #[cfg(not(feature = "system"))]
@@ -289,9 +289,10 @@ mod tests {
     #[test]
     fn a_user_has_to_be_there() {
         let users = "root:x:0:0:root:/root:/bin/sh\n\nbad\n:x:7:7\nmosquitto:x:a:1::\nbrooklet:x:12:34:,,,:/:/bin/false";
-        let error = choose(Some("no-such-user"), users).expect_err("there is none").to_string();
+        let error =
+            choose(Some(&"no-such-user".to_owned().into()), users).expect_err("there is none").to_string();
         assert_eq!(error, "user: there is no user 'no-such-user' to become instead of root");
-        assert!(choose(Some("root"), users).expect("there is one").is_none());
+        assert!(choose(Some(&"root".to_owned().into()), users).expect("there is one").is_none());
         let account = choose(None, users).expect("there is one").expect("it is not root");
         assert_eq!(account, Account { name: "brooklet".to_owned(), user: 12, group: 34 });
         let numbers = |user_number, group_number| Process { user_number, group_number, ..Process::default() };

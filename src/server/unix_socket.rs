@@ -81,7 +81,7 @@ fn protect(path: &Path, configured: &SocketFile) -> io::Result<()> {
         let number = group_number(group).map_err(io::Error::other)?;
         lchown(path, None, Some(number)).map_err(|why| {
             let advice = "only root or a member of the group can set it";
-            io::Error::other(format!("socket_group {group}: {why}; {advice}"))
+            io::Error::other(format!("socket_group {}: {why}; {advice}", &**group))
         })?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(configured.mode))
@@ -261,13 +261,14 @@ mod tests {
         let (file, _socket) = bind_unix(&path, &of_all).unwrap();
         assert_eq!(mode(&path), 0o666);
         let group = fs::symlink_metadata(&path).unwrap().gid();
-        let narrow = SocketFile { mode: 0o600, group: Some(group.to_string().into()) };
+        let narrow = SocketFile { mode: 0o600, group: Some(group.to_string().into_boxed_str().into()) };
         #[cfg(feature = "system")]
         file.change(&of_all, &narrow).unwrap();
         #[cfg(feature = "system")]
         assert_eq!(mode(&path), 0o600);
         drop(file);
-        let unknown = SocketFile { group: Some("no such group".into()), ..narrow };
+        let unknown =
+            SocketFile { group: Some("no such group".to_owned().into_boxed_str().into()), ..narrow };
         let error = bind_unix(&path, &unknown).unwrap_err().to_string();
         assert!(error.contains("there is no group 'no such group'"), "{error}");
         assert!(fs::read_dir(&directory.0).unwrap().next().is_none(), "nothing stays there");

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::Given;
+
 /// What is logged, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The destinations (`log_dest`). Each line is written to all of them; nothing is logged if there are none.
-    pub destinations: Vec<LogDestination>,
+    pub destinations: Vec<Given<LogDestination>>,
     /// The kinds of lines that are written (`log_type`).
     pub kinds: LogKinds,
     /// The format of the time at the start of a line (`log_timestamp`, `log_timestamp_format`).
@@ -18,7 +20,7 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self {
-            destinations: vec![LogDestination::StandardError],
+            destinations: vec![LogDestination::StandardError.into()],
             kinds: LogKinds { error: true, warning: true, notice: true, information: true, ..LogKinds::NONE },
             time: LogTime::Epoch,
             has_connections: true,

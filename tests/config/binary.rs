@@ -103,7 +103,7 @@ fn files_that_are_named_have_to_be_there() {
     let error = text(&output.stderr);
     for part in ["/no/passwords: ", "/no/acl: ", "/no/where/log: ", "/tmp: it is a directory", "/no/where: "]
     {
-        assert_eq!(error.matches(&format!("Error: {part}")).count(), 1, "{part}: {error}");
+        assert_eq!(error.matches(&format!(": {part}")).count(), 1, "{part}: {error}");
     }
 }
 
@@ -138,7 +138,7 @@ fn a_relative_path_is_named_as_an_absolute_one() {
         "far-client",
         "far-key",
     ] {
-        assert!(error.contains(&format!("Error: {ROOT}/no/{name}: ")), "{name}: {error}");
+        assert!(error.contains(&format!(": {ROOT}/no/{name}: ")), "{name}: {error}");
     }
     assert_eq!(error.matches("no/").count(), error.matches(&format!("{ROOT}/no/")).count(), "{error}");
     let broken = scratch.file("b.conf", "include_dir no/directory\n");
@@ -157,7 +157,7 @@ fn keys_that_everyone_can_read_cause_a_warning() {
     for (mode, count) in [(0o644, 1), (0o640, 0)] {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
         let told = text(&brooklet(&["-c", &path, "--test-config"]).stderr);
-        let warning = format!("Warning: {key}: every user of this machine can read it (mode 0644)");
+        let warning = format!(": {key}: every user of this machine can read it (mode 0644)");
         assert_eq!(told.matches(&warning).count(), count, "{mode:o}: {told}");
     }
 }
@@ -175,7 +175,7 @@ fn files_of_a_bridge_have_to_be_there() {
     assert_eq!(output.status.code(), Some(3));
     let error = text(&output.stderr);
     for part in ["/no/ca: ", "/no/certificate: ", "/no/key: "] {
-        assert_eq!(error.matches(&format!("Error: {part}")).count(), 1, "{part}: {error}");
+        assert_eq!(error.matches(&format!(": {part}")).count(), 1, "{part}: {error}");
     }
 }
 
@@ -190,7 +190,7 @@ fn the_key_of_a_bridge_that_everyone_can_read_causes_a_warning() {
     for (mode, count) in [(0o644, 1), (0o640, 0)] {
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("it is ours");
         let told = text(&brooklet(&["-c", &path, "--test-config"]).stderr);
-        let warning = format!("Warning: {key}: every user of this machine can read it (mode 0644)");
+        let warning = format!(": {key}: every user of this machine can read it (mode 0644)");
         assert_eq!(told.matches(&warning).count(), count, "{mode:o}: {told}");
     }
 }

@@ -33,7 +33,7 @@ pub fn digest(settings: &Settings) -> Vec<String> {
     }
     if let Some(persistence) = &settings.persistence {
         let delay = persistence.commit_delay.milliseconds();
-        let mut line = format!("persistence {} in {}", persistence.file, persistence.directory.display());
+        let mut line = format!("persistence {} in {}", &*persistence.file, persistence.directory.display());
         if persistence.durability != Durability::Always || delay != 0 {
             line += &format!(", {:?}, delay {delay} ms", persistence.durability);
         }
@@ -45,7 +45,7 @@ pub fn digest(settings: &Settings) -> Vec<String> {
         }
         lines.push(line);
     }
-    if let Some(user) = &settings.process.user {
+    if let Some(user) = settings.process.user.as_deref() {
         lines.push(format!("user {user}"));
     }
     if let Some(path) = &settings.process.pid_file {
@@ -207,7 +207,7 @@ fn unusual<T: std::fmt::Debug>(said: &T, usual: &T, words: &mut Vec<String>) {
 
 fn of_log(log: &Log) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
-    if log.destinations != [LogDestination::StandardError] {
+    if log.destinations != [LogDestination::StandardError.into()] {
         words.push(format!("to {:?}", log.destinations));
     }
     let LogKinds { error, warning, notice, information, debug, subscribe, unsubscribe, websockets, internal } =

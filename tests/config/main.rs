@@ -13,6 +13,8 @@ mod keywords;
 mod obstacles;
 #[cfg(all(feature = "bridge", feature = "persistence", feature = "tls"))]
 mod paths;
+#[cfg(all(feature = "bridge", feature = "persistence", feature = "system", feature = "tls"))]
+mod places;
 #[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod plan;
 #[cfg(any(feature = "bridge", feature = "system"))]

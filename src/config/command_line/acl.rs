@@ -1,6 +1,6 @@
 //! `brooklet acl`: shows what the rules in a file allow a client to do with a topic, and which line decides.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use getopts::Options as Parser;
 
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &[String]) -> Finished {
 }
 
 fn ruling(file: &str, subject: &Subject<'_>, access: &str, topic: &str) -> Result<Finished, String> {
-    let bytes = read_file(Path::new(file), "acl_file").map_err(|error| error.to_string())?;
+    let bytes = read_file(&PathBuf::from(file).into(), "acl_file").map_err(|error| error.to_string())?;
     let acl = Acl::parse(file, &bytes)
         .map_err(|wrong| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let wrong = |error| format!("'{}' is not a valid topic: {error}", Escaped(topic));

@@ -104,7 +104,7 @@ fn target_of(settings: &Settings) -> Option<Target> {
         Address::Unix { .. } => 0,
     };
     Some(Target {
-        store: persistence.directory.join(&persistence.file),
+        store: persistence.path().value,
         ports: settings.listeners.iter().map(|listener| port(&listener.address)).collect(),
         listeners: names_of(&settings.listeners),
     })

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::core::limits::{IN_FLIGHT_MAXIMUM, Limits};
@@ -10,7 +9,7 @@ use crate::core::listener::{ListenerOptions, UserNameSource};
 use crate::protocol::codec::PACKET_SIZE_MAXIMUM;
 use crate::protocol::proxy::Proxy;
 use crate::settings::{
-    Address, Listener, LogDestination, LogKinds, LogTime, Protocol, Security, Settings, Tls,
+    Address, Given, Listener, LogDestination, LogKinds, LogTime, Protocol, Security, Settings, Tls,
 };
 
 #[cfg(feature = "bridge")]
@@ -56,13 +55,16 @@ fn complete(globals: &mut Globals, given: &CommandLine, findings: &mut Vec<Findi
     complete_limits(&mut settings.limits, places);
     settings.limits.memory = given.memory_limit.or(settings.limits.memory);
     complete_log(globals, given.verbosity);
-    let Globals { settings, persistence, .. } = globals;
+    let Globals { places, settings, persistence, .. } = globals;
     if globals.is_persistent {
         if let Some(directory) = &given.persistence_location {
-            persistence.directory = directory.into();
-            persistence.directory_source = "MOSQUITTO_PERSISTENCE_LOCATION in the environment";
+            persistence.directory =
+                Given::at("MOSQUITTO_PERSISTENCE_LOCATION in the environment", directory.into());
         }
-        settings.persistence = Some(std::mem::take(persistence));
+        let asked = places.place("persistence").or(places.place("retained_persistence"));
+        let mut persistence = std::mem::take(persistence);
+        persistence.directory = persistence.directory.or_at(asked);
+        settings.persistence = Some(persistence);
     }
     let process = &mut settings.process;
     process.user_number = number("PUID", given.user_number.as_deref(), 10, 1..=u32::MAX - 1, findings);
@@ -95,7 +97,7 @@ fn complete_limits(limits: &mut Limits, places: &Places) {
 fn complete_log(globals: &mut Globals, verbosity: Verbosity) {
     let log = &mut globals.settings.log;
     for destination in &mut log.destinations {
-        if let LogDestination::Syslog(facility) = destination {
+        if let LogDestination::Syslog(facility) = &mut destination.value {
             *facility = globals.log_facility;
         }
     }
@@ -347,7 +349,12 @@ fn tls(pending: &PendingListener, key_log: Option<&str>, findings: &mut Vec<Find
             "'require_certificate' without 'cafile' or 'capath', expected one of them to verify certificates";
         report(pending, "require_certificate", text, findings);
     }
-    Some(Tls { certificate, key, key_log: key_log.map(PathBuf::from), ..tls.clone() })
+    Some(Tls {
+        certificate,
+        key,
+        key_log: key_log.map(|path| Given::at("--tls-keylog", path.into())),
+        ..tls.clone()
+    })
 }
 
 /// Reports options of TLS on a listener without TLS. They must not be ignored silently.

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::auth::access_control::{Policies, warning_of_mode};
+#[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::base::escape::Escaped;
 use crate::base::files;
 #[cfg(all(feature = "bridge", feature = "persistence"))]
@@ -21,7 +22,7 @@ use crate::server::{self, privileges};
 use crate::settings::Bridge;
 #[cfg(feature = "bridge")]
 use crate::settings::BridgeTls;
-use crate::settings::{ConfigError, LogDestination, Settings};
+use crate::settings::{ConfigError, Given, LogDestination, Settings};
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::storage::store::{StoredQueue, survey};
 
@@ -51,22 +52,22 @@ pub fn check(settings: &Settings) -> Checked {
     for tls in settings.bridges.iter().filter_map(|bridge| bridge.tls.as_ref()) {
         check_bridge_tls(tls, &mut checked.errors);
     }
-    // Collecting a set sorts its items first, which takes more code than inserting them one by one.
-    let mut keys = BTreeSet::<&Path>::new();
-    keys.extend(settings.listeners.iter().filter_map(|listener| Some(&*listener.tls.as_ref()?.key)));
+    let keys = settings.listeners.iter().filter_map(|listener| Some(&listener.tls.as_ref()?.key));
     #[cfg(feature = "bridge")]
-    keys.extend(settings.bridges.iter().filter_map(|bridge| {
+    let keys = keys.chain(settings.bridges.iter().filter_map(|bridge| {
         let [_, key] = bridge.tls.as_ref()?.identity.as_ref()?;
-        Some(&**key)
+        Some(key)
     }));
-    checked.warnings.extend(keys.into_iter().filter_map(warning_of_mode));
+    // Several may share a key, which is reported once.
+    let mut reported = BTreeSet::<&Path>::new();
+    checked.warnings.extend(keys.filter(|key| reported.insert(key)).filter_map(warning_of_mode));
     match Policies::load(&securities) {
         Ok(policies) => checked.warnings.extend(policies.warnings().cloned()),
         Err(errors) => checked.errors.extend(errors),
     }
     for destination in &settings.log.destinations {
-        if let LogDestination::File(path) = destination {
-            expect_room(path, "log_dest file", &mut checked.errors);
+        if let LogDestination::File(path) = &destination.value {
+            expect_room(&destination.map(|_| path.clone()), "log_dest file", &mut checked.errors);
         }
     }
     if let Some(path) = &settings.process.pid_file {
@@ -78,7 +79,7 @@ pub fn check(settings: &Settings) -> Checked {
     }
     checked.errors.extend(privileges::check_user(&settings.process).err());
     if let Some(persistence) = &settings.persistence {
-        expect_directory(&persistence.directory, persistence.directory_source, &mut checked.errors);
+        expect_directory(&persistence.directory, "persistence_location", &mut checked.errors);
     }
     checked
 }
@@ -88,8 +89,7 @@ pub fn check(settings: &Settings) -> Checked {
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 pub fn check_sessions(settings: &Settings) -> Vec<ConfigError> {
     let Some(persistence) = &settings.persistence else { return Vec::new() };
-    let path = persistence.directory.join(&persistence.file);
-    let place = Escaped(&path.display().to_string()).to_string();
+    let path = persistence.path();
     let queues = match survey(&path, Bridge::STORED_NAME_BEGINS, AllClocks::start().read()) {
         Ok(queues) => queues,
         Err(why) => {
@@ -97,7 +97,7 @@ pub fn check_sessions(settings: &Settings) -> Vec<ConfigError> {
                 "it is not known whether bridges that are gone have left messages in it: {}",
                 Escaped(&why)
             );
-            return vec![ConfigError::new(place, text)];
+            return vec![path.error_in(text)];
         }
     };
     let is_gone = |queue: &StoredQueue| {
@@ -111,7 +111,7 @@ pub fn check_sessions(settings: &Settings) -> Vec<ConfigError> {
             Escaped(&listener),
             Count(messages, "message"),
         );
-        ConfigError::new(place.clone(), text)
+        path.error_in(text)
     };
     queues.into_iter().filter(is_gone).map(told).collect()
 }
@@ -131,39 +131,35 @@ fn check_bridge_tls(tls: &BridgeTls, errors: &mut Vec<ConfigError>) {
 
 /// Checks that a file can be read.
 #[cfg(feature = "bridge")]
-fn expect_readable(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
+fn expect_readable(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {
     if let Err(error) = files::open(path) {
-        report(path, &format!("{error}, expected a file ({keyword})"), errors);
+        errors.push(path.error_in(format_args!("{error}, expected a file ({keyword})")));
     }
 }
 
-fn expect_directory(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
+fn expect_directory(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {
     if let Err(error) = fs::read_dir(path) {
-        report(path, &format!("{error}, expected a directory ({keyword})"), errors);
+        errors.push(path.error_in(format_args!("{error}, expected a directory ({keyword})")));
     }
 }
 
 /// Checks that the path names a file, or that one can be created there. Unlike the log, these files are not written by
 /// a separate thread.
-fn expect_file(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
+fn expect_file(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {
     match files::expect_file(path) {
         Ok(()) => expect_room(path, keyword, errors),
-        Err(why) => report(path, &format!("{why} ({keyword})"), errors),
+        Err(why) => errors.push(path.error_in(format_args!("{why} ({keyword})"))),
     }
 }
 
 /// Checks that the path is not a directory, and that its parent is. The file itself need not exist.
-fn expect_room(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) {
+fn expect_room(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {
     if path.is_dir() {
-        report(path, &format!("it is a directory, expected a file ({keyword})"), errors);
+        errors.push(path.error_in(format_args!("it is a directory, expected a file ({keyword})")));
         return;
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(Err(error)) = directory.map(fs::metadata) {
-        report(path, &format!("{error}, expected a directory for it ({keyword})"), errors);
+        errors.push(path.error_in(format_args!("{error}, expected a directory for it ({keyword})")));
     }
-}
-
-fn report(path: &Path, text: &str, errors: &mut Vec<ConfigError>) {
-    errors.push(ConfigError::new(Escaped(&path.display().to_string()).to_string(), text));
 }

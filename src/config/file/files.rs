@@ -38,7 +38,7 @@ pub fn load(file: Option<&str>, given: &CommandLine) -> Outcome {
     findings.extend(more);
     if let Some(persistence) = &mut settings.persistence {
         // No statement has the default.
-        persistence.directory = files::absolute(&persistence.directory);
+        persistence.directory.value = files::absolute(&persistence.directory.value);
     }
     #[cfg(feature = "persistence")]
     let settings = mosquitto::spare(settings, &steps, given, &mut findings);

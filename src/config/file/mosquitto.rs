@@ -44,15 +44,15 @@ fn spare_name(persistence: &mut Persistence, steps: &[Step], given: &CommandLine
     let is_theirs = |path: &Path| {
         !given.open_store.as_deref().is_some_and(|open| is_same(open, path)) && is_database_of_mosquitto(path)
     };
-    let named = persistence.directory.join(&persistence.file);
+    let named = persistence.path().value;
     let usual = persistence.directory.join(DATABASE);
     let is_taken = is_theirs(&named);
     let found = if is_taken { Some(&named) } else { Some(&usual).filter(|path| is_theirs(path)) };
     persistence.database_of_mosquitto = found.cloned();
-    if !is_taken && (persistence.file != DATABASE || named.exists()) {
+    if !is_taken && (*persistence.file != *DATABASE || named.exists()) {
         return None;
     }
-    persistence.file = PERSISTENCE_FILE.to_owned();
+    persistence.file.value = PERSISTENCE_FILE.to_owned();
     let place = steps.iter().find_map(|step| match step {
         Step::Statement(Statement { keyword, value_place, .. }) if keyword.name == "persistence_file" => {
             Some(value_place)
@@ -71,7 +71,7 @@ fn spare_name(persistence: &mut Persistence, steps: &[Step], given: &CommandLine
 pub fn check_database_of_mosquitto(settings: &Settings, config: &str) -> Option<ConfigError> {
     let persistence = settings.persistence.as_ref()?;
     let database = persistence.database_of_mosquitto.as_deref()?;
-    let store = persistence.directory.join(&persistence.file);
+    let store = persistence.path().value;
     if !is_new(&store) || is_import_due(persistence) {
         return None;
     }
@@ -80,13 +80,13 @@ pub fn check_database_of_mosquitto(settings: &Settings, config: &str) -> Option<
         "what this database of mosquitto holds is not in {store}, which holds nothing; to bring it there, stop the \
          broker and run: brooklet import -c {config} {shown}"
     );
-    Some(ConfigError::new(shown, text))
+    Some(persistence.path().map(|_| database.to_owned()).error_in(text))
 }
 
 /// Whether the next start imports the database of mosquitto (`persistence_import`): the store is new, and was not filled
 /// before in this way. Not for a broker that has the store open.
 pub fn is_import_due(persistence: &Persistence) -> bool {
-    let store = persistence.directory.join(&persistence.file);
+    let store = persistence.path().value;
     persistence.imports
         && persistence.database_of_mosquitto.is_some()
         && (!store.exists() || !mark_of_import(&store).exists() && is_new(&store))

@@ -2,7 +2,7 @@
 //! use, a damaged store, a directory that the broker's user cannot write to.
 
 #[cfg(feature = "system")]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "system")]
 use crate::base::escape::Escaped;
@@ -11,11 +11,11 @@ use crate::server::AllClocks;
 #[cfg(feature = "system")]
 use crate::server::privileges::Rights;
 use crate::server::probe;
-#[cfg(feature = "system")]
-use crate::settings::LogDestination;
 #[cfg(feature = "persistence")]
 use crate::settings::OnDamage;
 use crate::settings::{ConfigError, Settings};
+#[cfg(feature = "system")]
+use crate::settings::{Given, LogDestination};
 #[cfg(feature = "persistence")]
 use crate::storage::store::{OpenError, obstacle};
 
@@ -34,15 +34,12 @@ pub fn obstacles(settings: &Settings) -> Vec<ConfigError> {
 #[cfg(feature = "persistence")]
 fn unusable_store(settings: &Settings) -> Option<ConfigError> {
     let persistence = settings.persistence.as_ref()?;
-    let path = persistence.directory.join(&persistence.file);
+    let path = persistence.path();
     let error = obstacle(&path, AllClocks::start().read())?;
     if matches!(error, OpenError::Damaged { .. }) && persistence.on_damage == OnDamage::SetAside {
         return None;
     }
-    let text = error.to_string();
-    // The path comes first in the words.
-    let (place, text) = text.split_once(": ").unwrap_or(("persistence_file", &text));
-    Some(ConfigError::new(place, text))
+    Some(path.error("persistence_file", error))
 }
 
 /// The files and directories that the broker's user cannot write to.
@@ -52,30 +49,30 @@ fn unwritable(settings: &Settings) -> Vec<ConfigError> {
     let mut found = Vec::new();
     if let Some(persistence) = &settings.persistence {
         expect_writable(&persistence.directory, "persistence_location", &rights, &mut found);
-        let file = persistence.directory.join(&persistence.file);
+        let file = persistence.path();
         if file.exists() {
             expect_writable(&file, "persistence_file", &rights, &mut found);
         }
     }
     // Root opens these before it becomes another user.
     if rights.are_own() {
-        let logs = settings.log.destinations.iter().filter_map(|destination| match destination {
-            LogDestination::File(path) => Some((&**path, "log_dest file")),
+        let logs = settings.log.destinations.iter().filter_map(|destination| match &destination.value {
+            LogDestination::File(path) => Some((destination.map(|_| path.clone()), "log_dest file")),
             _ => None,
         });
-        let pid_file = settings.process.pid_file.iter().map(|path| (&**path, "pid_file"));
+        let pid_file = settings.process.pid_file.iter().map(|path| (path.clone(), "pid_file"));
         for (path, keyword) in logs.chain(pid_file) {
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let written = if path.exists() { path } else { directory.unwrap_or(Path::new(".")) };
-            expect_writable(written, keyword, &rights, &mut found);
+            let directory = directory.unwrap_or(Path::new(".")).to_owned();
+            let written = if path.exists() { path } else { path.map(|_| directory) };
+            expect_writable(&written, keyword, &rights, &mut found);
         }
     }
     found
 }
 
 #[cfg(feature = "system")]
-fn expect_writable(path: &Path, keyword: &str, rights: &Rights, found: &mut Vec<ConfigError>) {
-    let shown = Escaped(&path.display().to_string()).to_string();
+fn expect_writable(path: &Given<PathBuf>, keyword: &str, rights: &Rights, found: &mut Vec<ConfigError>) {
     let text = match rights.allow(path) {
         Ok(true) => return,
         Ok(false) => {
@@ -86,5 +83,5 @@ fn expect_writable(path: &Path, keyword: &str, rights: &Rights, found: &mut Vec<
         }
         Err(why) => format!("{why} ({keyword})"),
     };
-    found.push(ConfigError::new(shown, text));
+    found.push(path.error_in(text));
 }

@@ -8,7 +8,7 @@ use crate::core::listener::ListenerOptions;
 use crate::protocol::proxy::Proxy;
 #[cfg(feature = "bridge")]
 use crate::settings::{Bridge, BridgeTls, BridgeTopic};
-use crate::settings::{Family, Network, Persistence, Security, Settings, SocketFile, Tls};
+use crate::settings::{Family, Given, Network, Persistence, Security, Settings, SocketFile, Tls};
 
 use super::outcome::Place;
 
@@ -125,8 +125,14 @@ pub(super) struct Target<'a> {
     #[cfg(feature = "bridge")]
     pub bridge: &'a mut PendingBridge,
     /// The place of the value.
-    #[cfg(feature = "bridge")]
     pub place: &'a Place,
+}
+
+impl Target<'_> {
+    /// A value with its place.
+    pub(super) fn given<'a, T: From<&'a str>>(&self, text: &'a str) -> Given<T> {
+        Given::at(self.place, text.into())
+    }
 }
 
 /// The settings of the whole broker.
@@ -168,8 +174,8 @@ impl Globals {
 pub(super) struct PendingSecurity {
     pub places: Places,
     pub allows_anonymous: Option<bool>,
-    pub passwords: Option<PathBuf>,
-    pub access: Option<PathBuf>,
+    pub passwords: Option<Given<PathBuf>>,
+    pub access: Option<Given<PathBuf>>,
     pub allows_empty_client_identifier: Option<bool>,
     pub auto_id_prefix: Option<Box<str>>,
 }
@@ -201,8 +207,8 @@ pub(super) struct Options {
     pub family: Family,
     pub is_websocket: bool,
     pub origins: Vec<String>,
-    pub certificate: Option<PathBuf>,
-    pub key: Option<PathBuf>,
+    pub certificate: Option<Given<PathBuf>>,
+    pub key: Option<Given<PathBuf>>,
     /// Without its certificate and key.
     pub tls: Tls,
     pub identity_is_user_name: bool,
@@ -305,8 +311,8 @@ pub(super) struct PendingBridge {
     pub tcp_user_timeout: Option<u32>,
     /// Without its certificate and key.
     pub tls: BridgeTls,
-    pub certificate: Option<PathBuf>,
-    pub key: Option<PathBuf>,
+    pub certificate: Option<Given<PathBuf>>,
+    pub key: Option<Given<PathBuf>>,
 }
 
 /// When a bridge connects, without the parameters of each type.

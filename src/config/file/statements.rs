@@ -130,7 +130,6 @@ impl Settler {
                 Some(index) => &mut self.pending.bridges[index],
                 None => &mut self.no_bridge,
             },
-            #[cfg(feature = "bridge")]
             place: &statement.value_place,
         };
         if let Err(finding) = give(&mut target, &setting.form, statement, findings) {
@@ -292,7 +291,8 @@ fn give(
             set(target, text(statement, expected, findings)?)
         }
         Form::Path(named, set) => {
-            set(target, text(statement, named.expected(), findings)?.into());
+            let path = target.given(text(statement, named.expected(), findings)?);
+            set(target, path);
             Ok(())
         }
         #[cfg(feature = "bridge")]

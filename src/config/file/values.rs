@@ -4,8 +4,9 @@ use crate::base::time::Duration;
 use crate::protocol::codec::QoS;
 use crate::protocol::proxy::Proxy;
 use crate::protocol::topic::TopicName;
-use crate::settings::{Durability, Family, LogDestination, LogKinds, Network, OnDamage};
+use crate::settings::{Durability, Family, Given, LogDestination, LogKinds, Network, OnDamage};
 
+use super::outcome::Place;
 use super::pending::WEBSOCKET_HEADERS;
 
 /// The lowest memory limit, in bytes: enough for the largest packet and some clients.
@@ -72,8 +73,9 @@ pub(super) fn socket_mode(text: &str) -> Result<u32, &'static str> {
 pub(super) const LOG_DESTINATIONS: &str = "stdout, stderr, syslog, topic, none or 'file PATH'";
 
 pub(super) fn log_destination(
-    destinations: &mut Vec<LogDestination>,
+    destinations: &mut Vec<Given<LogDestination>>,
     text: &str,
+    place: &Place,
 ) -> Result<(), &'static str> {
     let (kind, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
     let destination = match kind {
@@ -87,7 +89,7 @@ pub(super) fn log_destination(
         "topic" => LogDestination::Topic,
         "file" if rest.trim().is_empty() => return Err("the path of a file after 'file'"),
         "file" => {
-            if destinations.iter().any(|there| matches!(there, LogDestination::File(_))) {
+            if destinations.iter().any(|there| matches!(there.value, LogDestination::File(_))) {
                 return Err("only one file");
             }
             LogDestination::File(rest.trim().into())
@@ -95,6 +97,7 @@ pub(super) fn log_destination(
         "dlt" => return Err("stdout, stderr, syslog, topic, none or 'file PATH'; DLT is not supported"),
         _ => return Err(LOG_DESTINATIONS),
     };
+    let destination = Given::at(place, destination);
     if !destinations.contains(&destination) {
         destinations.push(destination);
     }

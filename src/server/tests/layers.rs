@@ -85,7 +85,7 @@ fn a_certificate_names_its_client() {
         make(&files, |listener| {
             with_names(listener);
             let tls = listener.tls.as_mut().unwrap();
-            tls.authorities = Some(tls.certificate.with_file_name("authority.crt"));
+            tls.authorities = Some(tls.certificate.with_file_name("authority.crt").into());
             tls.requires_certificate = true;
         }),
     );

@@ -30,7 +30,7 @@ fn a_socket_in_the_file_system_is_served() {
     let directory = Directory::new();
     let path = directory.path("mqtt.sock");
     let files = Authority::new().issue("server", "/CN=localhost");
-    let address = Address::Unix { path: path.clone() };
+    let address = Address::Unix { path: path.value.clone() };
     let running = Running::start(
         None,
         make(&files, |listener| {
@@ -76,7 +76,8 @@ fn a_reload_changes_listeners_and_lets_connections_be() {
     before.write_all(&connect_packet("before")).unwrap();
     expect(&mut before, &CONNACK);
     let broken = make(&second, |listener| {
-        listener.tls.as_mut().unwrap().key = listener.tls.as_ref().unwrap().key.with_extension("absent");
+        listener.tls.as_mut().unwrap().key =
+            listener.tls.as_ref().unwrap().key.with_extension("absent").into();
     });
     let keep = || Plan { staying: vec![(0, 0)], ..Plan::default() };
     let told =

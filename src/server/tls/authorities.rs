@@ -12,10 +12,10 @@ use rustls::{DistinguishedName, RootCertStore, SupportedCipherSuite};
 
 use crate::auth::access_control::unreadable;
 use crate::base::escape::Escaped;
-use crate::settings::ConfigError;
+use crate::settings::{ConfigError, Given};
 
 use super::certificate::Certificate;
-use super::files::{Keywords, NO_P521, config_error, load_certificates, read};
+use super::files::{Keywords, NO_P521, load_certificates, read};
 
 /// Trusted certificates.
 #[derive(Debug)]
@@ -78,8 +78,8 @@ pub(super) fn digest(certificate: &CertificateDer<'_>) -> Digest {
 
 /// Loads trusted certificates from a file and a directory. Returns them also as they are.
 pub(super) fn load_authorities(
-    file: Option<&Path>,
-    directory: Option<&Path>,
+    file: Option<&Given<PathBuf>>,
+    directory: Option<&Given<PathBuf>>,
     keywords: &Keywords,
     errors: &mut Vec<ConfigError>,
 ) -> (Authorities, Vec<CertificateDer<'static>>) {
@@ -90,10 +90,10 @@ pub(super) fn load_authorities(
             match authorities.add(&certificate) {
                 Ok(()) => all.push(certificate),
                 Err(Unusable::Malformed) => {
-                    errors.push(config_error(path, "one of its certificates is malformed"));
+                    errors.push(path.error_in("one of its certificates is malformed"));
                 }
                 Err(Unusable::OnP521(subject)) => {
-                    errors.push(config_error(path, on_p521(&subject, keywords.authorities)))
+                    errors.push(path.error_in(on_p521(&subject, keywords.authorities)))
                 }
             }
         }
@@ -103,11 +103,12 @@ pub(super) fn load_authorities(
         match files_of(directory) {
             Ok(paths) => {
                 let before = all.len();
+                let paths: Vec<_> = paths.into_iter().map(|path| directory.map(|_| path)).collect();
                 let left_out = load_files(&paths, keyword, &mut authorities, &mut all);
                 if all.len() == before {
                     let what =
                         left_out.unwrap_or_else(|| format!("there is no certificate in it ({keyword})"));
-                    errors.push(config_error(directory, what));
+                    errors.push(directory.error_in(what));
                 }
             }
             Err(error) => errors.push(unreadable(directory, keyword, &error)),
@@ -119,7 +120,7 @@ pub(super) fn load_authorities(
 /// Loads the certificates in these files, which may contain anything else. Returns what is to be said about one that
 /// was left out.
 fn load_files(
-    paths: &[PathBuf],
+    paths: &[Given<PathBuf>],
     keyword: &str,
     authorities: &mut Authorities,
     all: &mut Vec<CertificateDer<'static>>,
@@ -133,7 +134,7 @@ fn load_files(
                 Err(Unusable::Malformed) => {}
                 Err(Unusable::OnP521(subject)) => {
                     let what = on_p521(&subject, keyword);
-                    warn!("Warning: {}: {what}.", path.display());
+                    warn!("Warning: {}.", path.error_in(&what));
                     left_out = Some(what);
                 }
             }

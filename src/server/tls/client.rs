@@ -75,7 +75,7 @@ pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
     let provider = Arc::new(ring::default_provider());
     let place = &*tls.trust.place;
     let mut errors = Vec::new();
-    let (file, directory) = (tls.trust.authorities.as_deref(), tls.trust.authorities_directory.as_deref());
+    let (file, directory) = (tls.trust.authorities.as_ref(), tls.trust.authorities_directory.as_ref());
     let (mut authorities, known) = load_authorities(file, directory, &OF_BRIDGE, &mut errors);
     if tls.trusts_system {
         errors.extend(trust_system(&mut authorities, load_native_certs(), place).err());

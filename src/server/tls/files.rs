@@ -1,13 +1,12 @@
 //! Reads the files with certificates and keys that an operator names.
 
-use std::fmt::Display;
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 
 use crate::auth::access_control::read_file;
-use crate::settings::ConfigError;
+use crate::settings::{ConfigError, Given};
 
 /// The keywords by which an operator names files, for messages about them.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +41,7 @@ pub(super) const NO_P521: &str = "is on the curve P-521, which is not supported;
 
 /// Reads the certificates in a file.
 pub(super) fn load_certificates(
-    path: &Path,
+    path: &Given<PathBuf>,
     keyword: &str,
     errors: &mut Vec<ConfigError>,
 ) -> Option<Vec<CertificateDer<'static>>> {
@@ -50,24 +49,19 @@ pub(super) fn load_certificates(
     let certificates: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            errors.push(config_error(
-                path,
-                format!("there is no certificate in it, PEM was expected ({keyword})"),
-            ));
+            errors.push(
+                path.error_in(format_args!("there is no certificate in it, PEM was expected ({keyword})")),
+            );
             None
         }
         Ok(certificates) => Some(certificates),
         Err(error) => {
-            errors.push(config_error(path, format!("it is malformed as PEM: {error}")));
+            errors.push(path.error_in(format_args!("it is malformed as PEM: {error}")));
             None
         }
     }
 }
 
-pub(super) fn read(path: &Path, keyword: &str, errors: &mut Vec<ConfigError>) -> Option<Vec<u8>> {
+pub(super) fn read(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) -> Option<Vec<u8>> {
     read_file(path, keyword).map_err(|error| errors.push(error)).ok()
-}
-
-pub(super) fn config_error(path: &Path, what: impl Display) -> ConfigError {
-    ConfigError::new(path.display().to_string(), what.to_string())
 }

@@ -1,7 +1,7 @@
 //! Loads certificates and keys from the files that an operator names. Everything that is wrong with them is reported
 //! at once, and nothing takes effect unless all of it is right.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,14 +16,14 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{DistinguishedName, RootCertStore, ServerConfig};
 
 use crate::core::listener::UserNameSource;
-use crate::settings::{ConfigError, Listener, Protocol, Tls};
+use crate::settings::{ConfigError, Given, Listener, Protocol, Tls};
 
 use super::Setup;
 use super::authorities::{Authorities, load_authorities};
 use super::buffers::{RECORD_HEADER, RECORD_SIZE_MAXIMUM};
 use super::certificate::{Certificate, P521};
 use super::chain::complete;
-use super::files::{Keywords, NO_P521, OF_LISTENER, config_error, load_certificates, read};
+use super::files::{Keywords, NO_P521, OF_LISTENER, load_certificates, read};
 use super::key_log::KeyLog;
 use super::verifier::Verifier;
 
@@ -40,7 +40,7 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
     let provider = Arc::new(ring::default_provider());
     let mut errors = Vec::new();
     let certificate = load_certificate([&tls.certificate, &tls.key], &OF_LISTENER, &provider, &mut errors);
-    let (file, directory) = (tls.authorities.as_deref(), tls.authorities_directory.as_deref());
+    let (file, directory) = (tls.authorities.as_ref(), tls.authorities_directory.as_ref());
     let (authorities, known) = load_authorities(file, directory, &OF_LISTENER, &mut errors);
     let lists = load_revoked(tls, &mut errors);
     if !errors.is_empty() {
@@ -93,7 +93,7 @@ fn configure(
 
 /// Loads a certificate chain and its private key.
 pub(super) fn load_certificate(
-    [certificate, key]: [&Path; 2],
+    [certificate, key]: [&Given<PathBuf>; 2],
     keywords: &Keywords,
     provider: &CryptoProvider,
     errors: &mut Vec<ConfigError>,
@@ -102,17 +102,17 @@ pub(super) fn load_certificate(
     let loaded = load_key(key, keywords.key, provider, errors);
     let (chain, loaded) = (chain?, loaded?);
     let Some(first) = Certificate::parse(chain.first()?) else {
-        errors.push(config_error(certificate, "its first certificate is malformed"));
+        errors.push(certificate.error_in("its first certificate is malformed"));
         return None;
     };
     if first.is_on_p521() {
         let what = format!("the key of its first certificate {NO_P521} ({})", keywords.certificate);
-        errors.push(config_error(certificate, what));
+        errors.push(certificate.error_in(what));
         return None;
     }
     if loaded.public_key().is_some_and(|public_key| public_key.as_ref() != first.public_key) {
         let what = format!("the key does not belong to the first certificate of {}", certificate.display());
-        errors.push(config_error(key, what));
+        errors.push(key.error_in(what));
         return None;
     }
     warn_of_dates(certificate, &first, keywords.peers);
@@ -120,12 +120,13 @@ pub(super) fn load_certificate(
 }
 
 /// An expired certificate still works for peers without a clock, so it is only a warning.
-fn warn_of_dates(path: &Path, certificate: &Certificate<'_>, peers: &str) {
+fn warn_of_dates(path: &Given<PathBuf>, certificate: &Certificate<'_>, peers: &str) {
     let now = epoch();
     if certificate.not_after < now {
-        warn!("Warning: the certificate in {} has expired; most {peers} will refuse it.", path.display());
+        let what = format!("the certificate in it has expired; most {peers} will refuse it");
+        warn!("Warning: {}.", path.error_in(what));
     } else if certificate.not_before > now {
-        warn!("Warning: the certificate in {} is not valid yet.", path.display());
+        warn!("Warning: {}.", path.error_in("the certificate in it is not valid yet"));
     }
 }
 
@@ -136,7 +137,7 @@ pub(super) fn epoch() -> i64 {
 }
 
 fn load_key(
-    path: &Path,
+    path: &Given<PathBuf>,
     keyword: &str,
     provider: &CryptoProvider,
     errors: &mut Vec<ConfigError>,
@@ -161,7 +162,7 @@ fn load_key(
         }
         Err(error) => format!("it is malformed as PEM: {error}"),
     };
-    errors.push(config_error(path, what));
+    errors.push(path.error_in(what));
     None
 }
 
@@ -218,8 +219,8 @@ fn verifier_of_rustls(
         builder = builder.with_crls(lists).only_check_end_entity_revocation().enforce_revocation_expiration();
     }
     builder.build().map_err(|error| {
-        let path = tls.revoked.as_deref().unwrap_or(Path::new("crlfile"));
-        config_error(path, format!("a list in it is unusable, one of version 2 was expected: {error}"))
+        let path = tls.revoked.clone().unwrap_or_else(|| "crlfile".into());
+        path.error_in(format_args!("a list in it is unusable, one of version 2 was expected: {error}"))
     })
 }
 
@@ -229,12 +230,12 @@ fn load_revoked(tls: &Tls, errors: &mut Vec<ConfigError>) -> Vec<CertificateRevo
     let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
     match lists {
         Ok(lists) if lists.is_empty() => {
-            errors.push(config_error(path, "there is no list in it, PEM was expected (crlfile)"));
+            errors.push(path.error_in("there is no list in it, PEM was expected (crlfile)"));
             Vec::new()
         }
         Ok(lists) => lists,
         Err(error) => {
-            errors.push(config_error(path, format!("it is malformed as PEM: {error}")));
+            errors.push(path.error_in(format_args!("it is malformed as PEM: {error}")));
             Vec::new()
         }
     }
@@ -242,6 +243,8 @@ fn load_revoked(tls: &Tls, errors: &mut Vec<ConfigError>) -> Vec<CertificateRevo
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::server::tls::testing::{Authority, Directory, listener};
 
@@ -283,7 +286,7 @@ mod tests {
         let tls = listener.tls.as_mut().unwrap();
         tls.certificate = directory.path("none.crt");
         tls.key = directory.write("empty.key", b"");
-        tls.authorities = Some(files.certificate.with_extension("absent"));
+        tls.authorities = Some(files.certificate.with_extension("absent").into());
         tls.authorities_directory = Some(directory.path(""));
         tls.revoked =
             Some(directory.write("broken.crl", b"-----BEGIN X509 CRL-----\n!\n-----END X509 CRL-----\n"));

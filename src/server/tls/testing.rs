@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
-use crate::settings::{Address, BridgeTls, Listener, Protocol, Security, SocketFile, Tls, Trust};
+use crate::settings::{Address, BridgeTls, Given, Listener, Protocol, Security, SocketFile, Tls, Trust};
 
 /// The configuration file of `openssl`.
 const CONFIGURATION: &str = "\
@@ -64,12 +64,12 @@ impl Directory {
         Self(path)
     }
 
-    pub(in crate::server) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+    pub(in crate::server) fn path(&self, name: &str) -> Given<PathBuf> {
+        self.0.join(name).into()
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests write files")]
-    pub(in crate::server) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(in crate::server) fn write(&self, name: &str, bytes: &[u8]) -> Given<PathBuf> {
         let path = self.path(name);
         fs::write(&path, bytes).expect("the file can be written");
         path
@@ -105,9 +105,9 @@ pub(in crate::server) struct Authority {
 #[derive(Clone)]
 pub(in crate::server) struct Files {
     directory: Arc<Directory>,
-    pub(in crate::server) certificate: PathBuf,
-    pub(in crate::server) key: PathBuf,
-    pub(in crate::server) authority: PathBuf,
+    pub(in crate::server) certificate: Given<PathBuf>,
+    pub(in crate::server) key: Given<PathBuf>,
+    pub(in crate::server) authority: Given<PathBuf>,
 }
 
 impl Authority {
@@ -217,7 +217,7 @@ impl Authority {
     }
 
     /// The revocation list of a certificate that signed itself, with or without itself in it.
-    pub(in crate::server) fn list_of(&self, files: &Files, is_revoked: bool) -> PathBuf {
+    pub(in crate::server) fn list_of(&self, files: &Files, is_revoked: bool) -> Given<PathBuf> {
         let (certificate, key) = (files.certificate.display(), files.key.display());
         let issuer = format!("-cert {certificate} -keyfile {key}");
         if is_revoked {
@@ -278,7 +278,7 @@ impl Authority {
     }
 
     /// A revocation list with this certificate in it.
-    pub(in crate::server) fn revoke(&self, files: &Files) -> PathBuf {
+    pub(in crate::server) fn revoke(&self, files: &Files) -> Given<PathBuf> {
         let path = files.certificate.display();
         self.directory.openssl(&format!("ca -config openssl.cnf -revoke {path}"));
         self.directory.openssl("ca -config openssl.cnf -gencrl -out revoked.crl");
@@ -376,7 +376,7 @@ impl Files {
     }
 
     /// Its key, encrypted with a password.
-    pub(in crate::server) fn encrypted_key(&self) -> PathBuf {
+    pub(in crate::server) fn encrypted_key(&self) -> Given<PathBuf> {
         let path = self.key.display();
         self.directory.openssl(&format!("pkey -in {path} -aes128 -passout pass:secret -out encrypted.key"));
         self.directory.path("encrypted.key")

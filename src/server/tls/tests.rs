@@ -143,7 +143,7 @@ fn keys_are_written_where_the_operator_wants_them() {
     let authority = Authority::new();
     let path = std::env::temp_dir().join(format!("brooklet-tls-keys-{}", std::process::id()));
     let setup = server(&authority, |listener| {
-        listener.tls.as_mut().unwrap().key_log = Some(path.clone());
+        listener.tls.as_mut().unwrap().key_log = Some(path.clone().into());
     });
     let mut pair = Pair::new(&Arc::new(authority.client(None)), &setup);
     pair.exchange(usize::MAX);

@@ -39,8 +39,8 @@ impl Drop for Place {
 
 fn security(passwords: Option<&Path>, access: Option<&Path>) -> Rc<Security> {
     Rc::new(Security {
-        passwords: passwords.map(Path::to_owned),
-        access: access.map(Path::to_owned),
+        passwords: passwords.map(|path| path.to_owned().into()),
+        access: access.map(|path| path.to_owned().into()),
         checks_retain_source: true,
         ..Security::default()
     })

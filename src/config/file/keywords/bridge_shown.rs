@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::protocol::codec::ProtocolVersion;
-use crate::settings::{Bridge, BridgeTls, BridgeTopic, Direction, QueueDrop, Reload, RemoteAddress, Start};
+use crate::settings::{
+    Bridge, BridgeTls, BridgeTopic, Direction, Given, QueueDrop, Reload, RemoteAddress, Start,
+};
 
 use super::shown::{Value, number, size, word, words};
 
@@ -85,7 +87,7 @@ pub(super) const fn reload(of: &Bridge) -> Value<'_> {
     })
 }
 
-pub(super) fn identity(of: &Bridge) -> Option<&[PathBuf; 2]> {
+pub(super) fn identity(of: &Bridge) -> Option<&[Given<PathBuf>; 2]> {
     of.tls.as_ref()?.identity.as_ref()
 }
 

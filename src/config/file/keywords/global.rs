@@ -7,7 +7,7 @@ use crate::config::file::pending::Target;
 use crate::config::file::values::{self, bound, u16_or_all};
 #[cfg(feature = "system")]
 use crate::settings::{
-    Durability, Listener, LogDestination, LogTime, OnDamage, Persistence, Protocol, Settings,
+    Durability, Given, Listener, LogDestination, LogTime, OnDamage, Persistence, Protocol, Settings,
 };
 use crate::settings::{LogKinds, PERSISTENCE_FILE};
 
@@ -253,7 +253,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         PERSISTENCE_FILE,
         Text("the name of a file", |to, text| {
-            text.clone_into(&mut to.globals.persistence.file);
+            to.globals.persistence.file = to.given(text);
             Ok(())
         }),
         AfterRestart(|of| persistent(of, |of| word(&of.file))),
@@ -327,7 +327,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         "none",
         Text("the name of a user", |to, text| {
-            to.globals.settings.process.user = Some(text.to_owned());
+            to.globals.settings.process.user = Some(to.given(text));
             Ok(())
         }),
         AfterRestart(|of| text(of.process.user.as_deref())),
@@ -398,11 +398,12 @@ pub(super) static ROWS: &[Keyword] = &[
 
 /// Adds a destination. The first one replaces the default.
 fn add_log_destination(to: &mut Target<'_>, text: &str) -> Result<(), &'static str> {
+    let place = to.place;
     let destinations = &mut to.globals.settings.log.destinations;
     if to.globals.places.place("log_dest").is_none() {
         destinations.clear();
     }
-    values::log_destination(destinations, text)
+    values::log_destination(destinations, text, place)
 }
 
 /// Adds a kind of lines. The first one replaces the default.
@@ -416,10 +417,12 @@ fn add_log_kind(to: &mut Target<'_>, text: &str) -> Result<(), &'static str> {
 
 #[cfg(feature = "system")]
 fn log_destinations(of: &Settings) -> Value<'_> {
-    let name = |destination: &LogDestination| match destination {
+    let name = |destination: &Given<LogDestination>| match &destination.value {
         LogDestination::StandardError => "stderr".to_owned(),
         LogDestination::StandardOutput => "stdout".to_owned(),
-        LogDestination::File(file) => format!("file {}", path(Some(file)).text().unwrap_or_default()),
+        LogDestination::File(file) => {
+            format!("file {}", path(Some(file.as_path())).text().unwrap_or_default())
+        }
         LogDestination::Syslog(None) => "syslog".to_owned(),
         LogDestination::Syslog(Some(facility)) => format!("syslog at local{facility}"),
         LogDestination::Topic => "topic".to_owned(),

@@ -146,7 +146,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Listener,
         "none",
         Word("the name or number of a group", |to, text| {
-            to.options.socket_file.group = Some(text.into());
+            to.options.socket_file.group = Some(to.given(text));
             Ok(())
         }),
         ForAll(|of| text(of.socket_file.group.as_deref())),

@@ -6,7 +6,7 @@ use crate::config::file::pending::Target;
 #[cfg(all(feature = "bridge", feature = "system"))]
 use crate::settings::Bridge;
 #[cfg(feature = "system")]
-use crate::settings::{Listener, Settings};
+use crate::settings::{Given, Listener, Settings};
 
 #[cfg(feature = "system")]
 use super::shown::Value;
@@ -190,7 +190,7 @@ pub(in crate::config::file) enum Form {
     /// The rest of the line; the keyword may not be repeated.
     Text(&'static str, Set),
     /// The rest of the line, which is the path of this; the keyword may not be repeated.
-    Path(Named, fn(&mut Target<'_>, PathBuf)),
+    Path(Named, fn(&mut Target<'_>, Given<PathBuf>)),
     /// The rest of the line, which is the path of a file after this word, or other words; the keyword may be repeated.
     PathAfter(&'static str, &'static str, Set),
     /// The rest of the line; the keyword may be repeated.

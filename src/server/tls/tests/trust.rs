@@ -7,7 +7,7 @@ use super::{Pair, demand, setup};
 use crate::core::listener::UserNameSource;
 use crate::server::tls::testing::{Authority, Directory, Files, bridge_tls, listener};
 use crate::server::tls::{Outcome, load, load_client};
-use crate::settings::{BridgeTls, Listener, Tls};
+use crate::settings::{BridgeTls, Given, Listener, Tls};
 
 const NOW: [&str; 2] = ["20200101000000Z", "20800101000000Z"];
 const PAST: [&str; 2] = ["20200101000000Z", "20200102030405Z"];
@@ -109,7 +109,7 @@ fn the_chain_of_a_bridge_is_completed_as_well() {
 }
 
 /// A listener that demands certificates and trusts those in `trusted`.
-fn demanding(server: &Files, trusted: PathBuf, revoked: Option<PathBuf>) -> Listener {
+fn demanding(server: &Files, trusted: Given<PathBuf>, revoked: Option<Given<PathBuf>>) -> Listener {
     let mut listener = listener(server);
     demand(&mut listener, server, UserNameSource::CommonName);
     let tls = listener.tls.as_mut().unwrap();
