@@ -421,12 +421,12 @@ mod tests {
                 &self.queue;
             let waiting_bytes: usize = waiting.values().map(Job::bytes).sum();
             assert_eq!(*bytes, waiting_bytes);
-            assert_eq!(*given_bytes, given.values().map(Job::bytes).sum());
-            assert_eq!(*time, waiting.values().map(|job| job.time).sum());
-            assert_eq!(*given_time, given.values().map(|job| job.time).sum());
-            assert_eq!(*time, lanes.values().map(|lane| lane.time).sum());
-            assert_eq!(waiting_bytes, lanes.values().map(|lane| lane.bytes).sum());
-            assert_eq!(waiting.len(), lanes.values().map(|lane| lane.jobs.len()).sum());
+            assert_eq!(*given_bytes, given.values().map(Job::bytes).sum::<usize>());
+            assert_eq!(*time, waiting.values().map(|job| job.time).sum::<u64>());
+            assert_eq!(*given_time, given.values().map(|job| job.time).sum::<u64>());
+            assert_eq!(*time, lanes.values().map(|lane| lane.time).sum::<u64>());
+            assert_eq!(waiting_bytes, lanes.values().map(|lane| lane.bytes).sum::<usize>());
+            assert_eq!(waiting.len(), lanes.values().map(|lane| lane.jobs.len()).sum::<usize>());
             assert!(lanes.values().all(|lane| !lane.jobs.is_empty()));
             let all = waiting.values().chain(given.values());
             let waiters = all.flat_map(|job| job.waiters.values()).filter(|waiter| !waiter.is_gone);
