@@ -11,6 +11,8 @@ mod cluster;
 mod config_error;
 mod given;
 mod log;
+#[cfg(any(feature = "bridge", feature = "cluster"))]
+mod remote_address;
 
 use core::net::IpAddr;
 use std::fmt;
@@ -26,14 +28,16 @@ use crate::protocol::proxy::Proxy;
 
 #[cfg(feature = "bridge")]
 pub use bridge::{
-    Bridge, BridgeQueue, BridgeTopic, Direction, Local, Notifications, QueueDrop, Reload, Remote,
-    RemoteAddress, Restart, Start,
+    Bridge, BridgeQueue, BridgeTopic, Direction, Local, Notifications, QueueDrop, Reload, Remote, Restart,
+    Start,
 };
 #[cfg(feature = "cluster")]
-pub use cluster::{ClusterName, NodeName};
+pub use cluster::{Cluster, ClusterLogin, ClusterName, ClusterTls, NodeName};
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use given::Given;
 pub use log::{Log, LogDestination, LogKinds, LogTime};
+#[cfg(any(feature = "bridge", feature = "cluster"))]
+pub use remote_address::RemoteAddress;
 
 /// The default interval at which `$SYS` topics are updated.
 const SYSTEM_INTERVAL: Duration = Duration::from_seconds(10);
@@ -50,6 +54,9 @@ pub struct Settings {
     /// The bridges to other brokers, in the order of the configuration.
     #[cfg(feature = "bridge")]
     pub bridges: Vec<Bridge>,
+    /// The cluster that the broker belongs to; `None` if it is alone.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<Cluster>,
     /// What is logged, and where to.
     pub log: Log,
     /// The interval at which `$SYS` topics are updated; `None` for never (`sys_interval 0`).
@@ -68,6 +75,8 @@ impl Default for Settings {
             listeners: Vec::new(),
             #[cfg(feature = "bridge")]
             bridges: Vec::new(),
+            #[cfg(feature = "cluster")]
+            cluster: None,
             log: Log::default(),
             system_interval: Some(SYSTEM_INTERVAL),
             persistence: None,

@@ -186,7 +186,7 @@ pub fn with_environment(mut given: CommandLine) -> CommandLine {
     given.user_number = variable("PUID");
     given.group_number = variable("PGID");
     given.file_mask = variable("UMASK_SET");
-    #[cfg(feature = "bridge")]
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
     {
         let name = nix::unistd::gethostname().ok();
         given.host_name = name.map(|name| name.to_string_lossy().into_owned());

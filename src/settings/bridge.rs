@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::BridgeTls;
+use super::{BridgeTls, RemoteAddress};
 use crate::base::time::Duration;
 use crate::protocol::codec::{ProtocolVersion, QoS};
 
@@ -115,15 +115,6 @@ impl Bridge {
         };
         unplaced(self) == unplaced(other)
     }
-}
-
-/// An address of the other broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteAddress {
-    /// A host name or an address.
-    pub host: String,
-    /// The port, 1883 by default.
-    pub port: u16,
 }
 
 /// A rule for topics (`topic`).

@@ -1,5 +1,49 @@
 //! The settings of a node: one of several brokers that act as one.
 
+use std::path::PathBuf;
+
+use super::{Given, RemoteAddress};
+
+/// The cluster that the broker belongs to, and how it reaches the engine (`cluster`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The name of the cluster (`cluster_name`).
+    pub name: ClusterName,
+    /// The name of this node (`cluster_node`), by default that of the machine.
+    pub node: NodeName,
+    /// The servers of NATS; at least one (`cluster`).
+    pub servers: Vec<RemoteAddress>,
+    /// TLS, if the servers are given as `tls://`.
+    pub tls: Option<ClusterTls>,
+    /// How the node proves who it is; `None` if the servers let everyone in.
+    pub login: Option<ClusterLogin>,
+    /// How many levels of a filter decide which messages the other nodes send (`cluster_interest_levels`).
+    pub interest_levels: usize,
+}
+
+/// The TLS settings of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// The trusted authorities, in PEM (`cluster_cafile`); by default those of the system.
+    pub authorities: Option<Given<PathBuf>>,
+    /// The certificate chain and private key of the node, in PEM (`cluster_certfile`, `cluster_keyfile`).
+    pub identity: Option<[Given<PathBuf>; 2]>,
+}
+
+/// How a node proves to the engine who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterLogin {
+    /// By a password.
+    Password {
+        /// The name of the user (`cluster_username`).
+        user_name: Box<str>,
+        /// The password (`cluster_password`).
+        password: Box<str>,
+    },
+    /// By the key in a credentials file of NATS (`cluster_credentials`).
+    Credentials(Given<PathBuf>),
+}
+
 /// The name of a cluster (`cluster_name`): 1 to 32 ASCII letters, digits, `-` and `_`. So it can be part of a subject of
 /// NATS and of the name of a stream as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 mod binary;
 #[cfg(feature = "bridge")]
 mod bridges;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[cfg(feature = "persistence")]
 mod databases;
 #[cfg(all(feature = "bridge", feature = "tls", feature = "websocket"))]
@@ -17,7 +19,7 @@ mod paths;
 mod places;
 #[cfg(all(feature = "system", feature = "tls", feature = "websocket"))]
 mod plan;
-#[cfg(any(feature = "bridge", feature = "system"))]
+#[cfg(any(feature = "bridge", feature = "cluster", feature = "system"))]
 mod settle;
 #[cfg(all(feature = "bridge", feature = "tls", feature = "websocket"))]
 mod table;
@@ -92,6 +94,16 @@ fn without_bridges_they_are_refused() {
         file::load(Some("tests/config/good/bridge-test-server.conf"), &CommandLine::default()).errors;
     let expected = "tests/config/good/bridge-test-server.conf:1:1: 'connection': this binary was built without bridges (feature bridge)";
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[cfg(not(feature = "cluster"))]
+#[test]
+fn without_clusters_they_are_refused() {
+    let (statements, findings) = file::parse(b"cluster nats://localhost\ncluster_name a\n", "a.conf");
+    let steps: Vec<_> = statements.into_iter().map(file::Step::Statement).collect();
+    let (_, more) = file::settle(&steps, &CommandLine::default());
+    let findings: Vec<&str> = findings.iter().chain(&more).map(|finding| &*finding.text).collect();
+    assert_eq!(findings, ["'cluster': this binary was built without clusters (feature cluster)"]);
 }
 
 #[cfg(not(feature = "websocket"))]

@@ -35,11 +35,14 @@ const NO_PATHS: [&str; 20] = [
 ];
 
 /// Statements without which some keywords have no effect.
-const CONTEXTS: [&str; 3] = [
+const CONTEXTS: [&str; 5] = [
     "persistence true\n",
     "listener 1\ncertfile c\nkeyfile k\ncafile a\n",
     "connection a\naddress far.test\ntopic #\nremote_username u\nremote_password p\nbridge_cafile a\n\
      bridge_certfile c\nbridge_keyfile k\n",
+    "cluster tls://far.test\ncluster_name n\ncluster_username u\ncluster_password p\ncluster_cafile a\n\
+     cluster_certfile c\ncluster_keyfile k\n",
+    "cluster nats://far.test\ncluster_name n\n",
 ];
 
 /// All that the settings and errors with a value of this keyword say.
@@ -81,5 +84,7 @@ fn every_path_is_marked_in_the_table_and_becomes_absolute() {
         }
     }
     assert!(marked >= 16, "{marked}");
-    assert_eq!(others, NO_PATHS, "are these paths?");
+    // Without the feature `cluster`, those of a node are refused.
+    let of_node = ["cluster_username", "cluster_password"].into_iter().filter(|_| cfg!(feature = "cluster"));
+    assert_eq!(others, NO_PATHS.into_iter().chain(of_node).collect::<Vec<_>>(), "are these paths?");
 }

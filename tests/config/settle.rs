@@ -8,7 +8,7 @@ pub fn settle(text: &str) -> (Settings, Vec<Finding>) {
     let (statements, mut findings) = file::parse(text.as_bytes(), "a.conf");
     let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
     let given = CommandLine {
-        #[cfg(feature = "bridge")]
+        #[cfg(any(feature = "bridge", feature = "cluster"))]
         host_name: Some("HOSTNAME".to_owned()),
         ..CommandLine::default()
     };

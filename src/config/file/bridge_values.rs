@@ -1,11 +1,12 @@
 //! Parses the values of keywords for bridges. An error is a description of what was expected.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::protocol::codec::{ProtocolVersion, QoS};
 use crate::protocol::topic::{TopicFilter, TopicName};
 use crate::settings::{BridgeTopic, Direction, QueueDrop, Reload, RemoteAddress};
 
+use super::hosts;
 use super::pending::{DEFAULT_PORT, PendingRestart, StartType};
 use super::values::{comment_starts, is_blank};
 
@@ -18,37 +19,10 @@ pub(super) fn addresses(text: &str) -> Result<Vec<RemoteAddress>, &'static str> 
     addresses.and_then(|addresses| if addresses.is_empty() { Err(ADDRESSES) } else { Ok(addresses) })
 }
 
-/// Parses `HOST` or `HOST:PORT`. The last colon of an IPv6 address is that of the port if the rest is an address;
-/// brackets remove the doubt.
 fn address(word: &str) -> Result<RemoteAddress, &'static str> {
-    let (host, port) = match word.rsplit_once(':') {
-        Some((host, port)) if is_host(host) && !port.starts_with('/') => (host, port_of(port)?),
-        _ if is_host(word) => (word, DEFAULT_PORT),
-        _ => {
-            return Err(
-                "the name or the address of a host, and optionally a port, as in broker.example.org:1883",
-            );
-        }
-    };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Ok(RemoteAddress { host: bare.to_owned(), port })
-}
-
-fn is_host(text: &str) -> bool {
-    let is_ipv6 = |text: &str| {
-        let address = text.split_once('%').map_or(text, |(address, _)| address);
-        address.parse::<Ipv6Addr>().is_ok()
-    };
-    match text.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').is_some_and(is_ipv6),
-        None => is_ipv6(text) || !(text.is_empty() || text.contains([':', '/', '@', ']', '%'])),
-    }
-}
-
-fn port_of(text: &str) -> Result<u16, &'static str> {
-    let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
-    let port = text.parse().ok().filter(|&port: &u16| is_number && port > 0);
-    port.ok_or("a port from 1 to 65535 after the colon")
+    const EXPECTED: &str =
+        "the name or the address of a host, and optionally a port, as in broker.example.org:1883";
+    hosts::address(word, DEFAULT_PORT, EXPECTED)
 }
 
 pub(super) const TOPIC: &str =

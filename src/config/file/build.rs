@@ -14,6 +14,8 @@ use crate::settings::{
 
 #[cfg(feature = "bridge")]
 use super::bridges::with_bridges;
+#[cfg(feature = "cluster")]
+use super::cluster;
 use super::conflicts::{check_names, check_ports, check_unnamed};
 use super::outcome::{Finding, Place};
 use super::pending::{
@@ -35,6 +37,11 @@ pub fn settle(steps: &[Step], given: &CommandLine) -> (Settings, Vec<Finding>) {
     }
     #[cfg(not(feature = "persistence"))]
     check_persistence(&pending.globals, &mut findings);
+    #[cfg(feature = "cluster")]
+    {
+        let host_name = given.host_name.as_deref();
+        pending.globals.settings.cluster = cluster::complete(&mut pending.globals, host_name, &mut findings);
+    }
     complete(&mut pending.globals, given, &mut findings);
     let mut builder = Builder {
         globals: &pending.globals,

@@ -22,6 +22,8 @@ use crate::server::{self, privileges};
 use crate::settings::Bridge;
 #[cfg(feature = "bridge")]
 use crate::settings::BridgeTls;
+#[cfg(feature = "cluster")]
+use crate::settings::{Cluster, ClusterLogin};
 use crate::settings::{ConfigError, Given, LogDestination, Settings};
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::storage::store::{StoredQueue, survey};
@@ -58,6 +60,9 @@ pub fn check(settings: &Settings) -> Checked {
         let [_, key] = bridge.tls.as_ref()?.identity.as_ref()?;
         Some(key)
     }));
+    #[cfg(feature = "cluster")]
+    let keys =
+        keys.chain(settings.cluster.iter().flat_map(|cluster| check_cluster(cluster, &mut checked.errors)));
     // Several may share a key, which is reported once.
     let mut reported = BTreeSet::<&Path>::new();
     checked.warnings.extend(keys.filter(|key| reported.insert(key)).filter_map(warning_of_mode));
@@ -129,8 +134,28 @@ fn check_bridge_tls(tls: &BridgeTls, errors: &mut Vec<ConfigError>) {
     }
 }
 
+/// Checks that the files of a node can be read. Returns those that are secret.
+#[cfg(feature = "cluster")]
+fn check_cluster<'a>(cluster: &'a Cluster, errors: &mut Vec<ConfigError>) -> Vec<&'a Given<PathBuf>> {
+    let identity = cluster.tls.iter().filter_map(|tls| tls.identity.as_ref()).flatten();
+    let mut files: Vec<(&Given<PathBuf>, &str)> =
+        identity.zip(["cluster_certfile", "cluster_keyfile"]).collect();
+    if let Some(path) = cluster.tls.as_ref().and_then(|tls| tls.authorities.as_ref()) {
+        files.push((path, "cluster_cafile"));
+    }
+    if let Some(ClusterLogin::Credentials(path)) = &cluster.login {
+        files.push((path, "cluster_credentials"));
+    }
+    for (path, keyword) in &files {
+        expect_readable(path, keyword, errors);
+    }
+    let secrets =
+        files.iter().filter(|(_, keyword)| ["cluster_keyfile", "cluster_credentials"].contains(keyword));
+    secrets.map(|(path, _)| *path).collect()
+}
+
 /// Checks that a file can be read.
-#[cfg(feature = "bridge")]
+#[cfg(any(feature = "bridge", feature = "cluster"))]
 fn expect_readable(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {
     if let Err(error) = files::open(path) {
         errors.push(path.error_in(format_args!("{error}, expected a file ({keyword})")));

@@ -111,7 +111,7 @@ fn read(data: &[u8]) {
     let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
     let given = CommandLine {
         ports: vec![1, 2],
-        #[cfg(feature = "bridge")]
+        #[cfg(any(feature = "bridge", feature = "cluster"))]
         host_name: Some("host".to_owned()),
         ..CommandLine::default()
     };

@@ -16,11 +16,15 @@ mod build;
 #[cfg(feature = "system")]
 mod changes;
 mod check;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod conflicts;
 mod differences;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+#[cfg(any(feature = "bridge", feature = "cluster"))]
+mod hosts;
 pub mod keywords;
 #[cfg(feature = "persistence")]
 mod mosquitto;

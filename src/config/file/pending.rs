@@ -10,6 +10,8 @@ use crate::protocol::proxy::Proxy;
 use crate::settings::{Bridge, BridgeTls, BridgeTopic};
 use crate::settings::{Family, Given, Network, Persistence, Security, Settings, SocketFile, Tls};
 
+#[cfg(feature = "cluster")]
+use super::cluster::PendingCluster;
 use super::outcome::Place;
 
 /// The port of MQTT without TLS.
@@ -41,8 +43,8 @@ pub struct CommandLine {
     /// The store that this process has open. To open its file once more would release the locks on it.
     #[cfg(feature = "persistence")]
     pub open_store: Option<PathBuf>,
-    /// The name of this machine, for the Client Identifiers of bridges.
-    #[cfg(feature = "bridge")]
+    /// The name of this machine, for the Client Identifiers of bridges and the name of a node.
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
     pub host_name: Option<String>,
 }
 
@@ -150,6 +152,8 @@ pub(super) struct Globals {
     pub security: Security,
     pub client_identifier_prefixes: Vec<Box<str>>,
     pub websocket_headers: usize,
+    #[cfg(feature = "cluster")]
+    pub cluster: PendingCluster,
 }
 
 impl Globals {
@@ -165,6 +169,8 @@ impl Globals {
             security: Security { checks_retain_source: true, ..Security::default() },
             client_identifier_prefixes: Vec::new(),
             websocket_headers: WEBSOCKET_HEADERS,
+            #[cfg(feature = "cluster")]
+            cluster: PendingCluster::new(),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod bridge;
 #[cfg(all(feature = "bridge", feature = "system"))]
 mod bridge_shown;
+mod cluster;
 mod global;
 mod listener;
 mod others;
@@ -20,7 +21,7 @@ pub(super) use {row::Shown, shown::Value};
 
 /// All keywords of mosquitto.conf, and some of Brooklet's own.
 pub fn keywords() -> impl Iterator<Item = &'static Keyword> {
-    [global::ROWS, listener::ROWS, bridge::ROWS, others::ROWS].into_iter().flatten()
+    [global::ROWS, listener::ROWS, bridge::ROWS, cluster::ROWS, others::ROWS].into_iter().flatten()
 }
 
 /// Returns the row of a word, if it is a keyword.

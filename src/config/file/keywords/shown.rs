@@ -18,7 +18,7 @@ pub(in crate::config::file) enum Value<'a> {
     /// Text of the broker, or escaped text from the operator.
     Words(String),
     /// A password, which is never shown.
-    #[cfg(feature = "bridge")]
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
     Secret(&'a str),
     /// The keyword does not apply at present.
     NotApplicable,
@@ -33,7 +33,7 @@ impl Value<'_> {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => Escaped(text).to_string(),
             Self::Words(words) => words,
-            #[cfg(feature = "bridge")]
+            #[cfg(any(feature = "bridge", feature = "cluster"))]
             Self::Secret(_) => "a secret".to_owned(),
             Self::NotApplicable => return None,
         })

@@ -1,0 +1,192 @@
+//! The keywords of a node: what they set, and what is reported.
+
+use std::fs;
+
+use brooklet::config::file::{self, CommandLine, Finding, Step};
+use brooklet::settings::{Cluster, ClusterLogin, RemoteAddress};
+
+use crate::binary::{Scratch, brooklet, text};
+use crate::settle::settle;
+
+/// A node without options.
+const START: &str = "cluster nats://a.example nats://[::1]:4\ncluster_name home\n";
+
+/// The same with TLS.
+const ENCRYPTED: &str = "cluster tls://a.example\ncluster_name home\n";
+
+/// What is reported, without the warning that nothing is connected yet.
+fn told(text: &str) -> Vec<String> {
+    let kind = |finding: &Finding| if finding.is_error { "error" } else { "warning" };
+    let line = |finding: &Finding| format!("{} {}: {}", kind(finding), finding.place.line, finding.text);
+    let findings = settle(text).1;
+    findings.iter().filter(|finding| !finding.text.contains("does not connect")).map(line).collect()
+}
+
+fn cluster(text: &str) -> Cluster {
+    assert_eq!(told(text), [""; 0], "{text}");
+    settle(text).0.cluster.expect("it is configured")
+}
+
+#[test]
+fn a_broker_is_alone_by_default() {
+    assert_eq!(settle("listener 1883\n").0.cluster, None);
+}
+
+#[test]
+fn values_are_set() {
+    let node = cluster(START);
+    let server = |host: &str, port| RemoteAddress { host: host.to_owned(), port };
+    assert_eq!(node.servers, [server("a.example", 4222), server("::1", 4)]);
+    assert_eq!((node.name.as_str(), node.node.as_str()), ("home", "HOSTNAME"));
+    assert_eq!((node.login, node.tls, node.interest_levels), (None, None, 3));
+
+    let node = cluster(&format!("{START}cluster_node one.example\ncluster_interest_levels 1\n"));
+    assert_eq!((node.node.as_str(), node.interest_levels), ("one.example", 1));
+    let node = cluster(&format!("{ENCRYPTED}cluster_username u\ncluster_password p w\n"));
+    let login = ClusterLogin::Password { user_name: "u".into(), password: "p w".into() };
+    assert_eq!(node.login, Some(login));
+    let node = cluster(&format!("{START}cluster_credentials a b\n"));
+    assert_eq!(node.login, Some(ClusterLogin::Credentials("a b".into())));
+    let node = cluster(&format!("{ENCRYPTED}cluster_cafile a\ncluster_certfile c\ncluster_keyfile k\n"));
+    let tls = node.tls.expect("it has TLS");
+    assert_eq!((tls.authorities, tls.identity), (Some("a".into()), Some(["c".into(), "k".into()])));
+    assert_eq!(cluster(ENCRYPTED).tls.map(|tls| tls.authorities), Some(None));
+}
+
+#[test]
+fn a_start_is_told_that_nothing_is_connected_yet() {
+    let findings = settle(START).1;
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert!(!finding.is_error && finding.text.contains("does not connect to other nodes yet"), "{finding:?}");
+}
+
+#[test]
+fn what_does_not_fit_together_is_reported_with_its_line() {
+    let name = "1 to 32 letters, digits, '-' and '_'";
+    let servers =
+        "one or more servers, each as nats://HOST:PORT, or each as tls://HOST:PORT, with spaces between them";
+    for (before, lines, expected) in [
+        ("", "cluster_name a\n", "error 1: 'cluster_name' without 'cluster', expected its servers".to_owned()),
+        (
+            "",
+            "cluster nats://a\n",
+            "error 1: 'cluster' without 'cluster_name', expected the same name in all nodes".to_owned(),
+        ),
+        ("", "cluster a\ncluster_name b\n", format!("error 1: 'cluster' is 'a', expected {servers}")),
+        (
+            "",
+            "cluster nats://a tls://b\ncluster_name b\n",
+            "error 1: 'cluster' is 'nats://a tls://b', expected nats:// for all servers, or tls:// for all".to_owned(),
+        ),
+        ("", "cluster nats://a\ncluster_name a.b\n", format!("error 2: 'cluster_name' is 'a.b', expected {name}")),
+        (
+            START,
+            "cluster_node a/b\n",
+            "error 3: 'cluster_node' is 'a/b', expected 1 to 64 letters, digits, '-', '_' and '.'".to_owned(),
+        ),
+        (
+            START,
+            "cluster_interest_levels 9\n",
+            "error 3: 'cluster_interest_levels' is '9', expected a number from 1 to 8".to_owned(),
+        ),
+        (
+            START,
+            "cluster_username u\ncluster_password p\ncluster_credentials c\n",
+            "error 5: 'cluster_credentials' beside a user name or a password, expected one way to log in".to_owned(),
+        ),
+        (
+            ENCRYPTED,
+            "cluster_username u\n",
+            "error 3: 'cluster_username' without 'cluster_password', expected both".to_owned(),
+        ),
+        (
+            ENCRYPTED,
+            "cluster_password p\n",
+            "error 3: 'cluster_password' without 'cluster_username', expected both".to_owned(),
+        ),
+        (
+            START,
+            "cluster_username u\ncluster_password p\n",
+            "warning 4: the password is sent without encryption, expected tls:// for servers on other machines".to_owned(),
+        ),
+        (
+            START,
+            "cluster_cafile a\n",
+            "error 3: 'cluster_cafile' without TLS, expected tls:// in 'cluster'".to_owned(),
+        ),
+        (
+            ENCRYPTED,
+            "cluster_certfile c\n",
+            "error 3: 'cluster_certfile' without 'cluster_keyfile', expected both".to_owned(),
+        ),
+        (
+            ENCRYPTED,
+            "cluster_keyfile k\n",
+            "error 3: 'cluster_keyfile' without 'cluster_certfile', expected both".to_owned(),
+        ),
+        (
+            START,
+            "persistence true\n",
+            "warning 3: sessions and messages are persisted in the store of this node only, where other nodes do not find them"
+                .to_owned(),
+        ),
+    ] {
+        let text = format!("{before}{lines}");
+        let is_expected = |line: &String| *line == expected;
+        assert!(told(&text).iter().any(is_expected), "{text}{:?}", told(&text));
+        assert_eq!(told(&text).len(), 1, "{:?}", told(&text));
+    }
+    let local = "cluster nats://localhost nats://127.0.0.2:4222\ncluster_name a\ncluster_username u\ncluster_password p\n";
+    assert_eq!(told(local), [""; 0], "the password stays on this machine");
+}
+
+#[test]
+fn a_machine_without_a_usable_name_needs_one_for_its_node() {
+    for host_name in [None, Some("no name".to_owned()), Some(String::new())] {
+        let (statements, _) = file::parse(START.as_bytes(), "a.conf");
+        let steps: Vec<Step> = statements.into_iter().map(Step::Statement).collect();
+        let (_, findings) = file::settle(&steps, &CommandLine { host_name, ..CommandLine::default() });
+        assert!(findings.iter().any(|finding| finding.is_error && finding.text.contains("'cluster_node'")));
+    }
+}
+
+#[test]
+fn the_files_of_a_node_have_to_be_there() {
+    let scratch = Scratch::new("cluster-files");
+    let lines = "cluster_cafile no/ca\ncluster_certfile no/client\ncluster_keyfile no/key\ncluster_credentials no/creds\n";
+    let path = scratch.file("a.conf", &format!("{ENCRYPTED}cluster_node n\n{lines}"));
+    let output = brooklet(&["-c", &path, "--test-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    let error = text(&output.stderr);
+    for name in ["ca", "client", "key", "creds"] {
+        assert!(error.contains(&format!("{}/no/{name}: ", crate::binary::ROOT)), "{name}: {error}");
+    }
+    let good = scratch.file("b.conf", &format!("{START}cluster_node n\n"));
+    let output = brooklet(&["-c", &good, "--test-config"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_reload_names_what_waits_for_a_restart_but_no_password() {
+    let new = format!("{ENCRYPTED}cluster_node other\ncluster_username u\ncluster_password hidden\n");
+    let changes = file::changes(&settle("").0, &settle(&new).0);
+    assert!(
+        changes.waiting.iter().any(|line| line.contains("cluster") && line.contains("tls://a.example:4222"))
+    );
+    let old = format!("{ENCRYPTED}cluster_username u\ncluster_password old\n");
+    let changes = file::changes(&settle(&old).0, &settle(&new).0);
+    assert!(changes.waiting.iter().any(|line| line.contains("cluster_password")), "{:?}", changes.waiting);
+    assert!(
+        changes.waiting.iter().all(|line| !line.contains("hidden") && !line.contains("old,")),
+        "{:?}",
+        changes.waiting
+    );
+}
+
+#[test]
+fn the_configuration_of_the_page_is_good() {
+    let page = fs::read_to_string("docs/cluster.md").expect("there is a page");
+    let text = page.split("```").nth(1).expect("it has a configuration");
+    assert_eq!(told(text), [""; 0]);
+    assert!(settle(text).0.cluster.is_some());
+}
