@@ -92,6 +92,16 @@ impl<'a> Headers<'a> {
         self.iter().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
+    /// The last value with this name. The server adds its own after those of the message.
+    pub fn last_value(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().filter(|(found, _)| *found == name.as_bytes()).last().map(|(_, value)| value)
+    }
+
+    /// The last value with this name, if it is a number.
+    pub fn last_number(&self, name: &str) -> Option<u64> {
+        self.last_value(name).and_then(super::number)
+    }
+
     /// The first value with this name, if it is a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.value(name).and_then(super::number)

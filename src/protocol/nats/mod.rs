@@ -10,6 +10,7 @@ mod failure;
 mod headers;
 mod incoming;
 mod info;
+pub mod jetstream;
 mod key;
 mod outgoing;
 mod subject;

@@ -1,5 +1,7 @@
 //! Tests of what is sent and received together.
 
+mod recorded;
+
 use proptest::prelude::*;
 
 use super::*;
