@@ -21,10 +21,12 @@
 //! # Limits
 //!
 //! Once the output has reached its limit, [`Machine::publish`] and [`Machine::request`] refuse, and the caller decides
-//! what becomes of the message. Only subscriptions, PING and PONG are still added. A message that is too large is
+//! what becomes of the message. Only subscriptions, PING and PONG are still added, up to twice that limit. A message that is too large is
 //! skipped. A control line has at most 128 KiB. The numbers of requests and subscriptions are limited by the settings;
 //! 64 servers are remembered beside the configured ones, and 256 refusals and log lines wait to be taken.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod output;
 mod reading;
 mod requests;
@@ -382,6 +384,11 @@ impl Machine {
         if self.output.len() >= self.settings.limits.output { Err(NotSent::Full) } else { Ok(()) }
     }
 
+    /// Whether nothing may be added to the output.
+    fn is_overfull(&self) -> bool {
+        self.output.len() >= 2 * self.settings.limits.output
+    }
+
     /// Whether something can be published now.
     pub fn has_room(&self) -> bool {
         self.check_room().is_ok()
@@ -442,13 +449,13 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// There are too many, or the control line would be too long.
+    /// There are too many, the output is twice as large as its limit, or the control line would be too long.
     pub fn subscribe(
         &mut self,
         pattern: SubjectPattern<'_>,
         queue: Option<&str>,
     ) -> Result<SubscriptionId, NotSent> {
-        if self.subscriptions.len() >= self.settings.limits.subscriptions {
+        if self.subscriptions.len() >= self.settings.limits.subscriptions || self.is_overfull() {
             return Err(NotSent::Full);
         }
         let number = self.last_subscription + 1;

@@ -104,6 +104,7 @@ impl Machine {
             (State::Greeting { .. }, Incoming::Info(text)) => self.take_first_info(text, now),
             (State::Greeting { .. }, _) => self.lose("the server does not begin with INFO", now),
             (_, Incoming::Info(text)) => self.take_info(text, now),
+            (_, Incoming::Ping) if self.is_overfull() => {}
             (_, Incoming::Ping) => self.output.write(write_pong),
             (State::Introducing { .. }, Incoming::Pong) => self.become_ready(),
             (State::Introducing { .. }, Incoming::Message(_) | Incoming::TooLarge { .. }) => {

@@ -115,13 +115,13 @@ impl Servers {
     }
 
     /// The current server cannot be used, or no longer: moves on to the next one. Returns how long to wait before it is
-    /// tried: shortly, and longer each time that all have failed.
+    /// tried: shortly, and longer each time that all have failed, but always a while.
     pub fn advance(&mut self) -> Duration {
         self.at = (self.at + 1) % self.all.len();
         self.failed += 1;
-        let (least, most) = (self.retry.least.milliseconds(), self.retry.most.milliseconds());
+        let (least, most) = (self.retry.least.milliseconds().max(1), self.retry.most.milliseconds());
         if self.failed < self.all.len() {
-            return Duration::from_milliseconds(self.random.up_to(least));
+            return Duration::from_milliseconds(self.random.up_to(least).max(1));
         }
         self.failed = 0;
         let previous = self.previous.map_or(least, Duration::milliseconds);

@@ -82,6 +82,18 @@ fn a_full_output_refuses_and_keeps_what_it_has() {
 }
 
 #[test]
+fn a_server_that_only_asks_does_not_fill_the_memory() {
+    let mut rig = Rig::ready();
+    for _ in 0..100 {
+        rig.receive(&"PING\r\n".repeat(100));
+        let subscription = rig.subscribe("a");
+        subscription.into_iter().for_each(|subscription| rig.machine.unsubscribe(subscription));
+    }
+    assert!((8_000..8_100).contains(&rig.machine.output().len()), "{}", rig.machine.output().len());
+    assert_eq!(rig.subscribe("a"), Err(NotSent::Full));
+}
+
+#[test]
 fn what_the_server_would_refuse_is_not_sent() {
     let mut rig = Rig::ready();
     assert!(matches!(rig.publish("a", &[0; 1_001]), Err(NotSent::Invalid(_))), "the server accepts 1,000");
