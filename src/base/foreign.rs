@@ -19,8 +19,9 @@ pub fn trim() {
 /// Replaces the function that walks the stack by one that finds no frames, and returns that the end of the stack is
 /// reached. So a panic reports only its message and its line. The code in the standard library that reads debug
 /// information, a sixth of the smallest binary, is then not linked. The debug information itself is stripped from a
-/// release anyway. With musl, the unwinder is linked into the binary, and has the function already.
-#[cfg(not(any(debug_assertions, target_env = "musl")))]
+/// release anyway. With musl, the unwinder is linked into the binary, and has the function already; so it is with Zig as
+/// the linker, of which `packages/build` tells.
+#[cfg(not(any(debug_assertions, target_env = "musl", unwinder_is_linked)))]
 #[unsafe(no_mangle)]
 const extern "C" fn _Unwind_Backtrace(_each: *const (), _argument: *const ()) -> i32 {
     const END_OF_STACK: i32 = 5;
