@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use crate::config::file::pending::Target;
 #[cfg(all(feature = "bridge", feature = "system"))]
 use crate::settings::Bridge;
+use crate::settings::Given;
 #[cfg(feature = "system")]
-use crate::settings::{Given, Listener, Settings};
+use crate::settings::{Listener, Settings};
 
 #[cfg(feature = "system")]
 use super::shown::Value;
