@@ -147,6 +147,9 @@ pub struct Exchange {
     stage: Stage,
 }
 
+/// What a client is told whose password is wrong, or whose user does not exist.
+pub const WRONG_PROOF: &str = "a wrong proof";
+
 #[derive(Debug)]
 enum Stage {
     First,
@@ -253,7 +256,7 @@ impl Challenged {
         let found: Key = Sha256::digest(client_key).into();
         let is_right = found.ct_eq(&self.verifier.stored_key).to_bool();
         if !(is_right && self.is_known) {
-            return Err("a wrong proof");
+            return Err(WRONG_PROOF);
         }
         let proof = server_final(&hmac(&self.verifier.server_key, &said));
         Ok(Step::Passed { user: self.user, proof })

@@ -169,6 +169,12 @@ pub trait Exchange: fmt::Debug {
         None
     }
 
+    /// Why it has failed, in words for the log only: whether there is such a user, for example. `None` if there is no
+    /// more to say.
+    fn why_failed(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The bytes of memory that it takes besides its own allocation.
     fn memory(&self) -> usize;
 }

@@ -162,6 +162,8 @@ pub struct Outbox {
     is_lost: bool,
     /// Whether QoS 0 messages are not put here at once but wait in the queue of the session, after others of that QoS.
     pub queues_at_most_once: bool,
+    /// Whether a QoS 0 message was dropped since the socket last took everything.
+    pub is_losing: bool,
     /// All bytes written since the connection began.
     sent: u64,
 }
@@ -175,6 +177,7 @@ impl Outbox {
             is_dirty: false,
             is_lost: false,
             queues_at_most_once: false,
+            is_losing: false,
             sent: 0,
         }
     }
@@ -316,6 +319,7 @@ impl Outbox {
         };
         self.sent += total as u64;
         if waiting.length == 0 {
+            self.is_losing = false;
             dirty.recycle_waiting(waiting);
         } else {
             waiting.leave(total);

@@ -173,7 +173,10 @@ impl Server {
             return Err(LITTLE_MEMORY.to_owned());
         }
         let id = self.broker.accept(peer, listener.id, now);
-        let id = id.ok_or_else(|| "there are too many connections (global_max_connections)".to_owned())?;
+        let id = id.ok_or_else(|| {
+            let most = self.broker.connections_maximum();
+            format!("there are too many connections, the limit is {most} (global_max_connections)")
+        })?;
         // Behind a proxy, the address is not known yet, nor whether there is a client.
         if layers.as_ref().is_none_or(|layers| layers.are_of_client()) {
             log_new(peer, Some(&listener.sockets[index]));

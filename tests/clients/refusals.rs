@@ -282,8 +282,75 @@ fn dropped_messages_name_the_limits_of_the_queue() {
     let messages: Vec<u8> = (1..9).flat_map(qos_1).collect();
     let _publisher = connected(&server, &Connect { identifier: "publisher", ..CONNECT }, &messages);
     server.wait_for_line(
-        "Outgoing messages are being dropped for client kitchen. The limits are max_queued_messages and max_queued_bytes.",
+        "Outgoing messages are being dropped for client kitchen, first one to 'a': the limit is 1 (max_queued_messages), and 16777216 bytes (max_queued_bytes).",
     );
+}
+
+#[test]
+fn messages_for_a_slow_reader_name_the_limit_of_its_socket() {
+    let place = Place::new("slow");
+    let server = serve(&place, "");
+    let subscribe = packet(0x82, &[&[0, 1][..], &field(b"a"), &[0]].concat());
+    let mut subscriber = connected(&server, &CONNECT, &subscribe);
+    subscriber.read_exact(&mut [0; 5]).expect("the broker answers");
+    let messages: Vec<u8> = (0..300).flat_map(|_| publish(4, "a", None, 100_000)).collect();
+    let _publisher = connected(&server, &Connect { identifier: "publisher", ..CONNECT }, &messages);
+    server.wait_for_line(
+        "Outgoing messages are being dropped for client kitchen, first one to 'a': it reads too slowly, the limit is 4194304 bytes for its socket (fixed).",
+    );
+    assert_eq!(server.lines_with("being dropped").len(), 1, "the rest is counted");
+}
+
+#[test]
+fn a_publish_that_is_refused_for_lack_of_memory_names_its_client_and_topic() {
+    let place = Place::new("memory-publish");
+    let retained = |level: u8, number: u8| {
+        let body = [field(format!("topic/{number}\u{202e}").as_bytes()), vec![0, number]].concat();
+        let body = if level == 5 { [body, vec![0]].concat() } else { body };
+        packet(0x33, &[body, vec![b'x'; 100_000]].concat())
+    };
+    for (connect, expected) in
+        [(CONNECT_5, "Refused PUBLISH from kitchen ('topic/"), (CONNECT, "A message from kitchen to 'topic/")]
+    {
+        let server = serve(&place, "memory_limit 4M");
+        let bytes: Vec<u8> = (1..60).flat_map(|number| retained(connect.level, number)).collect();
+        let _stream = connected(&server, &connect, &bytes);
+        let line = server.wait_for_line(expected);
+        assert!(line.contains(": there is too little memory (memory_limit)."), "{line}");
+        assert!(line.contains("\\u{202e}'"), "it is escaped: {line}");
+    }
+}
+
+/// How many connections beyond the limit are told so before others are closed at once.
+const REFUSALS_AT_ONCE: usize = 64;
+
+#[test]
+fn connections_that_are_too_many_to_be_answered_name_the_limit() {
+    let place = Place::new("unanswered");
+    let server = serve(&place, "global_max_connections 1");
+    let _first = connected(&server, &Connect { identifier: "first", ..CONNECT }, &[]);
+    let _others: Vec<_> = (0..REFUSALS_AT_ONCE + 2).map(|_| send(&server, &[0x10])).collect();
+    server.wait_for_line(" denied: there are too many connections, the limit is 1 (global_max_connections).");
+}
+
+/// Every keyword in the table of docs/limits.md that makes the broker refuse or drop something is in an expected line here.
+#[test]
+fn every_limit_of_the_page_has_a_line_in_the_log() {
+    // A limit that refuses and drops nothing: more waits, or the rest is done in another way.
+    const WITHOUT_LINE: [&str; 2] = ["max_matching_subscriptions", "retry_interval"];
+    // Its line needs a bridge: src/core/broker/owed.rs.
+    const OF_BRIDGES: [&str; 1] = ["bridge_max_retained_changes"];
+    let page = fs::read_to_string("docs/limits.md").expect("the page is there");
+    let own = include_str!("refusals.rs");
+    let rows = page.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split(" | ").next());
+    let keywords: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(keywords.len() >= 6, "{keywords:?}");
+    for keyword in
+        keywords.iter().filter(|keyword| keyword.chars().all(|one| one.is_ascii_lowercase() || one == '_'))
+    {
+        let is_excepted = WITHOUT_LINE.contains(keyword) || OF_BRIDGES.contains(keyword);
+        assert!(is_excepted || own.contains(&format!("({keyword})")), "{keyword}");
+    }
 }
 
 #[test]
@@ -350,7 +417,9 @@ fn a_refused_login_names_its_client_and_user_but_never_the_password() {
     server.wait_for_line(
         "address. Client Identifier 'kitchen', User Name 'ann': the limit is max_password_attempts.",
     );
-    server.wait_for_line("are refused for up to a minute. The limit is max_password_attempts.");
+    server.wait_for_line(
+        "are refused for up to a minute. The limit is 3 for each user (max_password_attempts).",
+    );
     assert!(server.lines_with("Secret").is_empty());
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Conversation {
     caller: Caller,
     /// The user that the client claims to be, from its first message on.
     claimed: Option<Claimed>,
+    /// Why it has failed, if there is more to say than the client is told.
+    failure: Option<&'static str>,
 }
 
 /// The user that a client claims to be.
@@ -53,6 +55,8 @@ struct Claimed {
     /// The digest under which a proof is remembered. It is the same for every exchange with this line of the password
     /// file.
     proof: Digest,
+    /// Why its proof is wrong, if it is.
+    doubt: &'static str,
 }
 
 impl Conversation {
@@ -71,7 +75,7 @@ impl Conversation {
         match random::<NONCE_LENGTH>() {
             Ok(nonce) => {
                 let exchange = scram::Exchange::new(Base64::encode_string(&nonce));
-                Some(Self { exchange, passwords, secret, attempts, caller, claimed: None })
+                Some(Self { exchange, passwords, secret, attempts, caller, claimed: None, failure: None })
             }
             Err(why) => {
                 error!("Error: the system gives no random bytes: {why}.");
@@ -102,19 +106,25 @@ impl Exchange for Conversation {
             // A client that sends no data with its CONNECT is asked for it.
             return Progress::Challenge(Vec::new());
         }
-        let Self { exchange, passwords, secret, attempts, caller, claimed } = self;
+        let Self { exchange, passwords, secret, attempts, caller, claimed, failure } = self;
         let step = exchange.go_on(data, |user| {
-            let (verifier, is_known) = match passwords.secret(user).and_then(verifier) {
+            let stored = passwords.secret(user);
+            let (verifier, is_known) = match stored.and_then(verifier) {
                 Some(verifier) => (verifier.clone(), true),
                 None => (decoy(passwords, user, secret), false),
             };
+            let doubt = match (is_known, stored) {
+                (true, _) => "wrong password",
+                (false, Some(_)) => "the password of this user is not stored for SCRAM-SHA-256",
+                (false, None) => "no such user",
+            };
             let claimant = attempts.claimant(caller.peer, user, &caller.client_identifier, caller.most);
             let proof = digest(secret, &[b"proof", verifier.to_string().as_bytes(), user.as_bytes()]);
-            *claimed = Some(Claimed { claimant, proof });
+            *claimed = Some(Claimed { claimant, proof, doubt });
             (verifier, is_known)
         });
         // Until the client has named a user, nothing is proved and nothing counts as a wrong password.
-        let Some(Claimed { claimant, proof }) = claimed else {
+        let Some(Claimed { claimant, proof, doubt }) = claimed else {
             return match step {
                 Step::Failed(what) => Progress::Failed(ReasonCode::NotAuthorized, what),
                 Step::Challenge(_) | Step::Passed { .. } => unreachable!("the first message names the user"),
@@ -129,6 +139,7 @@ impl Exchange for Conversation {
                 Progress::Passed { user_name: user.into(), data: proof.into_bytes() }
             }
             Step::Failed(what) => {
+                *failure = (what == scram::WRONG_PROOF).then_some(*doubt);
                 let was_open = attempts.standing(claimant, now) == Standing::Open;
                 // No two proofs are the same, so repeated use of one wrong password cannot be recognised.
                 attempts.note_wrong(claimant, digest(secret, &[b"exchange", data]), now);
@@ -139,6 +150,10 @@ impl Exchange for Conversation {
 
     fn user_name(&self) -> Option<&str> {
         self.exchange.user_name()
+    }
+
+    fn why_failed(&self) -> Option<&'static str> {
+        self.failure
     }
 
     fn memory(&self) -> usize {

@@ -39,7 +39,7 @@ pub struct Claimant {
     /// Hash of the user, the place and the Client Identifier: one device.
     device: u64,
     /// How many different wrong passwords of a user are verified; zero for any number.
-    most: usize,
+    pub(super) most: usize,
 }
 
 impl Claimant {

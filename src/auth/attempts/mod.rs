@@ -302,10 +302,11 @@ fn tell(claimant: &Claimant, limit: Option<Limit>) {
         Limit::Address => "all users",
         Limit::User => "one user",
     };
+    let most = claimant.most;
     info!(
         target: "notice",
         "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute. The limit is \
-         max_password_attempts."
+         {most} for each user (max_password_attempts)."
     );
 }
 

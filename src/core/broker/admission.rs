@@ -60,7 +60,12 @@ impl Broker {
     pub(super) fn connect_is_due(&mut self, id: ConnectionId) {
         if !self.waits_for_admission(id) {
             let peer = self.connections[id].peer();
-            info!(target: "connection", "Client {peer} disconnected: no CONNECT in time.");
+            match self.waiting_applicant(id, None) {
+                None => info!(target: "connection", "Client {peer} disconnected: no CONNECT in time."),
+                Some(who) => {
+                    info!(target: "connection", "Client {peer} disconnected: not authenticated in time.{who}")
+                }
+            }
             self.begin_ending(id);
             self.effects.push_back(Effect::Drop(id));
         } else if self.connections[id].is_deferred {
@@ -87,6 +92,11 @@ impl Broker {
         }
         let waiting = connection.inbox.bytes();
         matches!(frame(waiting, waiting.len()), Ok(Status::Complete(first)) if first.length == waiting.len())
+    }
+
+    /// The most connections of clients that are accepted at a time.
+    pub const fn connections_maximum(&self) -> usize {
+        self.options.limits.connections
     }
 
     /// Begins the end of a connection: nothing but its queued output is sent, and nothing more is read from it.

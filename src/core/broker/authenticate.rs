@@ -73,7 +73,8 @@ impl Broker {
             Packet::Auth(auth) => self.go_on_connecting(id, &auth, decisions),
             Packet::Disconnect(_) => {
                 let peer = self.connections[id].peer();
-                info!(target: "connection", "Client {peer} disconnected: before it was authenticated.");
+                let who = self.waiting_applicant(id, None).unwrap_or_default();
+                info!(target: "connection", "Client {peer} disconnected: before it was authenticated.{who}");
                 self.begin_ending(id);
                 self.effects.push_back(Effect::Drop(id));
                 Ok(Step::Ended)
@@ -209,6 +210,12 @@ impl Broker {
                 let mut fault = Fault::new(reason, format!("re-authentication failed: {what}"));
                 if let Some(name) = &self.clients.sessions[session].user_name {
                     fault.0.detail = format!("User Name {}", Quoted(name));
+                }
+                if let Some(AuthenticationStage::Challenged(exchange)) =
+                    self.connections[id].authentication().map(Authentication::stage)
+                    && let Some(why) = exchange.why_failed()
+                {
+                    fault.0.detail = format!("{}: {why}", fault.0.detail);
                 }
                 Err(fault)
             }

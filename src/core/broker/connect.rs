@@ -99,7 +99,8 @@ impl Broker {
                     UserNameSource::Connect => connect.user_name,
                     UserNameSource::CommonName | UserNameSource::Subject => identity.as_deref(),
                 };
-                let applicant = Applicant { user_name, hint: decisions.hint, ..Applicant::of(connect) };
+                let applicant =
+                    Applicant { user_name, hint: decisions.hint.as_deref(), ..Applicant::of(connect) };
                 self.refuse(id, reason, &what, Some(&applicant));
                 Ok(Step::Ended)
             }
@@ -224,12 +225,13 @@ impl Broker {
             self.ask(decisions, 0, id, &client, Question::Connect { password, now: self.clock.now })?;
         if let Verdict::Refused(reason) = verdict {
             let access = &self.permission.access;
-            decisions.hint =
-                hint_of(reason).or_else(|| access.why_unauthenticated(&client, password.is_some()));
+            let hint = hint_of(reason).or_else(|| access.why_unauthenticated(&client, password.is_some()));
+            decisions.hint = hint.map(Cow::Borrowed);
             return Some(Err((reason, unauthenticated(reason, claim.user_name).into())));
         }
         if !is_bridge && let Some(owner) = self.other_owner(claim) {
-            decisions.denial = Some(owner);
+            // For the log alone: a client is not told the names of other users.
+            decisions.hint = Some(Cow::Owned(owner));
             return Some(Err((ReasonCode::NotAuthorized, "the session belongs to another user".into())));
         }
         if let Err(refusal) = self.may_have_will(id, &client, connect, decisions)? {

@@ -1,5 +1,7 @@
 //! The decisions about the packet in progress, made before it takes any effect.
 
+use std::borrow::Cow;
+
 use super::Broker;
 use crate::core::access::{Answer, Client, Question, Verdict};
 use crate::core::connection::Parked;
@@ -15,7 +17,7 @@ pub(super) struct Decisions {
     /// Why something was refused, in words.
     pub(super) denial: Option<String>,
     /// Why a client was not authenticated, for the log only.
-    pub(super) hint: Option<&'static str>,
+    pub(super) hint: Option<Cow<'static, str>>,
 }
 
 impl Broker {

@@ -1,13 +1,10 @@
 //! The delivery of a message to its subscribers: at once if the client is connected and reads fast enough, otherwise
 //! through the queue of its session.
 
-use log::info;
-
 use super::Broker;
 use super::budget::Pressure;
 use super::lookup::Matched;
 use super::turn::steps;
-use crate::base::escape::Escaped;
 use crate::base::memory;
 use crate::core::journal::MessageNumber;
 use crate::core::limits::QueueLimits;
@@ -17,6 +14,7 @@ use crate::core::shared_subscription::LOOKS_MAXIMUM;
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::core::subscription::{GroupId, LatestIdentifiers, Subscriber, Target};
 use crate::protocol::codec::{Delivery, QoS, ReasonCode};
+use crate::protocol::topic::TopicName;
 
 /// Deliveries to more receivers than this count the memory by which they grow.
 const FEW: usize = 16;
@@ -139,8 +137,8 @@ impl Broker {
     }
 
     /// Retains a message for its topic, or clears the topic if the payload is empty [MQTT-3.3.1-6]. Returns false if
-    /// there is no room.
-    pub(super) fn retain(&mut self, outbound: &mut Outbound<'_>) -> bool {
+    /// there is no room, which is logged.
+    pub(super) fn retain(&mut self, outbound: &mut Outbound<'_>, publisher: Option<SessionId>) -> bool {
         let publication = outbound.publication;
         if publication.payload.is_empty() {
             // The empty message itself is not stored [MQTT-3.3.1-7].
@@ -151,6 +149,7 @@ impl Broker {
             return true;
         }
         if !self.can_retain(&publication) {
+            self.log_not_retained(publisher, &publication);
             return false;
         }
         self.retention.retained.set(outbound.message(&mut self.output.sender.spares).clone());
@@ -338,7 +337,7 @@ impl Broker {
             && !has_room
             && self.clients.sessions[session].outgoing_mut().drop_oldest(&mut lost)
         {
-            self.lose(session);
+            self.lose(session, None);
             has_room = self.clients.sessions[session].outgoing_mut().has_room(bytes, limits, is_connected);
         }
         self.owe_lost(session, lost);
@@ -370,24 +369,17 @@ impl Broker {
         if options.retain {
             self.owe_dropped(session, outbound.publication.topic);
         }
-        self.lose(session)
+        self.lose(session, Some(outbound.publication.topic))
     }
 
     /// Drops a message for which there is no room in the session's queue. Logs the first one since the queue was last
     /// empty. Returns false.
     #[cold]
-    fn lose(&mut self, session: SessionId) -> bool {
+    fn lose(&mut self, session: SessionId, topic: Option<TopicName<'_>>) -> bool {
         self.output.statistics.dropped += 1;
         let state = &mut self.clients.sessions[session];
         if state.outgoing.as_mut().is_some_and(|outgoing| outgoing.lose()) {
-            let is_bridge = self.options.is_bridge(&state.client_identifier);
-            let client = Escaped(&state.client_identifier);
-            let of_messages = if is_bridge { "bridge_max_queued_messages" } else { "max_queued_messages" };
-            info!(
-                target: "notice",
-                "Outgoing messages are being dropped for client {client}. The limits are {of_messages} and \
-                 max_queued_bytes."
-            );
+            self.log_full_queue(session, topic);
         }
         false
     }
@@ -463,6 +455,7 @@ impl Broker {
         let is_slow = connection.outbox.len() >= allowance && !connection.outbox.is_empty();
         if is_slow || is_full {
             self.output.statistics.dropped += 1;
+            self.log_slow_reader((id, session), outbound.publication.topic, self.has_memory_for(length));
             if options.retain {
                 self.owe_dropped(session, outbound.publication.topic);
             }

@@ -75,6 +75,9 @@ impl Broker {
 
     /// Like [`Broker::end`], with another text for the log than the one that the client is told.
     fn end_for(&mut self, id: ConnectionId, reason: ReasonCode, what: &str, logged: &str) {
+        // A client whose authentication has begun has said who it is.
+        let is_known = self.connections[id].authentication().is_some();
+        let who = is_known.then(|| self.waiting_applicant(id, None)).flatten().unwrap_or_default();
         let connection = &mut self.connections[id];
         if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
             self.output.statistics.refused += 1;
@@ -82,7 +85,7 @@ impl Broker {
         match connection.state {
             State::Ending => return,
             State::Greeting => {
-                info!(target: "connection", "Client {} disconnected: {}.", connection.peer(), Escaped(logged))
+                info!(target: "connection", "Client {} disconnected: {}.{who}", connection.peer(), Escaped(logged))
             }
             State::Serving(session) => {
                 if connection.version == ProtocolVersion::V5 {
@@ -191,6 +194,9 @@ impl Broker {
             if !broker.lacks_room_for_will(publication) {
                 return !broker.is_crowded_for_will(publication);
             }
+            if is_over {
+                broker.log_lowered_will(session_id, publication.topic);
+            }
             publication.qos = QoS::AtMostOnce;
             is_over
         })
@@ -202,6 +208,9 @@ impl Broker {
         self.publish_will_or_wait(session_id, |broker, publication| {
             if !broker.lacks_room_for_will(publication) {
                 return true;
+            }
+            if !is_persisted {
+                broker.log_lowered_will(session_id, publication.topic);
             }
             publication.qos = QoS::AtMostOnce;
             !is_persisted

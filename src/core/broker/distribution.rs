@@ -359,7 +359,7 @@ impl Broker {
             return false;
         }
         self.persistence.begin_message(None);
-        let is_retained = outbound.publication.retain && self.retain(outbound);
+        let is_retained = outbound.publication.retain && self.retain(outbound, publisher);
         self.turn.take(self.waiting.unlinked.len() / steps::COPIED_PER_STEP);
         let is_first = self.waiting.unlinked.iter().all(|chain| chain.publisher != publisher);
         if is_first {

@@ -101,6 +101,7 @@ mod room;
 mod routing;
 mod send;
 mod send_retained;
+mod shortage;
 mod subscribe;
 mod sys;
 mod timers;

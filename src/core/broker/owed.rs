@@ -320,7 +320,8 @@ impl Broker {
         if !owed.changes.has_all() {
             let client = Escaped(&side.client_identifier);
             warn!(
-                "Warning: too many retained messages have changed that client {client} has not been sent: it is sent all of them once more. The limit is bridge_max_retained_changes."
+                "Warning: too many retained messages have changed that client {client} has not been sent: it is sent all of them once more. The limit is {} (bridge_max_retained_changes).",
+                side.changes_maximum
             );
         }
         let client_identifier = side.client_identifier.to_string();

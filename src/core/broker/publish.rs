@@ -5,6 +5,7 @@ use log::info;
 use super::decisions::Decisions;
 use super::distribution::Published;
 use super::listener_options::{limit, mounted_name};
+use super::shortage::LITTLE_ROOM;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
@@ -229,7 +230,7 @@ impl Broker {
             return self.log(outbound);
         }
         self.tell_nodes(&outbound.publication);
-        let is_retained = outbound.publication.retain && self.retain(outbound);
+        let is_retained = outbound.publication.retain && self.retain(outbound, Some(session));
         self.distribute(outbound, Some(session), is_retained)
     }
 
@@ -292,6 +293,7 @@ impl Broker {
     ) -> Option<ReasonCode> {
         if self.persistence.is_unanswered(id, delivery) || self.lacks_room(session, &publication) {
             self.output.statistics.refused += 1;
+            self.log_refused_publish(session, &publication, LITTLE_ROOM);
             if !self.can_carry_a_reason(id, delivery) {
                 self.persistence.leave_unanswered(id);
                 return None;
@@ -301,6 +303,7 @@ impl Broker {
         if self.can_carry_a_reason(id, delivery) && !self.can_retain(&publication) {
             // Before the message reaches any subscriber: a client that is refused may send it again as a new message.
             self.output.statistics.refused += 1;
+            self.log_refused_publish(session, &publication, &self.why_not_retained(&publication));
             return Some(ReasonCode::QuotaExceeded);
         }
         match self.publish(&mut Outbound::new(publication), (id, session)) {

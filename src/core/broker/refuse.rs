@@ -64,7 +64,7 @@ impl Broker {
     }
 
     /// Describes the client of a CONNECT that waits for an answer or for its turn.
-    fn waiting_applicant(&self, id: ConnectionId, hint: Option<&str>) -> Option<String> {
+    pub(super) fn waiting_applicant(&self, id: ConnectionId, hint: Option<&str>) -> Option<String> {
         let connection = &self.connections[id];
         let authentication = connection.authentication();
         let bytes =
@@ -75,7 +75,11 @@ impl Broker {
             AuthenticationStage::Challenged(exchange) => exchange.user_name(),
             AuthenticationStage::Passed { user_name, .. } => Some(&**user_name),
         });
-        let named = Applicant::of(&connect);
+        let failure = authentication.and_then(|authentication| match authentication.stage() {
+            AuthenticationStage::Challenged(exchange) => exchange.why_failed(),
+            AuthenticationStage::Passed { .. } => None,
+        });
+        let (named, hint) = (Applicant::of(&connect), hint.or(failure));
         Some(Applicant { user_name: claimed.or(named.user_name), hint, ..named }.to_string())
     }
 

@@ -6,6 +6,7 @@ use log::{info, warn};
 
 use super::connect::is_of_moment;
 use super::listener_options::{Claim, Refusal};
+use super::shortage::LITTLE_ROOM;
 use super::{Broker, Effect};
 use crate::base::time::Time;
 use crate::core::journal::{Need, Room, Urgency};
@@ -134,7 +135,7 @@ impl Broker {
             self.clients.find(&claim.client_identifier).filter(|&known| self.persistence.is_persisted(known));
         let outlives = self.granted_expiry(&claim.client_identifier, connect) > 0;
         if known.is_none() && outlives {
-            return Err((ReasonCode::QuotaExceeded, "there is too little room on disk".into()));
+            return Err((ReasonCode::QuotaExceeded, LITTLE_ROOM.into()));
         }
         let is_written = outlives || known.is_some() && !connect.clean_start;
         let need = match known {

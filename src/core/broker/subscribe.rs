@@ -7,6 +7,7 @@ use super::decisions::Decisions;
 use super::ending::set_places;
 use super::listener_options::limit;
 use super::operation::FilterWork;
+use super::shortage::LITTLE_ROOM;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
@@ -422,7 +423,7 @@ impl Broker {
                 format!("there are too many subscriptions, {limit}")
             }
             () if self.pressure(0) >= Pressure::Keep => LITTLE_MEMORY.to_owned(),
-            () => "there is too little room on disk".to_owned(),
+            () => LITTLE_ROOM.to_owned(),
         }
     }
 

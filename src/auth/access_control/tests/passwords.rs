@@ -318,6 +318,30 @@ fn by_scram(authority: &mut Authority, peer: Peer, user: &str, password: &str) -
 }
 
 #[test]
+fn the_log_says_why_scram_fails_and_the_client_cannot_tell() {
+    let place = Place::new("scram-why");
+    let users = line("ann", "pencil", Kind::Scram { rounds: 2 }) + &line("bob", "eraser", CHEAP);
+    let (mut authority, _) = authority(&security(Some(&place.file("kept", &users)), None));
+    let mut seen = Vec::new();
+    for (user, expected) in [
+        ("ann", "wrong password"),
+        ("bob", "the password of this user is not stored for SCRAM-SHA-256"),
+        ("eve", "no such user"),
+    ] {
+        let mut exchange = authority.begin(&client(None, None), "SCRAM-SHA-256").unwrap();
+        let first = format!("n={user},r=abc");
+        let Progress::Challenge(text) = exchange.go_on(format!("n,,{first}").as_bytes(), Time::ZERO) else {
+            panic!("{user} is not challenged");
+        };
+        assert_eq!(exchange.why_failed(), None);
+        let answer = scram::answer(&first, &String::from_utf8(text).unwrap(), "wrong");
+        seen.push(exchange.go_on(answer.as_bytes(), Time::ZERO));
+        assert_eq!(exchange.why_failed(), Some(expected));
+    }
+    assert!(seen.iter().all(|progress| *progress == seen[0]), "{seen:?}");
+}
+
+#[test]
 fn guesses_by_scram_count_as_well() {
     let place = Place::new("scram-guess");
     let users = place.file("kept", &line("ann", "pencil", Kind::Scram { rounds: 2 }));
