@@ -175,7 +175,7 @@ fn start(file: Option<String>, given: CommandLine, signals: Signals) -> ExitCode
     #[cfg(feature = "persistence")]
     let warnings = warnings.into_iter().chain(before_start(file.as_deref(), &settings));
     for warning in warnings {
-        warn!("Warning: {warning}");
+        warn!("Warning: {warning}.");
     }
     let code = run(settings, file, given, (signals, &mut progress));
     logging::finish();
@@ -214,7 +214,7 @@ impl Progress {
 
     /// Reports one of several errors.
     fn tell(&mut self, error: &dyn Display) {
-        error!("Error: {error}");
+        error!("Error: {error}.");
         #[cfg(feature = "system")]
         if let Some(background) = &mut self.background {
             background.report(&error.to_string());
@@ -245,7 +245,7 @@ fn run(
 ) -> ExitCode {
     let mut server = match Server::new(&settings.limits, Box::new(AllowAll), signals) {
         Ok(server) => server,
-        Err(why) => return progress.fail(&format!("unable to start: {why}."), EXIT_FAILURE),
+        Err(why) => return progress.fail(&format!("unable to start: {why}"), EXIT_FAILURE),
     };
     let code = open(&mut server, settings, (file, given), progress);
     server.leave();
@@ -371,9 +371,10 @@ fn is_of_another(path: &Path) -> bool {
 fn reread(old: &Settings, file: Option<&str>, given: &CommandLine) -> Option<(Settings, Changes)> {
     let Configuration { settings, warnings, .. } = read(file, given);
     for warning in warnings {
-        warn!("Warning: {warning}");
+        warn!("Warning: {warning}.");
     }
-    let new = settings.inspect_err(|errors| errors.iter().for_each(|error| error!("Error: {error}"))).ok()?;
+    let new =
+        settings.inspect_err(|errors| errors.iter().for_each(|error| error!("Error: {error}."))).ok()?;
     let changes = file::changes(old, &new);
     Some((new, changes))
 }

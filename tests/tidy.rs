@@ -13,6 +13,7 @@ use calls::{check_calls, check_statics};
 use parts::{check_parts, parts_of};
 use plural::check_plurals;
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
+use sentences::check_sentences;
 use shape::too_large;
 use text::{
     UNCHECKED_FILE, check_comments, check_documentation, check_links, check_prose, check_rust, check_text,
@@ -27,6 +28,8 @@ mod parts;
 mod plural;
 #[path = "tidy/rooms.rs"]
 mod rooms;
+#[path = "tidy/sentences.rs"]
+mod sentences;
 #[path = "tidy/shape.rs"]
 mod shape;
 #[path = "tidy/text.rs"]
@@ -100,6 +103,17 @@ fn no_message_has_a_plural_for_one() {
     for (path, text) in sources.iter().filter(|(path, _)| !is_all_tests(path)) {
         let code = words::without_comments(words::without_tests(text));
         wrong.extend(check_plurals(&code).iter().map(|what| format!("{}:{what}", path.display())));
+    }
+    assert_nothing_wrong(&wrong);
+}
+
+#[test]
+fn every_log_line_ends_with_a_period() {
+    let (_, sources) = house();
+    let mut wrong = Vec::new();
+    for (path, text) in sources.iter().filter(|(path, _)| !is_all_tests(path)) {
+        let code = words::without_comments(words::without_tests(text));
+        wrong.extend(check_sentences(&code).iter().map(|what| format!("{}: {what}", path.display())));
     }
     assert_nothing_wrong(&wrong);
 }

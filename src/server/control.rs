@@ -115,7 +115,7 @@ impl Server {
         if let Err(errors) = outcome {
             // The former log could be opened before, so it can be again; if not, the new log does as well.
             let _ = logging::set_up(&log);
-            errors.iter().for_each(|error| error!("Error: {error}"));
+            errors.iter().for_each(|error| error!("Error: {error}."));
             warn!("The configuration stays as it was.");
             return;
         }
@@ -135,7 +135,7 @@ impl Server {
 }
 
 fn reopen_logs() {
-    logging::reopen().iter().for_each(|error| error!("Error: {error}"));
+    logging::reopen().iter().for_each(|error| error!("Error: {error}."));
 }
 
 fn report(changes: &Changes) {

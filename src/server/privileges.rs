@@ -253,7 +253,7 @@ pub fn check_user(process: &Process) -> Result<(), ConfigError> {
     );
     let Some(name) = number.or(named).filter(|_| is_root()) else { return Ok(()) };
     let text = format!(
-        "this build cannot become '{}': it lacks the feature `system`. Start it as that user, or say `user root`.",
+        "this build cannot become '{}': it lacks the feature `system`; start it as that user, or say `user root`",
         Escaped(&name)
     );
     Err(name.error("user", text))

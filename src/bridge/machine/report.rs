@@ -130,7 +130,7 @@ impl Machine {
 
     /// Adds a log line about this bridge.
     pub(super) fn say(&mut self, level: Level, text: fmt::Arguments<'_>) {
-        let line = format!("Bridge {}: {text}", Escaped(&self.settings.name));
+        let line = format!("Bridge {}: {text}.", Escaped(&self.settings.name));
         self.signals.say(level, line);
     }
 

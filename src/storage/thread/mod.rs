@@ -532,7 +532,7 @@ impl<Read: Fn() -> Clocks, Answer: Fn(StorageAnswer)> StorageThread<Read, Answer
     /// Reopens the file, after which a failed operation may succeed. This brings the journal into the file, so it may
     /// have to wait for room.
     fn reopen(&mut self, error: &StoreError) -> Result<(), End> {
-        warn!("The storage has failed and is reopened: {error}");
+        warn!("The storage has failed and is reopened: {error}.");
         let mut is_full = false;
         loop {
             match self.store.reopen() {

@@ -40,7 +40,7 @@ fn a_ring_of_brokers_ends_every_journey() {
             assert_eq!(client.receive().await.topic, "round/a");
         }
         let named = brokers[0].wait_for_line("it has come over this bridge before");
-        assert!(named.contains("Bridge next: ") && named.ends_with("topic round/a"), "{named}");
+        assert!(named.contains("Bridge next: ") && named.ends_with("topic round/a."), "{named}");
         for number in 0..20 {
             let topic = format!("later/{number}");
             client.publish(&topic, QoS::AtLeastOnce, false, "").await;
@@ -63,7 +63,7 @@ fn a_message_that_circles_in_a_ring_of_3_1_1_is_named_once() {
         client.publish("round/a", QoS::AtLeastOnce, false, "around").await;
         for broker in &brokers {
             let line = broker.wait_for_line(CIRCLES);
-            assert!(line.contains("Bridge next: ") && line.ends_with("Topic round/a"), "{line}");
+            assert!(line.contains("Bridge next: ") && line.ends_with("Topic round/a."), "{line}");
         }
         // Others circle as well, and the client is still served.
         client.subscribe("round/b", QoS::AtLeastOnce).await;
@@ -102,7 +102,7 @@ fn a_bridge_to_its_own_broker_ends_every_journey_or_names_the_topic() {
                 }
             } else {
                 let line = near.wait_for_line(CIRCLES);
-                assert!(line.contains("Bridge far: ") && line.ends_with("Topic round/a"), "{line}");
+                assert!(line.contains("Bridge far: ") && line.ends_with("Topic round/a."), "{line}");
             }
             faults::is_served(&mut client).await;
             assert!(near.lines_with(CIRCLES).len() <= 1);

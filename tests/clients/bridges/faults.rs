@@ -77,7 +77,7 @@ pub(super) async fn wait_for_line(near: &Server, client: &mut Client, text: &str
 async fn names(near: &Server, client: &mut Client, what: &str, reason: &str) {
     wait_for_line(near, client, reason).await;
     let line = &near.lines_with(reason)[0];
-    assert!(line.contains(what) && line.ends_with("The next attempt is in 1.0 s"), "{line}");
+    assert!(line.contains(what) && line.ends_with("The next attempt is in 1.0 s."), "{line}");
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Joint {
     /// Whether the far broker was ever not told that this is a bridge. Then it may send back what it was sent, and the
     /// bridge recognizes that only for a while and until it crashes.
     pub fn was_plain(&self) -> bool {
-        self.lines.iter().any(|line| line.ends_with("with MQTT 3.1.1"))
+        self.lines.iter().any(|line| line.ends_with("with MQTT 3.1.1."))
     }
 
     /// Whether the link is cut and the machine does not know.
