@@ -19,10 +19,7 @@ pub(super) fn with_bridges(
     findings: &mut Vec<Finding>,
 ) -> Settings {
     let receive_maximum = settings.limits.receive_maximum;
-    let has_rules = settings
-        .listeners
-        .iter()
-        .any(|listener| listener.security.access.is_some() || listener.security.passwords.is_some());
+    let has_rules = settings.listeners.iter().any(|listener| listener.security.access.is_some());
     let mut places = Vec::new();
     for bridge in pending {
         let mut completion = Completion { pending: &bridge, bridge: bridge.settings.clone(), findings };
