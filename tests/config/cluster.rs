@@ -60,79 +60,82 @@ fn a_start_is_told_that_nothing_is_connected_yet() {
     assert!(!finding.is_error && finding.text.contains("does not connect to other nodes yet"), "{finding:?}");
 }
 
+/// What is given before some lines, these lines, and what is reported.
+const REPORTS: &[(&str, &str, &str)] = &[
+    ("", "cluster_name a\n", "error 1: 'cluster_name' without 'cluster', expected its servers"),
+    (
+        "",
+        "cluster nats://a\n",
+        "error 1: 'cluster' without 'cluster_name', expected the same name in all nodes",
+    ),
+    (
+        "",
+        "cluster a\ncluster_name b\n",
+        "error 1: 'cluster' is 'a', expected one or more servers, each as nats://HOST:PORT, or each as tls://HOST:PORT, with spaces between them",
+    ),
+    (
+        "",
+        "cluster nats://a tls://b\ncluster_name b\n",
+        "error 1: 'cluster' is 'nats://a tls://b', expected nats:// for all servers, or tls:// for all",
+    ),
+    (
+        "",
+        "cluster nats://a\ncluster_name a.b\n",
+        "error 2: 'cluster_name' is 'a.b', expected 1 to 32 letters, digits, '-' and '_'",
+    ),
+    (
+        START,
+        "cluster_node a/b\n",
+        "error 3: 'cluster_node' is 'a/b', expected 1 to 64 letters, digits, '-', '_' and '.'",
+    ),
+    (
+        START,
+        "cluster_interest_levels 9\n",
+        "error 3: 'cluster_interest_levels' is '9', expected a number from 1 to 8",
+    ),
+    (
+        START,
+        "cluster_username u\ncluster_password p\ncluster_credentials c\n",
+        "error 5: 'cluster_credentials' beside a user name or a password, expected one way to log in",
+    ),
+    (
+        ENCRYPTED,
+        "cluster_username u\n",
+        "error 3: 'cluster_username' without 'cluster_password', expected both",
+    ),
+    (
+        ENCRYPTED,
+        "cluster_password p\n",
+        "error 3: 'cluster_password' without 'cluster_username', expected both",
+    ),
+    (
+        START,
+        "cluster_username u\ncluster_password p\n",
+        "warning 4: the password is sent without encryption, expected tls:// for servers on other machines",
+    ),
+    (START, "cluster_cafile a\n", "error 3: 'cluster_cafile' without TLS, expected tls:// in 'cluster'"),
+    (
+        ENCRYPTED,
+        "cluster_certfile c\n",
+        "error 3: 'cluster_certfile' without 'cluster_keyfile', expected both",
+    ),
+    (
+        ENCRYPTED,
+        "cluster_keyfile k\n",
+        "error 3: 'cluster_keyfile' without 'cluster_certfile', expected both",
+    ),
+    (
+        START,
+        "persistence true\n",
+        "warning 3: sessions and messages are persisted in the store of this node only, where other nodes do not find them",
+    ),
+];
+
 #[test]
 fn what_does_not_fit_together_is_reported_with_its_line() {
-    let name = "1 to 32 letters, digits, '-' and '_'";
-    let servers =
-        "one or more servers, each as nats://HOST:PORT, or each as tls://HOST:PORT, with spaces between them";
-    for (before, lines, expected) in [
-        ("", "cluster_name a\n", "error 1: 'cluster_name' without 'cluster', expected its servers".to_owned()),
-        (
-            "",
-            "cluster nats://a\n",
-            "error 1: 'cluster' without 'cluster_name', expected the same name in all nodes".to_owned(),
-        ),
-        ("", "cluster a\ncluster_name b\n", format!("error 1: 'cluster' is 'a', expected {servers}")),
-        (
-            "",
-            "cluster nats://a tls://b\ncluster_name b\n",
-            "error 1: 'cluster' is 'nats://a tls://b', expected nats:// for all servers, or tls:// for all".to_owned(),
-        ),
-        ("", "cluster nats://a\ncluster_name a.b\n", format!("error 2: 'cluster_name' is 'a.b', expected {name}")),
-        (
-            START,
-            "cluster_node a/b\n",
-            "error 3: 'cluster_node' is 'a/b', expected 1 to 64 letters, digits, '-', '_' and '.'".to_owned(),
-        ),
-        (
-            START,
-            "cluster_interest_levels 9\n",
-            "error 3: 'cluster_interest_levels' is '9', expected a number from 1 to 8".to_owned(),
-        ),
-        (
-            START,
-            "cluster_username u\ncluster_password p\ncluster_credentials c\n",
-            "error 5: 'cluster_credentials' beside a user name or a password, expected one way to log in".to_owned(),
-        ),
-        (
-            ENCRYPTED,
-            "cluster_username u\n",
-            "error 3: 'cluster_username' without 'cluster_password', expected both".to_owned(),
-        ),
-        (
-            ENCRYPTED,
-            "cluster_password p\n",
-            "error 3: 'cluster_password' without 'cluster_username', expected both".to_owned(),
-        ),
-        (
-            START,
-            "cluster_username u\ncluster_password p\n",
-            "warning 4: the password is sent without encryption, expected tls:// for servers on other machines".to_owned(),
-        ),
-        (
-            START,
-            "cluster_cafile a\n",
-            "error 3: 'cluster_cafile' without TLS, expected tls:// in 'cluster'".to_owned(),
-        ),
-        (
-            ENCRYPTED,
-            "cluster_certfile c\n",
-            "error 3: 'cluster_certfile' without 'cluster_keyfile', expected both".to_owned(),
-        ),
-        (
-            ENCRYPTED,
-            "cluster_keyfile k\n",
-            "error 3: 'cluster_keyfile' without 'cluster_certfile', expected both".to_owned(),
-        ),
-        (
-            START,
-            "persistence true\n",
-            "warning 3: sessions and messages are persisted in the store of this node only, where other nodes do not find them"
-                .to_owned(),
-        ),
-    ] {
+    for (before, lines, expected) in REPORTS {
         let text = format!("{before}{lines}");
-        let is_expected = |line: &String| *line == expected;
+        let is_expected = |line: &String| line == expected;
         assert!(told(&text).iter().any(is_expected), "{text}{:?}", told(&text));
         assert_eq!(told(&text).len(), 1, "{:?}", told(&text));
     }

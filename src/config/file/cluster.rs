@@ -213,9 +213,6 @@ impl Completion<'_> {
     }
 
     fn check_tls(&mut self, pending: &PendingCluster) {
-        if pending.has_tls && !cfg!(feature = "tls") {
-            self.error_at("cluster", "this binary was built without TLS (feature tls)");
-        }
         if !pending.has_tls {
             for keyword in ["cluster_cafile", "cluster_certfile", "cluster_keyfile"] {
                 if self.places.place(keyword).is_some() {

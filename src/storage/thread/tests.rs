@@ -202,7 +202,7 @@ fn a_full_disk_does_not_keep_the_broker_from_ending() {
         matches!(&left[..], [StorageAnswer::Full, StorageAnswer::Failed(why)] if why.contains("no space")),
         "{left:?}"
     );
-    assert_eq!(file.waiting(), []);
+    assert!(file.waiting().is_empty());
 }
 
 #[test]
