@@ -4,5 +4,6 @@ use super::*;
 use crate::protocol::nats::Secret;
 
 mod life;
+mod live;
 mod rig;
 mod traffic;
