@@ -1,19 +1,14 @@
 //! The keywords for a node of a cluster: parses their values, checks combinations and fills in derived values.
 
-use std::path::PathBuf;
-
-use crate::settings::{Cluster, ClusterLogin, ClusterName, ClusterTls, Given, NodeName, RemoteAddress};
+use crate::settings::{Cluster, ClusterLogin, ClusterName, ClusterTls, NodeName, RemoteAddress};
 
 use super::hosts::address;
 use super::outcome::{Finding, Place};
-use super::pending::{Globals, Places};
+use super::pending::{Globals, PendingCluster, Places};
 use super::values::is_blank;
 
 /// The port of NATS.
 const DEFAULT_PORT: u16 = 4222;
-
-/// The levels of a filter that decide which messages other nodes send, by default.
-const INTEREST_LEVELS: usize = 3;
 
 pub(super) const SERVERS: &str =
     "one or more servers, each as nats://HOST:PORT, or each as tls://HOST:PORT, with spaces between them";
@@ -21,55 +16,6 @@ pub(super) const SERVERS: &str =
 pub(super) const NAME: &str = "1 to 32 letters, digits, '-' and '_'";
 
 pub(super) const NODE: &str = "1 to 64 letters, digits, '-', '_' and '.'";
-
-/// The settings of the cluster so far.
-#[derive(Debug)]
-pub(super) struct PendingCluster {
-    /// The keywords whose value was wrong, which was reported.
-    pub wrong: Vec<&'static str>,
-    pub servers: Vec<RemoteAddress>,
-    pub has_tls: bool,
-    pub name: Option<ClusterName>,
-    pub node: Option<NodeName>,
-    pub user_name: Option<Box<str>>,
-    pub password: Option<Box<str>>,
-    pub credentials: Option<Given<PathBuf>>,
-    pub authorities: Option<Given<PathBuf>>,
-    pub certificate: Option<Given<PathBuf>>,
-    pub key: Option<Given<PathBuf>>,
-    pub interest_levels: usize,
-}
-
-impl PendingCluster {
-    /// Notes a wrong value.
-    pub(super) fn note<T>(
-        &mut self,
-        keyword: &'static str,
-        value: Result<T, &'static str>,
-    ) -> Result<T, &'static str> {
-        if value.is_err() {
-            self.wrong.push(keyword);
-        }
-        value
-    }
-
-    pub(super) const fn new() -> Self {
-        Self {
-            wrong: Vec::new(),
-            servers: Vec::new(),
-            has_tls: false,
-            name: None,
-            node: None,
-            user_name: None,
-            password: None,
-            credentials: None,
-            authorities: None,
-            certificate: None,
-            key: None,
-            interest_levels: INTEREST_LEVELS,
-        }
-    }
-}
 
 /// Parses the servers, and whether they speak TLS, which must be the same for all.
 pub(super) fn servers(text: &str) -> Result<(Vec<RemoteAddress>, bool), &'static str> {

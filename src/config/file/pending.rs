@@ -8,16 +8,20 @@ use crate::core::listener::ListenerOptions;
 use crate::protocol::proxy::Proxy;
 #[cfg(feature = "bridge")]
 use crate::settings::{Bridge, BridgeTls, BridgeTopic};
+#[cfg(feature = "cluster")]
+use crate::settings::{ClusterName, NodeName, RemoteAddress};
 use crate::settings::{Family, Given, Network, Persistence, Security, Settings, SocketFile, Tls};
 
-#[cfg(feature = "cluster")]
-use super::cluster::PendingCluster;
 use super::outcome::Place;
 
 /// The port of MQTT without TLS.
 pub(super) const DEFAULT_PORT: u16 = 1883;
 /// The default maximum length in bytes of the HTTP request of a WebSocket.
 pub(super) const WEBSOCKET_HEADERS: usize = 8 * 1024;
+
+/// The levels of a filter that decide which messages other nodes send, by default.
+#[cfg(feature = "cluster")]
+const INTEREST_LEVELS: usize = 3;
 
 /// The options from the command line and the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -365,6 +369,57 @@ impl PendingBridge {
             tls: BridgeTls::default(),
             certificate: None,
             key: None,
+        }
+    }
+}
+
+/// The settings of the cluster so far.
+#[cfg(feature = "cluster")]
+#[derive(Debug)]
+pub(super) struct PendingCluster {
+    /// The keywords whose value was wrong, which was reported.
+    pub wrong: Vec<&'static str>,
+    pub servers: Vec<RemoteAddress>,
+    pub has_tls: bool,
+    pub name: Option<ClusterName>,
+    pub node: Option<NodeName>,
+    pub user_name: Option<Box<str>>,
+    pub password: Option<Box<str>>,
+    pub credentials: Option<Given<PathBuf>>,
+    pub authorities: Option<Given<PathBuf>>,
+    pub certificate: Option<Given<PathBuf>>,
+    pub key: Option<Given<PathBuf>>,
+    pub interest_levels: usize,
+}
+
+#[cfg(feature = "cluster")]
+impl PendingCluster {
+    /// Notes a wrong value.
+    pub(super) fn note<T>(
+        &mut self,
+        keyword: &'static str,
+        value: Result<T, &'static str>,
+    ) -> Result<T, &'static str> {
+        if value.is_err() {
+            self.wrong.push(keyword);
+        }
+        value
+    }
+
+    pub(super) const fn new() -> Self {
+        Self {
+            wrong: Vec::new(),
+            servers: Vec::new(),
+            has_tls: false,
+            name: None,
+            node: None,
+            user_name: None,
+            password: None,
+            credentials: None,
+            authorities: None,
+            certificate: None,
+            key: None,
+            interest_levels: INTEREST_LEVELS,
         }
     }
 }
