@@ -1,6 +1,9 @@
 //! The manual pages and completions have every flag and every keyword that the code knows.
 
-use std::process::Command;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{self, Command};
 
 use brooklet::config::command_line::parse;
 use brooklet::config::file::keywords::keywords;
@@ -118,4 +121,79 @@ fn bash_completes_flags_subcommands_and_files() {
     assert_eq!(proposed("brooklet import --to sr"), ["src"]);
     assert_eq!(proposed("brooklet acl Cargo.to"), ["Cargo.toml"]);
     assert_eq!(proposed("brooklet --memory-limit "), [""]);
+}
+
+/// Whether a shell is there. If not, its test says so.
+fn is_installed(shell: &str) -> bool {
+    let is_there =
+        Command::new(shell).args(["-c", "true"]).output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        // Unlike what is printed, this is not captured.
+        let said = "is not installed, so its completions are not tried";
+        let _ = writeln!(io::stderr(), "SKIPPED: {shell} {said}");
+    }
+    is_there
+}
+
+/// A line with its last word begun, and what a shell proposes for that word.
+const PROPOSALS: [(&str, &[&str]); 6] = [
+    ("brooklet --test-c", &["--test-config"]),
+    ("brooklet pas", &["passwd"]),
+    ("brooklet passwd --cr", &["--create"]),
+    ("brooklet -c Cargo.to", &["Cargo.toml"]),
+    ("brooklet import --to sr", &["src"]),
+    ("brooklet acl Cargo.to", &["Cargo.toml"]),
+];
+
+/// A directory with the completions, which is removed afterwards.
+#[expect(clippy::disallowed_methods, reason = "a test may write files")]
+fn with_completions(shell: &str, test: impl FnOnce(&Path)) {
+    let directory = std::env::temp_dir().join(format!("brooklet-completions-{shell}-{}", process::id()));
+    fs::create_dir_all(&directory).expect("a directory can be made");
+    for (name, text) in completions::all(&Program::read()) {
+        fs::write(directory.join(name), text).expect("a file can be written");
+    }
+    test(&directory);
+    fs::remove_dir_all(&directory).expect("it can be removed");
+}
+
+#[test]
+fn fish_completes_flags_subcommands_and_files() {
+    if !is_installed("fish") {
+        return;
+    }
+    with_completions("fish", |directory| {
+        for (line, expected) in PROPOSALS {
+            let mut fish = Command::new("fish");
+            fish.args(["--no-config", "-c", "source $argv[1]; complete -C $argv[2]"]);
+            let output = fish.arg(directory.join("brooklet.fish")).arg(line).output();
+            let output = output.expect("fish can be started");
+            assert!(output.stderr.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            let told = String::from_utf8_lossy(&output.stdout);
+            let words = told.lines().filter_map(|line| line.split('\t').next());
+            let found: Vec<&str> = words.map(|word| word.trim_end_matches('/')).collect();
+            // It also proposes longer names that contain what is begun.
+            assert_eq!(found.first(), expected.first(), "{line}: {told}");
+        }
+    });
+}
+
+#[test]
+fn zsh_completes_flags_subcommands_and_files() {
+    if !is_installed("zsh") {
+        return;
+    }
+    with_completions("zsh", |directory| {
+        for (number, (line, expected)) in PROPOSALS.into_iter().enumerate() {
+            let found = directory.join(format!("found-{number}"));
+            let mut zsh = Command::new("zsh");
+            zsh.args(["-f", "tests/packages/propose.zsh"]).arg(directory).arg(line).arg(&found);
+            let output = zsh.output().expect("zsh can be started");
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            let told = fs::read_to_string(&found).unwrap_or_default();
+            let mut words: Vec<&str> = told.lines().filter(|word| !word.is_empty()).collect();
+            words.dedup();
+            assert_eq!(words, expected, "{line}");
+        }
+    });
 }
