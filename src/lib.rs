@@ -41,6 +41,7 @@
 //! | 0a | `base::fuzzing` | helpers for the bodies of the fuzz targets | |
 //! | 0a | `base::json` | JSON texts within limits | |
 //! | 0a | `base::memory` | the count of the memory that the broker uses | |
+//! | 0a | `base::ordered_map` | a map in order that takes little code | |
 //! | 0a | `base::peer` | the origin of a connection | |
 //! | 0a | `base::plural` | numbers of things in messages | |
 //! | 0a | `base::time` | moments and durations in milliseconds, as plain numbers that are passed in | |

@@ -1,4 +1,4 @@
-//! Code that does not depend on MQTT: escaping of text, moments in time, the count of memory, access to files.
+//! Code that does not depend on MQTT: escaping of text, moments in time, the count of memory, access to files, a map in order.
 
 pub mod byte_order_mark;
 pub mod escape;
@@ -9,6 +9,7 @@ pub mod fuzzing;
 #[cfg(feature = "cluster")]
 pub mod json;
 pub mod memory;
+pub mod ordered_map;
 pub mod peer;
 pub mod plural;
 pub mod time;

@@ -1,11 +1,11 @@
 //! Shared Subscriptions: their members, and whose turn it is.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::memory::{self, Counted};
+use crate::base::ordered_map::OrderedMap;
 use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
 use crate::core::trie::FilterId;
@@ -257,15 +257,15 @@ impl Group {
 /// All Shared Subscriptions.
 #[derive(Debug)]
 pub struct Groups {
-    groups: BTreeMap<GroupId, Group>,
+    groups: OrderedMap<GroupId, Group>,
     /// One filter may have as many groups as there are names, so each is found by both.
-    known: BTreeMap<(FilterId, Rc<str>), GroupId>,
+    known: OrderedMap<(FilterId, Rc<str>), GroupId>,
     next: NonZeroU32,
 }
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { groups: BTreeMap::new(), known: BTreeMap::new(), next: NonZeroU32::MIN }
+        Self { groups: OrderedMap::default(), known: OrderedMap::default(), next: NonZeroU32::MIN }
     }
 }
 
@@ -297,17 +297,17 @@ impl Groups {
 
     /// Returns the group, unless all its members have left.
     pub fn find(&self, id: GroupId) -> Option<&Group> {
-        self.groups.get(&id)
+        self.groups.find(&id)
     }
 
     /// Returns the group, unless all its members have left.
     pub fn find_mut(&mut self, id: GroupId) -> Option<&mut Group> {
-        self.groups.get_mut(&id)
+        self.groups.find_mut(&id)
     }
 
     /// Returns the group of this Share Name with this filter.
     pub fn known(&self, filter: FilterId, share_name: &str) -> Option<GroupId> {
-        self.known.get(&(filter, share_name.into())).copied()
+        self.known.find(&(filter, share_name.into())).copied()
     }
 
     /// Removes a group.

@@ -1,12 +1,11 @@
 //! The log lines about clients that a pattern is not used for, because of a character in one of their names: that is
 //! hard to find out otherwise.
 
-use std::collections::BTreeMap;
-
 use log::info;
 
 use crate::auth::acl::{Acl, Ruling};
 use crate::base::escape::Escaped;
+use crate::base::ordered_map::OrderedMap;
 use crate::core::access::Client;
 use crate::core::slots::ConnectionId;
 
@@ -18,7 +17,7 @@ const CONNECTIONS_MAXIMUM: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct UnusedPatterns {
     /// The generations of the connections, by their slots.
-    reported: BTreeMap<usize, u32>,
+    reported: OrderedMap<usize, u32>,
 }
 
 impl UnusedPatterns {
@@ -35,7 +34,7 @@ impl UnusedPatterns {
     fn admit(&mut self, connection: ConnectionId) -> bool {
         let (slot, generation) = (connection.index(), connection.generation());
         let is_full = self.reported.len() >= CONNECTIONS_MAXIMUM;
-        match self.reported.get_mut(&slot) {
+        match self.reported.find_mut(&slot) {
             Some(known) => std::mem::replace(known, generation) != generation,
             None if is_full => false,
             None => self.reported.insert(slot, generation).is_none(),

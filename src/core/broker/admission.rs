@@ -1,11 +1,10 @@
 //! Clients that wait for the broker before they are accepted: for a decision, for room in the journal, or for their
 //! turn. The time limit for their CONNECT stands still then, because it is not they who are late.
 
-use std::collections::BTreeMap;
-
 use log::info;
 
 use super::{Broker, Effect};
+use crate::base::ordered_map::OrderedMap;
 use crate::base::time::Duration;
 use crate::core::connection::State;
 use crate::core::slots::ConnectionId;
@@ -20,7 +19,7 @@ const TURN: Duration = Duration::from_seconds(1);
 /// What is left of the time for the CONNECT of clients that wait.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
-    left: BTreeMap<ConnectionId, Duration>,
+    left: OrderedMap<ConnectionId, Duration>,
 }
 
 impl Admission {

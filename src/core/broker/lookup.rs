@@ -1,11 +1,11 @@
 //! The subscribers of a topic: the result of a look-up in the trie, and a look-up that may take more than one turn.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::turn::{Share, steps};
 use super::verdicts::TopicNumber;
 use crate::base::memory::{self, Audit, Counted};
+use crate::base::ordered_map::OrderedMap;
 use crate::core::subscription::{Subscriber, Target, Terms};
 use crate::core::trie::{FilterId, Search, Trie};
 use crate::protocol::topic::TopicName;
@@ -132,15 +132,15 @@ enum Stage {
     Search(Option<Search>),
     /// All subscribers were found and go from the list to this map, which sorts them. Unlike a sort of the list, this
     /// can be interrupted. The number distinguishes the subscriptions of one session.
-    Sort(BTreeMap<(Target, usize), Terms>),
+    Sort(OrderedMap<(Target, usize), Terms>),
     /// The subscribers go from the map back to the list, in order.
-    Collect(BTreeMap<(Target, usize), Terms>),
+    Collect(OrderedMap<(Target, usize), Terms>),
     /// This many subscribers have been judged and this many of them admitted, the last `run` of them for the same
     /// session.
     Select { judged: usize, admitted: usize, run: usize },
 }
 
-/// The bytes of an entry of the sorting map, in nodes two thirds full.
+/// The bytes of an entry of the sorting map, in blocks two thirds full.
 const SORT_ENTRY_BYTES: usize = (size_of::<(Target, usize)>() + size_of::<Terms>()) * 3 / 2;
 
 impl Lookup {
@@ -172,7 +172,7 @@ impl Lookup {
         self.filters += filters.len();
         self.stage = match rest {
             Some(rest) => Stage::Search(Some(rest)),
-            None if self.filters > 1 => Stage::Sort(BTreeMap::new()),
+            None if self.filters > 1 => Stage::Sort(OrderedMap::default()),
             // A session subscribes to a filter at most once, so only several filters can name it twice.
             None => Stage::Select { judged: 0, admitted: 0, run: 0 },
         };

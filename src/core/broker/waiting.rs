@@ -1,7 +1,7 @@
 //! Work that waits for a later turn, in lists by its kind. The kinds take turns, and within a kind each piece of work
 //! gets its share.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::distribution::{Chain, Distribution};
 use super::ending::{Ending, Moving, Notifying};
@@ -9,6 +9,7 @@ use super::legacies::Legacies;
 use super::operation::Operation;
 use super::turn::{Turn, steps};
 use crate::base::memory::{self, Audit};
+use crate::base::ordered_map::OrderedMap;
 use crate::core::slots::{ConnectionId, SessionId};
 
 /// The most messages without a connection that may wait: messages of closed connections, Wills and the broker's own.
@@ -18,7 +19,7 @@ const UNLINKED_MAXIMUM: usize = 1024;
 /// The number of connections that get their answers as soon as these may leave; the others get them in their turn.
 const ANSWERED_AT_ONCE: usize = 128;
 
-/// The memory of a map entry, in nodes two thirds full, and of the distribution that it may hold.
+/// The memory of a map entry, in blocks two thirds full, and of the distribution that it may hold.
 const OPERATION_BYTES: usize =
     size_of::<(ConnectionId, Operation)>() * 3 / 2 + memory::allocation(size_of::<Distribution>());
 
@@ -56,7 +57,7 @@ pub(super) struct Waiting {
     /// Connections whose packet or input waits for a later turn.
     pub(super) connections: VecDeque<ConnectionId>,
     /// Operations that the packet of a connection has begun and not finished.
-    pub(super) operations: BTreeMap<ConnectionId, Operation>,
+    pub(super) operations: OrderedMap<ConnectionId, Operation>,
     /// Connections with answers that may no longer have to wait.
     answering: VecDeque<ConnectionId>,
     last_answered: Option<ConnectionId>,
@@ -83,7 +84,7 @@ impl Waiting {
     /// Whether the first packet of a connection has begun and is not finished.
     #[inline]
     pub(super) fn has_begun(&self, id: ConnectionId) -> bool {
-        !self.operations.is_empty() && matches!(self.operations.get(&id), Some(Operation::Filters(_)))
+        !self.operations.is_empty() && matches!(self.operations.find(&id), Some(Operation::Filters(_)))
     }
 
     /// Returns the kind whose turn it is.

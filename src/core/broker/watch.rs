@@ -42,7 +42,7 @@ impl Broker {
 
     /// The bytes of filters that a connection's SUBSCRIBE or UNSUBSCRIBE in progress has still to process.
     pub fn filters_undone(&self, id: ConnectionId) -> Option<usize> {
-        match self.waiting.operations.get(&id)? {
+        match self.waiting.operations.find(&id)? {
             Operation::Filters(filters) => Some(filters.undone),
             Operation::Publish(..) | Operation::Successor => None,
         }

@@ -1,14 +1,13 @@
 //! New subscriptions whose retained messages have not all been sent.
 
-use std::collections::BTreeMap;
-
 use crate::base::memory::{self, Counted};
+use crate::base::ordered_map::OrderedMap;
 use crate::core::retained::{Position, Stamp};
 use crate::core::subscription::Terms;
 use crate::core::trie::FilterId;
 use crate::protocol::codec::QoS;
 
-/// The memory of one waiting subscription in the nodes of both maps, two thirds full.
+/// The memory of one waiting subscription in the blocks of both maps, two thirds full.
 const WAITING_BYTES: usize = 96;
 /// The position of a SUBACK that is not known yet.
 const UNANSWERED: u64 = u64::MAX;
@@ -67,9 +66,9 @@ pub struct RetainedSend {
 #[derive(Debug, Default)]
 pub struct RetainedSends {
     current: Option<RetainedSend>,
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: OrderedMap<u64, Waiting>,
     /// The turn of each filter, its key in `waiting`.
-    turns: BTreeMap<FilterId, u64>,
+    turns: OrderedMap<FilterId, u64>,
     next_turn: u64,
     /// The bytes of the filters of former subscriptions in `waiting`.
     former_bytes: usize,
@@ -103,7 +102,8 @@ impl RetainedSends {
 
     /// Sets the position, among the answers of the connection, of the SUBACK for the latest ones; zero if it has left.
     pub fn are_answered(&mut self, position: u64) {
-        let subscriptions = self.waiting.range_mut(..CATCHING_UP).rev().map(|(_, waiting)| waiting);
+        let catching_up = usize::from(self.catches_up());
+        let subscriptions = self.waiting.values_mut().rev().skip(catching_up);
         let latest = subscriptions.take_while(|waiting| waiting.answer == UNANSWERED);
         latest.for_each(|waiting| waiting.answer = position);
     }
@@ -115,7 +115,13 @@ impl RetainedSends {
 
     /// Whether some subscription has not got all its retained messages.
     pub fn has_subscriptions(&self) -> bool {
-        self.current.is_some() || self.waiting.keys().next().is_some_and(|turn| *turn != CATCHING_UP)
+        self.current.is_some() || self.first_turn().is_some()
+    }
+
+    /// The first subscription that waits.
+    fn first_turn(&self) -> Option<&Waiting> {
+        let (turn, waiting) = self.waiting.iter().next()?;
+        (*turn != CATCHING_UP).then_some(waiting)
     }
 
     /// Whether the client is a bridge that is being told which retained messages have changed.
@@ -151,7 +157,7 @@ impl RetainedSends {
     /// messages; `None` if there is no rest.
     pub fn owed(&self, filter: FilterId) -> Option<QoS> {
         let current = self.current.as_ref().map(|current| current.terms.qos());
-        match self.turns.get(&filter).and_then(|turn| self.waiting.get(turn)) {
+        match self.turns.find(&filter).and_then(|turn| self.waiting.find(turn)) {
             Some(waiting) => Some(waiting.terms.qos().max(current.unwrap_or(QoS::AtMostOnce))),
             None => {
                 current.filter(|_| self.current.as_ref().is_some_and(|current| current.source.is(filter)))
@@ -172,7 +178,7 @@ impl RetainedSends {
             current.source = Source::Former(pattern.into());
         }
         if let Some(turn) = self.turns.remove(&filter)
-            && let Some(waiting) = self.waiting.get_mut(&turn)
+            && let Some(waiting) = self.waiting.find_mut(&turn)
         {
             waiting.source = Source::Former(pattern.into());
             self.former_bytes += bytes;
@@ -192,7 +198,7 @@ impl RetainedSends {
     /// Takes the next one, if its SUBACK has left: `has_left` reports this for a position among the answers.
     pub fn take_next(&mut self, has_left: impl FnOnce(u64) -> bool) -> Option<RetainedSend> {
         if self.current.is_none() {
-            let (_, Waiting { answer, .. }) = self.waiting.range(..CATCHING_UP).next()?;
+            let Waiting { answer, .. } = self.first_turn()?;
             let answer = *answer;
             if answer == UNANSWERED || answer > 0 && !has_left(answer) {
                 return None;

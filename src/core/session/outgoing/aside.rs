@@ -6,10 +6,11 @@
 //! While any is aside, no new delivery begins at once: messages wait in the queue, and the identifiers in use are
 //! checked when they are taken from it. Only clients that leave messages unanswered for so long pay for that.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{InFlight, Outgoing, Settled, Stage};
 use crate::base::memory;
+use crate::base::ordered_map::OrderedMap;
 use crate::core::limits::IN_FLIGHT_MAXIMUM;
 use crate::protocol::codec::PacketIdentifier;
 
@@ -23,7 +24,7 @@ const _: () = assert!(
     "places for twice the window have different identifiers"
 );
 
-/// The memory of an entry of the map, in nodes two thirds full.
+/// The memory of an entry of the map, in blocks two thirds full.
 const ENTRY_BYTES: usize = 3 * size_of::<(u16, u16)>() / 2;
 
 /// A delivery that was set aside.
@@ -39,7 +40,7 @@ pub struct Aside {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// From the Packet Identifier of each to the one that its place would have.
-    by_identifier: BTreeMap<u16, u16>,
+    by_identifier: OrderedMap<u16, u16>,
     /// How many may be in flight before Packet Identifiers are checked one by one; none while any is aside.
     pub(super) room: usize,
 }
@@ -51,7 +52,7 @@ impl Places {
 
     /// Forgets all deliveries that were aside. As many may be in flight as before.
     pub(super) fn clear(&mut self) {
-        self.by_identifier.clear();
+        self.by_identifier = OrderedMap::default();
     }
 
     /// The memory of the map and of the deliveries.
@@ -182,7 +183,7 @@ impl Outgoing {
     /// The index of the delivery that was set aside with this Packet Identifier.
     #[cold]
     pub(super) fn find_aside(&self, identifier: PacketIdentifier) -> Option<usize> {
-        let place = *self.aside.by_identifier.get(&identifier.value())?;
+        let place = *self.aside.by_identifier.find(&identifier.value())?;
         Some((usize::from(place) + CIRCLE - usize::from(self.first.max(1))) % CIRCLE)
     }
 
