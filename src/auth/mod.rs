@@ -2,6 +2,7 @@
 
 pub mod access_control;
 pub mod acl;
+#[cfg(feature = "passwords")]
 pub mod attempts;
 pub mod passwords;
 #[cfg(feature = "passwords")]

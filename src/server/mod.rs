@@ -77,8 +77,8 @@ use std::time::Duration as SystemDuration;
 use log::info;
 use mio::{Events, Poll, Token, Waker};
 
+use crate::auth::access_control::Attempts;
 use crate::auth::access_control::random;
-use crate::auth::attempts::Attempts;
 use crate::base::memory;
 use crate::base::time::{Duration, Time};
 use crate::core::access::AccessControl;

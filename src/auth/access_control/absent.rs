@@ -1,29 +1,52 @@
-//! Takes the place of the thread in a binary built without hashed passwords, where there is never one to verify.
+//! Takes the place of the limits on guessing in a binary built without hashed passwords, where there are none to guess.
 
-use std::io;
-use std::sync::Arc;
+use crate::auth::passwords::Trial;
+use crate::base::peer::Peer;
+use crate::base::time::Time;
+use crate::core::access::{Answer, Verdict};
+use crate::core::slots::ConnectionId;
+use crate::protocol::codec::ReasonCode;
 
-use crate::auth::attempts::{Password, Verified, Verify};
-use crate::auth::passwords::{Digest, Trial};
+/// The key for values that must be unpredictable.
+#[derive(Clone, Debug)]
+pub struct Attempts([u8; 32]);
 
-/// Verifies nothing.
-#[derive(Debug)]
-pub(super) struct Worker;
+/// A client that claims to be a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimant;
 
-impl Worker {
-    /// Starts no thread.
-    #[expect(clippy::unnecessary_wraps, reason = "starting the thread can fail")]
-    pub(super) fn start(_wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        Ok(Self)
+impl Attempts {
+    /// Takes a random key, which is never revealed to a client.
+    pub const fn new(key: [u8; 32]) -> Self {
+        Self(key)
     }
-}
 
-impl Verify for Worker {
+    /// Returns the key.
+    pub const fn key(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// Never called: this binary knows no secrets, so there is never a [`Trial`].
-    fn submit(&mut self, _digest: Digest, _trial: Trial, _password: Arc<Password>) {}
+    pub const fn claimant(&self, _peer: Option<Peer>, _user: &str, _client: &str, _most: usize) -> Claimant {
+        Claimant
+    }
 
-    /// There are no answers, as nothing is submitted.
-    fn next_answer(&mut self) -> Option<Verified> {
+    /// Never called.
+    pub fn verify(
+        &self,
+        _claimant: (ConnectionId, Claimant),
+        _user: &str,
+        _trial: (Trial, &[u8]),
+        _now: Time,
+    ) -> Answer {
+        Answer::Now(Verdict::Refused(ReasonCode::BadUserNameOrPassword))
+    }
+
+    /// Does nothing: no connection waits.
+    pub const fn forget(&self, _connection: ConnectionId) {}
+
+    /// There are no decisions.
+    pub const fn next_decision(&self, _now: Time) -> Option<(ConnectionId, Verdict)> {
         None
     }
 }

@@ -20,7 +20,6 @@ use std::io::{self, Read as _};
 use std::rc::Rc;
 
 use crate::auth::acl::{Access, Acl, Ruling, Subject};
-use crate::auth::attempts::Attempts;
 use crate::base::time::Time;
 #[cfg(feature = "passwords")]
 use crate::core::access::Exchange;
@@ -30,9 +29,11 @@ use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{QoS, ReasonCode};
 use crate::settings::{ConfigError, Security};
 
+#[cfg(feature = "passwords")]
+pub use crate::auth::attempts::Attempts;
 use crate::protocol::topic::TopicName;
 #[cfg(not(feature = "passwords"))]
-use absent::Worker;
+pub use absent::Attempts;
 #[cfg(feature = "passwords")]
 use conversation::{Caller, Conversation};
 use policy::Policy;
@@ -154,8 +155,10 @@ impl Authority {
         attempts: Attempts,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
-        let has_users = policies.policies.iter().any(|policy| policy.passwords.is_some());
-        if has_users && !attempts.has_verifier() {
+        #[cfg(not(feature = "passwords"))]
+        drop(wake);
+        #[cfg(feature = "passwords")]
+        if policies.policies.iter().any(|policy| policy.passwords.is_some()) && !attempts.has_verifier() {
             attempts.set_verifier(Worker::start(wake)?);
         }
         let secret = attempts.key();
