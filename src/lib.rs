@@ -35,6 +35,7 @@
 //!
 //! | floor | room | owns | may know |
 //! |---|---|---|---|
+//! | 0a | `base::absent` | what a binary was built without | |
 //! | 0a | `base::byte_order_mark` | the byte order mark at the start of a text file | |
 //! | 0a | `base::escape` | escaping of untrusted text for log lines | |
 //! | 0a | `base::foreign` | functions that the binary and the C library call in each other | |

@@ -124,7 +124,7 @@ impl Broker {
         let outgoing = self.clients.sessions[id].outgoing.as_mut();
         let backlog = outgoing.and_then(|outgoing| outgoing.backlog.take());
         if let Some(journal) = &mut self.persistence.journal {
-            let waiting = backlog.map(|backlog| backlog.into_numbers()).unwrap_or_default();
+            let waiting = backlog.map(|mut backlog| backlog.take_numbers()).unwrap_or_default();
             journal.end(
                 id,
                 &self.clients.sessions[id].client_identifier,
@@ -164,6 +164,7 @@ impl Broker {
 
     /// Frees what a session holds, as far as the share in progress allows. Returns whether nothing is left.
     fn free(&mut self, &Ending { session: id, number, leaves_shared }: &Ending) -> bool {
+        let number = self.persistence.noted(number);
         if !self.free_messages(id, number) {
             return false;
         }
@@ -285,7 +286,7 @@ impl Broker {
     }
 
     fn finish_moving(&mut self, moving: &Moving) {
-        let Some(number) = moving.number else { return };
+        let Some(number) = self.persistence.noted(moving.number) else { return };
         let is_over = !moving.leaving.is_some_and(|session| self.clients.is_there(session));
         if let Some(group) = moving.full.filter(|_| moving.was_read && is_over) {
             self.postpone_rest(number, group);
@@ -363,7 +364,7 @@ impl Broker {
         queued: Queued,
         redirected: Redirected,
     ) {
-        let stored = number.zip(queued.number);
+        let stored = self.persistence.noted(number).zip(queued.number);
         if redirected == Redirected::Gone {
             if let Some((session, message)) = stored {
                 // In the same batch as the other member's copy: otherwise a crash could lose the message.

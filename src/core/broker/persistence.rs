@@ -21,6 +21,12 @@ impl Persistence {
         self.journal.as_ref()?.number_of(session)
     }
 
+    /// The number of a session in the store, as it was noted. Without a journal there is none, which the compiler does
+    /// not know.
+    pub(super) fn noted(&self, number: Option<SessionNumber>) -> Option<SessionNumber> {
+        number.filter(|_| self.journal.is_some())
+    }
+
     /// Whether a session is persisted.
     #[inline]
     pub(super) fn is_persisted(&self, session: SessionId) -> bool {

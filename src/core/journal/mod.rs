@@ -104,26 +104,9 @@ pub struct Journal {
 #[cfg(any(feature = "persistence", feature = "cluster", feature = "fuzzing"))]
 pub type OpenJournal = Box<Journal>;
 
-/// Takes the place of the journal in a binary without persistence, where there is none.
+/// A journal that exists: none in a binary that can have none.
 #[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
-#[derive(Debug)]
-pub enum OpenJournal {}
-
-#[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
-impl std::ops::Deref for OpenJournal {
-    type Target = Journal;
-
-    fn deref(&self) -> &Journal {
-        match *self {}
-    }
-}
-
-#[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
-impl std::ops::DerefMut for OpenJournal {
-    fn deref_mut(&mut self) -> &mut Journal {
-        match *self {}
-    }
-}
+pub type OpenJournal = crate::base::absent::Absent<Journal>;
 
 impl Journal {
     /// Begins a journal that continues with these numbers.

@@ -56,7 +56,27 @@ pub struct Backlog {
     counted: Counted,
 }
 
+/// A backlog that exists.
+#[cfg(any(feature = "persistence", feature = "cluster", feature = "fuzzing"))]
+pub type OpenBacklog = Box<Backlog>;
+
+/// A backlog that exists: none in a binary that can have no journal.
+#[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
+pub type OpenBacklog = crate::base::absent::Absent<Backlog>;
+
 impl Backlog {
+    /// Opens an empty backlog.
+    #[cfg(any(feature = "persistence", feature = "cluster", feature = "fuzzing"))]
+    pub fn open() -> OpenBacklog {
+        Box::default()
+    }
+
+    /// Never called: nothing is stored.
+    #[cfg(not(any(feature = "persistence", feature = "cluster", feature = "fuzzing")))]
+    pub const fn open() -> OpenBacklog {
+        unreachable!()
+    }
+
     /// The number of messages.
     pub fn len(&self) -> usize {
         self.numbers.len() - self.taken.len()
@@ -300,11 +320,11 @@ impl Backlog {
         }
     }
 
-    /// Returns all numbers.
-    pub fn into_numbers(mut self) -> VecDeque<MessageNumber> {
-        let taken = self.taken;
-        self.numbers.retain(|number| !taken.contains(number));
-        self.numbers
+    /// Removes and returns all numbers.
+    pub fn take_numbers(&mut self) -> VecDeque<MessageNumber> {
+        let (mut numbers, taken) = (std::mem::take(&mut self.numbers), std::mem::take(&mut self.taken));
+        numbers.retain(|number| !taken.contains(number));
+        numbers
     }
 
     /// The bytes that it takes.
@@ -507,7 +527,7 @@ mod tests {
                 compared.act(act)?;
             }
             let numbers: VecDeque<_> = compared.model.into_iter().map(|(known, _)| known).collect();
-            prop_assert_eq!(compared.backlog.into_numbers(), numbers);
+            prop_assert_eq!(compared.backlog.take_numbers(), numbers);
         }
     }
 
@@ -521,7 +541,7 @@ mod tests {
         assert!(backlog.have_come([number(2)].into_iter(), BYTES), "it is after them");
         backlog.insert(number(1), BYTES, Time::NEVER, None);
         assert!(!backlog.have_come([number(3)].into_iter(), BYTES), "they are read again, in their order");
-        assert_eq!(backlog.into_numbers(), [1, 3, 4].map(number));
+        assert_eq!(backlog.take_numbers(), [1, 3, 4].map(number));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::core::slots::ConnectionId;
 use crate::core::wheel::TimerId;
 use crate::protocol::codec::PacketIdentifier;
 
-pub use backlog::{Backlog, page_length};
+pub use backlog::{Backlog, OpenBacklog, page_length};
 pub use directory::Directory;
 pub use incoming::Incoming;
 pub use outgoing::{InFlight, Leftover, Outgoing, Queued, Settled, Stage};

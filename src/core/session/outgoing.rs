@@ -16,7 +16,7 @@ mod waiting;
 
 use std::collections::VecDeque;
 
-use super::{Backlog, LostCopy, RetainedSends};
+use super::{LostCopy, OpenBacklog, RetainedSends};
 use crate::base::memory::{self, Audit, Counted};
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
@@ -165,7 +165,7 @@ pub struct Outgoing {
     /// Subscriptions whose retained messages have not all been sent.
     pub retained_sends: RetainedSends,
     /// The messages in the store, after those in the queue.
-    pub backlog: Option<Box<Backlog>>,
+    pub backlog: Option<OpenBacklog>,
     /// Whether the session is on the list of those to which more could be sent.
     pub is_listed: bool,
     /// Persisted messages that the session no longer needs, until they are settled.

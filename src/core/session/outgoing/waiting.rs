@@ -7,6 +7,7 @@ use crate::base::memory;
 use crate::base::time::Time;
 use crate::core::journal::MessageNumber;
 use crate::core::limits::QueueLimits;
+use crate::core::session::Backlog;
 use crate::core::subscription::GroupId;
 use crate::protocol::codec::QoS;
 
@@ -227,7 +228,7 @@ impl Outgoing {
         group: Option<GroupId>,
     ) {
         self.holds_at_most_once = self.holds_at_most_once() || qos == QoS::AtMostOnce;
-        self.backlog.get_or_insert_default().insert(number, bytes, expires, group);
+        self.backlog.get_or_insert_with(Backlog::open).insert(number, bytes, expires, group);
     }
 
     /// Moves the queue to the store, for a client that has disconnected. For a bridge, the topics of copies with RETAIN
@@ -237,7 +238,7 @@ impl Outgoing {
             let Some(number) = queued.number else { continue };
             let Queued { message, group, retain, .. } = queued;
             let (bytes, expires) = (message.memory(), message.expires());
-            let backlog = self.backlog.get_or_insert_default();
+            let backlog = self.backlog.get_or_insert_with(Backlog::open);
             backlog.insert(number, bytes, expires, group);
             if is_bridge && retain {
                 backlog.note_retained(number, message.publication().topic.as_str());
