@@ -52,7 +52,9 @@ impl Server {
     #[inline(never)]
     pub(super) fn handle_call_event(&mut self, number: usize, event: &Event, now: Time) {
         let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
-        calls.handle_event(number, event, &mut world);
+        if !calls.is_empty() {
+            calls.handle_event(number, event, &mut world);
+        }
     }
 
     /// Handles the addresses that have arrived, and gives up attempts that have taken too long.
@@ -77,7 +79,8 @@ impl Server {
         let reload = self.reloading.as_ref().map(|reloading| reloading.due());
         #[cfg(not(feature = "system"))]
         let reload = None;
-        self.links.calls.due().into_iter().chain(reload).min()
+        let due = if self.links.calls.is_empty() { None } else { self.links.calls.due() };
+        due.into_iter().chain(reload).min()
     }
 
     #[inline(never)]

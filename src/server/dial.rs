@@ -105,9 +105,10 @@ pub(super) struct World<'a> {
 }
 
 impl Calls {
-    /// Whether there are no outgoing connections.
+    /// Whether there are no outgoing connections. Only bridges make them, so without that feature the compiler leaves
+    /// out what follows.
     pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        cfg!(not(any(feature = "bridge", test))) || self.calls.is_empty()
     }
 
     /// The socket of an open connection.
