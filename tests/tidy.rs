@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use calls::{check_calls, check_statics};
+use derived::check_derived;
 use parts::{check_parts, parts_of};
 use plural::check_plurals;
 use rooms::{House, Neighbours, check_hidden_paths, check_page, check_world};
@@ -22,6 +23,8 @@ use text::{
 
 #[path = "tidy/calls.rs"]
 mod calls;
+#[path = "tidy/derived.rs"]
+mod derived;
 #[path = "tidy/parts.rs"]
 mod parts;
 #[path = "tidy/plural.rs"]
@@ -114,6 +117,22 @@ fn every_log_line_ends_with_a_period() {
     for (path, text) in sources.iter().filter(|(path, _)| !is_all_tests(path)) {
         let code = words::without_comments(words::without_tests(text));
         wrong.extend(check_sentences(&code).iter().map(|what| format!("{}: {what}", path.display())));
+    }
+    assert_nothing_wrong(&wrong);
+}
+
+#[test]
+fn no_message_of_the_smallest_binary_has_a_derived_form() {
+    let (_, sources) = house();
+    let mut wrong = Vec::new();
+    let is_left_out = |path: &Path| {
+        let shown = path.to_string_lossy();
+        is_all_tests(path)
+            || ["/fuzzing", "/testing.rs", "server/tls/"].iter().any(|part| shown.contains(part))
+    };
+    for (path, text) in sources.iter().filter(|(path, _)| !is_left_out(path)) {
+        let code = words::without_comments(words::without_tests(text));
+        wrong.extend(check_derived(&code).iter().map(|what| format!("{}:{what}", path.display())));
     }
     assert_nothing_wrong(&wrong);
 }
