@@ -169,6 +169,7 @@ fn the_files_of_a_node_have_to_be_there() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
+#[cfg(feature = "system")]
 #[test]
 fn a_reload_names_what_waits_for_a_restart_but_no_password() {
     let new = format!("{ENCRYPTED}cluster_node other\ncluster_username u\ncluster_password hidden\n");
