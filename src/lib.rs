@@ -84,8 +84,10 @@
 //! | 3b | `cluster::subjects` | the names of topics, filters, sessions and nodes in NATS | below |
 //! | 3b | `cluster::interest` | the few subscriptions in NATS that reach all that clients have subscribed to | below, `cluster::subjects` |
 //! | 3b | `cluster::message` | a message from node to node as bytes, and what is checked when it arrives | below, `cluster::subjects` |
+//! | 3c | `cluster::direct` | messages that are not stored on their way to other nodes | below |
 //! | 3c | `bridge::machine` | a bridge as a client of two brokers: bytes and time in, bytes and actions out | below |
 //! | 3c | `cluster::engine` | the connection of a node to NATS as a state machine | below |
+//! | 3d | `cluster::node` | a node between the core and NATS | below, `cluster::engine` |
 //! | 3d | `bridge::local_connection` | the connection of a bridge to its own broker, in memory | below, `bridge::machine` |
 //! | 4 | `base::files` | access to files that an operator names, without blocking | below |
 //! | 4 | `auth::access_control` | the access control of a configured broker: files with users and rules, and a thread for passwords | below, `base::files` |

@@ -273,7 +273,11 @@ fn open(
             return progress.failed();
         }
     }
-    if let Err(errors) = server.add_bridges(&settings).and_then(|()| server.enforce()) {
+    if let Err(errors) = server
+        .add_bridges(&settings)
+        .and_then(|()| server.join_cluster(&settings))
+        .and_then(|()| server.enforce())
+    {
         errors.iter().for_each(|error| progress.tell(error));
         return progress.failed();
     }

@@ -314,9 +314,7 @@ impl Server {
         if self.bridges.0.is_empty() {
             return;
         }
-        while let Some((id, report)) = self.links.calls.next_report() {
-            self.take_report(id, report, now);
-        }
+        self.take_reports(now);
         for place in 0..self.bridges.0.len() {
             self.with_bridge(place, |server, bridge| {
                 let waiting = server.broker.waiting_messages(bridge.client_identifier());
@@ -327,9 +325,7 @@ impl Server {
             });
         }
         self.look_for_replaced();
-        while let Some((id, report)) = self.links.calls.next_report() {
-            self.take_report(id, report, now);
-        }
+        self.take_reports(now);
     }
 
     /// Publishes the state of a bridge when it has changed, and its other figures now and then.
@@ -375,7 +371,7 @@ impl Server {
         self.bridges.0 = bridges;
     }
 
-    fn take_report(&mut self, id: CallId, report: Report, now: Time) {
+    pub(super) fn take_report(&mut self, id: CallId, report: Report, now: Time) {
         let Some(place) = self.bridges.place_of_remote(id) else { return };
         let bridge = &mut self.bridges.0[place];
         if bridge.probe == Some(id) {

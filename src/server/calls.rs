@@ -10,6 +10,16 @@ use super::resolver::LookUp;
 use crate::base::time::Time;
 
 impl Server {
+    /// Passes reports on to those who have dialled: bridges and the cluster.
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
+    pub(super) fn take_reports(&mut self, now: Time) {
+        while let Some((id, report)) = self.links.calls.next_report() {
+            if let Some(report) = self.cluster.take_report(id, report, now) {
+                self.take_report(id, report, now);
+            }
+        }
+    }
+
     /// Starts connecting to a destination. [`Server::next_report`] reports the outcome.
     ///
     /// # Errors

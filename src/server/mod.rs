@@ -20,6 +20,11 @@ mod bridges;
 mod bridges;
 mod calls;
 mod clock;
+#[cfg(feature = "cluster")]
+mod cluster;
+#[cfg(not(feature = "cluster"))]
+#[path = "without_cluster.rs"]
+mod cluster;
 #[cfg(feature = "system")]
 mod control;
 #[cfg(not(feature = "system"))]
@@ -93,6 +98,7 @@ use bridges::Bridges;
 pub use clock::AllClocks;
 use clock::Clock;
 pub use clock::wall;
+use cluster::Cluster;
 #[cfg(feature = "system")]
 use control::Configuration;
 use links::Links;
@@ -144,6 +150,7 @@ pub struct Server {
     listeners: Vec<Option<Listener>>,
     links: Links,
     bridges: Bridges,
+    cluster: Cluster,
     resolver: Resolver,
     /// When the poller last returned.
     looked: Time,
@@ -191,6 +198,7 @@ impl Server {
             listeners: Vec::new(),
             links: Links::default(),
             bridges: Bridges::default(),
+            cluster: Cluster::default(),
             looked: clock.now(),
             is_crowded: false,
             #[cfg(feature = "system")]
@@ -271,6 +279,7 @@ impl Server {
         self.look_for_ends(now);
         self.handle_calls(now);
         self.run_bridges(now);
+        self.run_cluster(now);
         self.exchange(now)?;
         self.write(now);
         self.reap(now);
@@ -325,6 +334,7 @@ impl Server {
             accepting,
             self.calls_due(),
             self.bridges.due(),
+            self.cluster.due(),
             self.notifier.due(),
             self.persistence_due(),
             self.trim.due(),
@@ -378,6 +388,7 @@ impl Server {
         let now = self.clock.now();
         self.shut_down_bridges(now);
         self.broker.shut_down(now);
+        self.leave_cluster(now);
         let end = now + FAREWELL;
         while self.links.clients.open() > 0 && self.clock.now() < end {
             if self.turn(events, Some(end))? {

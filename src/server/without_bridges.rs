@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use super::Server;
 use super::auth::Securities;
+use super::destination::CallId;
+use super::dial::Report;
 use crate::base::time::Time;
 #[cfg(feature = "system")]
 use crate::core::limits::Limits;
@@ -64,6 +66,8 @@ impl Server {
 
     #[cfg(feature = "system")]
     pub(super) fn replace_bridges(&mut self, _loaded: Vec<Loaded>, _limits: &Limits, _now: Time) {}
+
+    pub(super) fn take_report(&mut self, _id: CallId, _report: Report, _now: Time) {}
 
     pub(super) fn run_bridges(&mut self, _now: Time) {}
 

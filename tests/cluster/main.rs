@@ -1,9 +1,18 @@
-//! Clusters with real servers of NATS, which are killed, frozen and started again.
+//! Several nodes as one broker: real binaries on real servers of NATS, which are killed, frozen and started again, with
+//! clients of rumqttc.
 //!
 //! The program is the one that `NATS_SERVER` names, or `nats-server` from the path, of version 2.14 or newer.
 //! `tests/cluster/server` fetches one and prints its path:
 //! `NATS_SERVER=$(tests/cluster/server) cargo test --features cluster --test cluster`.
 
 mod client;
+mod direct;
+#[path = "../clients/client.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod mqtt;
+mod nodes;
+#[path = "../clients/server.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod server;
 mod servers;
 mod subjects;

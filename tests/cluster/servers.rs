@@ -84,6 +84,13 @@ impl Servers {
         self.servers[number].port
     }
 
+    /// The addresses of all servers, as they stand in the configuration of a node.
+    pub fn addresses(&self) -> String {
+        let addresses: Vec<String> =
+            self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.port)).collect();
+        addresses.join(" ")
+    }
+
     pub fn client(&self, number: usize) -> Client {
         Client::connect(self.port(number)).expect("the server answers")
     }

@@ -62,7 +62,8 @@ pub(super) fn complete(
     }
     completion.findings.push(Finding::warning(
         place,
-        "the settings of the cluster are checked, but this version does not connect to other nodes yet",
+        "nodes of this version pass messages on at most once; sessions, retained messages and Shared Subscriptions are \
+         those of each node alone",
     ));
     let name = completion.name(&pending);
     let node = completion.node(&pending, host_name);

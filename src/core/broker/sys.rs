@@ -211,17 +211,27 @@ impl Broker {
     pub fn publish_about_bridge(&mut self, name: &str, what: &str, value: &str, now: Time) {
         let _entered = self.account.enter();
         self.advance(now);
+        self.publish_about(&format!("{ABOVE}bridge/{name}/{what}"), value);
+    }
+
+    /// Publishes a value about the cluster in the same way.
+    pub fn publish_about_cluster(&mut self, what: &str, value: &str, now: Time) {
+        let _entered = self.account.enter();
+        self.advance(now);
+        self.publish_about(&format!("{ABOVE}cluster/{what}"), value);
+    }
+
+    fn publish_about(&mut self, topic: &str, value: &str) {
         let Some(system) = &mut self.system else { return };
-        let topic = format!("{ABOVE}bridge/{name}/{what}");
         let known = &mut system.about_bridges;
         match known.iter().position(|(other, _)| *other == topic) {
             Some(index) if known[index].1 == value => return,
             Some(index) if value.is_empty() => drop(known.swap_remove(index)),
             Some(index) => value.clone_into(&mut known[index].1),
             None if value.is_empty() => return,
-            None => known.push((topic.clone(), value.to_owned())),
+            None => known.push((topic.to_owned(), value.to_owned())),
         }
-        self.announce(&topic, value, None);
+        self.announce(topic, value, None);
     }
 
     /// Publishes on behalf of a bridge, which cannot do so any longer, that it has ended.

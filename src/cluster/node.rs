@@ -1,0 +1,276 @@
+//! A node: the broker of this process as one of several, as a state machine between the core and NATS.
+//!
+//! What the core says to the other nodes goes to NATS at once, and what they say to the core. Both are at most once: while
+//! there is no connection, or too much waits for it, messages are delivered only here. The filters of the clients here
+//! decide which messages come.
+
+mod heard;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use log::Level;
+
+use heard::Heard;
+
+use crate::base::escape::Escaped;
+use crate::base::time::Time;
+use crate::cluster::direct::{Direct, head};
+use crate::cluster::engine::{self, Action, Event, Machine, Notice, SubscriptionId};
+use crate::cluster::interest::{Change, Interest, SUBSCRIPTIONS_MAXIMUM};
+use crate::cluster::message::Origin;
+use crate::cluster::subjects::{Purpose, Subjects};
+use crate::core::broker::Broker;
+use crate::core::nodes::{FilterChange, Messages};
+use crate::protocol::codec::ProtocolVersion;
+use crate::protocol::nats::{Publication, Subject, SubjectPattern};
+use crate::protocol::topic::{TopicFilter, TopicName};
+
+/// The most subscriptions of a node in NATS: those of its interest, and the one for answers.
+pub const ALL_SUBSCRIPTIONS_MAXIMUM: usize = SUBSCRIPTIONS_MAXIMUM + 8;
+/// The most different lines about faults of others that are logged.
+const FAULTS_MAXIMUM: usize = 32;
+
+/// The rest of a body for which the turn of the core had no room.
+#[derive(Debug)]
+struct Rest {
+    version: ProtocolVersion,
+    packets: Vec<u8>,
+}
+
+/// Counts of a node since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Bodies that were sent.
+    pub sent: u64,
+    /// Bodies that were received from other nodes.
+    pub received: u64,
+    /// Bodies that the other nodes did not get: there was no connection, too much waited for it, or they are too large.
+    pub dropped: u64,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    engine: Machine,
+    subjects: Subjects,
+    interest: Interest,
+    subscriptions: BTreeMap<String, SubscriptionId>,
+    /// What was received and not processed.
+    input: Vec<u8>,
+    rest: Option<Rest>,
+    heard: Heard,
+    origin: Origin,
+    /// The subject of the message that is sent.
+    subject: String,
+    figures: Figures,
+    lines: VecDeque<(Level, String)>,
+    /// The faults that were logged.
+    faults: BTreeSet<String>,
+}
+
+impl Node {
+    /// A node that connects now. `seed` is different for each node and each start.
+    pub fn new(
+        settings: engine::Settings,
+        subjects: Subjects,
+        interest_levels: usize,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        Self {
+            engine: Machine::new(settings, seed, now),
+            interest: Interest::new(subjects.clone(), interest_levels, SUBSCRIPTIONS_MAXIMUM),
+            subjects,
+            subscriptions: BTreeMap::new(),
+            input: Vec::new(),
+            rest: None,
+            heard: Heard::default(),
+            // Another number than that of the subjects for answers, which others see.
+            origin: Origin { incarnation: seed.rotate_left(32), counter: 0 },
+            subject: String::new(),
+            figures: Figures::default(),
+            lines: VecDeque::new(),
+            faults: BTreeSet::new(),
+        }
+    }
+
+    /// Whether there is a connection to the other nodes.
+    pub const fn is_connected(&self) -> bool {
+        self.engine.is_ready()
+    }
+
+    /// What it has counted.
+    pub const fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    /// The connection, to be told what happens to its socket.
+    pub const fn engine(&mut self) -> &mut Machine {
+        &mut self.engine
+    }
+
+    /// What the caller is to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.engine.next_action()
+    }
+
+    /// Bytes for the server; what was sent of them is reported to the [`Node::engine`].
+    pub fn output(&self) -> &[u8] {
+        self.engine.output()
+    }
+
+    /// The next line for the log.
+    pub fn next_line(&mut self) -> Option<(Level, String)> {
+        self.note_events();
+        self.lines.pop_front().or_else(|| self.engine.next_line())
+    }
+
+    /// When [`Node::tick`] is to be called at the latest.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.engine.next_deadline().into_iter().chain(self.interest.next_expiry()).min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Time) {
+        self.engine.tick(now);
+        let mut changes = Vec::new();
+        self.interest.expire(now, &mut changes);
+        self.change_subscriptions(changes);
+    }
+
+    /// Says messages of clients to the other nodes.
+    pub fn say(&mut self, messages: &Messages) {
+        for packets in messages.iter() {
+            self.subject.clear();
+            let topic = TopicName::trusted(packets.topic);
+            if self.subjects.push_topic(Purpose::Direct, topic, &mut self.subject).is_none() {
+                continue;
+            }
+            self.origin.counter += 1;
+            let head = head(packets.version, self.origin);
+            let subject = Subject::new(&self.subject).expect("a topic becomes a subject");
+            let publication =
+                Publication { subject, reply: None, headers: None, payload: &[&head, packets.bytes] };
+            match self.engine.publish(&publication) {
+                Ok(()) => self.figures.sent += 1,
+                Err(why) => self.drop_message(why, packets.topic),
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_message(&mut self, why: engine::NotSent, topic: &str) {
+        self.figures.dropped += 1;
+        if let engine::NotSent::Invalid(why) = why {
+            self.note_fault(&format!("A message on {} does not reach other nodes: {why}.", Escaped(topic)));
+        }
+    }
+
+    /// Takes note of filters to which clients have subscribed, or are no longer subscribed.
+    pub fn change_filters(&mut self, filters: Vec<FilterChange>, now: Time) {
+        let mut changes = Vec::new();
+        for filter in filters {
+            match filter {
+                FilterChange::Begun(text) => {
+                    self.interest.add(TopicFilter::trusted_pattern(&text), &mut changes);
+                }
+                FilterChange::Ended(text) => {
+                    self.interest.remove(TopicFilter::trusted_pattern(&text), now);
+                }
+            }
+        }
+        self.change_subscriptions(changes);
+    }
+
+    fn change_subscriptions(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Subscribe(subject) => {
+                    let pattern = SubjectPattern::new(&subject).expect("a filter becomes a pattern");
+                    let opened = self.engine.subscribe(pattern, None);
+                    let id = opened.expect("there are no more, and no longer ones, than the interest allows");
+                    self.subscriptions.insert(subject, id);
+                }
+                Change::Unsubscribe(subject) => {
+                    if let Some(id) = self.subscriptions.remove(&subject) {
+                        self.engine.unsubscribe(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection that was asked for is open. Nothing that was received before counts.
+    pub fn connected(&mut self, now: Time) {
+        self.input.clear();
+        self.engine.connected(now);
+    }
+
+    /// Bytes of the server have come. They wait for [`Node::process`].
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Whether more is to be received. If not, the core has no room for what has come, in this turn.
+    pub const fn takes_input(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Passes what has come to the core, as far as its turn has room for it.
+    pub fn process(&mut self, broker: &mut Broker, now: Time) {
+        if let Some(rest) = self.rest.take() {
+            self.publish(broker, rest.version, &rest.packets, now);
+        }
+        let input = std::mem::take(&mut self.input);
+        let mut processed = 0;
+        while self.rest.is_none() {
+            let (length, event) = self.engine.read(&input[processed..], now);
+            processed += length;
+            match event {
+                None => break,
+                Some(Event::Message(_, message)) => self.take(message.payload, broker, now),
+                Some(Event::Answer(..) | Event::TooLarge(_)) => {}
+            }
+        }
+        self.input = input;
+        self.input.drain(..processed);
+    }
+
+    fn take(&mut self, body: &[u8], broker: &mut Broker, now: Time) {
+        match Direct::read(body) {
+            // Several subscriptions may match one message.
+            Ok(direct) if !self.heard.is_new(direct.origin) => {}
+            Ok(direct) => {
+                self.figures.received += 1;
+                self.publish(broker, direct.version, direct.packets, now);
+            }
+            Err(why) => self.note_fault(&format!("A message of another node was ignored: {why}.")),
+        }
+    }
+
+    /// Passes packets to the core, and remembers those for which it has no room now.
+    fn publish(&mut self, broker: &mut Broker, version: ProtocolVersion, packets: &[u8], now: Time) {
+        match broker.publish_from_node(packets, version, now) {
+            Ok(length) if length == packets.len() => {}
+            Ok(length) => self.rest = Some(Rest { version, packets: packets[length..].to_vec() }),
+            Err(why) => self.note_fault(&format!("A message of another node was ignored: {why}.")),
+        }
+    }
+
+    fn note_events(&mut self) {
+        while let Some(notice) = self.engine.next_notice() {
+            if let Notice::Refused(words) = notice {
+                self.note_fault(&format!("The NATS server refuses: {}.", Escaped(&words)));
+            }
+        }
+    }
+
+    /// Logs a fault of others, once.
+    fn note_fault(&mut self, line: &str) {
+        if self.faults.len() < FAULTS_MAXIMUM && self.faults.insert(line.to_owned()) {
+            self.lines.push_back((Level::Warn, format!("Warning: {line}")));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Two nodes, their clients, and as much of a server of NATS as they need.
+
+use super::*;
+use crate::base::peer::Peer;
+use crate::base::time::Duration;
+use crate::cluster::engine::{Address, Limits, Retry, Timing};
+use crate::core::access::AllowAll;
+use crate::core::listener::ListenerId;
+use crate::core::slots::ConnectionId;
+use crate::protocol::nats::Authentication;
+use crate::settings::ClusterName;
+
+const INFO: &[u8] =
+    b"INFO {\"server_name\":\"s\",\"version\":\"2.14.0\",\"headers\":true,\"max_payload\":1000}\r\n";
+
+fn settings() -> engine::Settings {
+    engine::Settings {
+        servers: vec![Address { host: "s".into(), port: 1 }],
+        name: "node".into(),
+        authentication: Authentication::None,
+        uses_tls: false,
+        inbox: "_INBOX".into(),
+        timing: Timing {
+            quiet: Duration::from_seconds(1),
+            silence: Duration::from_seconds(2),
+            patience: Duration::from_seconds(5),
+            retry: Retry { least: Duration::from_milliseconds(100), most: Duration::from_milliseconds(100) },
+        },
+        limits: Limits {
+            message: 2_000,
+            output: 100_000,
+            requests: 3,
+            subscriptions: ALL_SUBSCRIPTIONS_MAXIMUM,
+        },
+    }
+}
+
+/// A node with a client that has subscribed to something.
+struct Side {
+    broker: Broker,
+    node: Node,
+    client: ConnectionId,
+    /// What it has subscribed to in the server.
+    subscriptions: Vec<(String, String)>,
+}
+
+struct Rig {
+    sides: [Side; 2],
+    now: Time,
+    is_server_there: bool,
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    [&[first, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
+fn publish(topic: &str, payload: &str) -> Vec<u8> {
+    packet(0x30, &[text(topic), payload.as_bytes().to_vec()].concat())
+}
+
+/// Whether a pattern of NATS matches a subject.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut patterns, mut tokens) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (patterns.next(), tokens.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return true,
+            (Some(one), Some(other)) if one == "*" || one == other => {}
+            _ => return false,
+        }
+    }
+}
+
+impl Side {
+    fn new(seed: u64, steps_per_turn: usize, now: Time) -> Self {
+        let limits = crate::core::limits::Limits { steps_per_turn, ..Default::default() };
+        let mut broker = Broker::new(limits, Box::new(AllowAll), seed, now);
+        broker.begin_cluster();
+        let client = broker.accept(Peer::Local, ListenerId::default(), now).unwrap();
+        let subjects = Subjects::new(&ClusterName::new("c").unwrap());
+        let node = Node::new(settings(), subjects, 3, seed, now);
+        let mut side = Self { broker, node, client, subscriptions: Vec::new() };
+        side.say(&packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01c"), now);
+        side.heard(now);
+        side
+    }
+
+    fn say(&mut self, bytes: &[u8], now: Time) {
+        self.broker.received(self.client, bytes, now);
+        self.end_turn(now);
+    }
+
+    fn subscribe(&mut self, filter: &str, now: Time) {
+        self.say(&packet(0x82, &[&b"\0\x01"[..], &text(filter), &[0]].concat()), now);
+        self.heard(now);
+    }
+
+    fn end_turn(&mut self, now: Time) {
+        for _ in 0..1_000 {
+            self.broker.tick(now, 100);
+            self.node.process(&mut self.broker, now);
+            while self.broker.next_effect().is_some() {}
+        }
+        self.node.change_filters(self.broker.take_filter_changes(), now);
+        self.node.say(&self.broker.take_messages_for_nodes(Messages::default()));
+    }
+
+    /// What its client has received since the last call.
+    fn heard(&mut self, now: Time) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.broker.take_dirty(Vec::new());
+        self.broker.writable(self.client);
+        self.broker.write_to(self.client, &mut bytes, now).unwrap();
+        bytes
+    }
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with_steps([100_000; 2])
+    }
+
+    fn with_steps(steps: [usize; 2]) -> Self {
+        let now = Time::from_milliseconds(1_000);
+        let sides = [Side::new(1, steps[0], now), Side::new(2, steps[1], now)];
+        let mut rig = Self { sides, now, is_server_there: true };
+        rig.run();
+        assert!(rig.sides.iter().all(|side| side.node.is_connected()));
+        rig
+    }
+
+    fn subscribe(&mut self, side: usize, filter: &str) {
+        self.sides[side].subscribe(filter, self.now);
+        self.run();
+    }
+
+    fn say(&mut self, side: usize, bytes: &[u8]) {
+        self.sides[side].say(bytes, self.now);
+        self.run();
+    }
+
+    fn heard(&mut self, side: usize) -> Vec<u8> {
+        self.sides[side].heard(self.now)
+    }
+
+    /// Lets the server do all that there is to do.
+    fn run(&mut self) {
+        for _ in 0..10 {
+            for place in 0..2 {
+                self.serve(place);
+            }
+        }
+        self.sides.iter_mut().for_each(|side| side.end_turn(self.now));
+    }
+
+    fn serve(&mut self, place: usize) {
+        let now = self.now;
+        let side = &mut self.sides[place];
+        while let Some(action) = side.node.next_action() {
+            match action {
+                Action::Dial(_) if self.is_server_there => {
+                    side.subscriptions.clear();
+                    side.node.connected(now);
+                    side.node.received(INFO);
+                }
+                Action::Dial(_) => side.node.engine().dial_failed("it is not there", now),
+                Action::StartTls | Action::HangUp => panic!("{action:?}"),
+            }
+        }
+        side.end_turn(now);
+        let output = side.node.output().to_vec();
+        side.node.engine().sent(output.len());
+        let mut rest = &output[..];
+        while let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
+            let line = String::from_utf8(rest[..end].to_vec()).unwrap();
+            rest = &rest[end + 2..];
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["PING"] => self.sides[place].node.received(b"PONG\r\n"),
+                ["SUB", pattern, number] => {
+                    self.sides[place].subscriptions.push((pattern.to_owned(), number.to_owned()));
+                }
+                ["UNSUB", number] => self.sides[place].subscriptions.retain(|(_, known)| known != number),
+                ["PUB", subject, length] => {
+                    let (payload, after) = rest.split_at(length.parse().unwrap());
+                    self.deliver(1 - place, subject, payload);
+                    rest = &after[2..];
+                }
+                _ => assert!(line.starts_with("CONNECT "), "{line}"),
+            }
+        }
+    }
+
+    /// Each subscription that matches gets the message.
+    fn deliver(&mut self, place: usize, subject: &str, payload: &[u8]) {
+        let side = &mut self.sides[place];
+        for (_, number) in side.subscriptions.iter().filter(|(pattern, _)| matches(pattern, subject)) {
+            let head = format!("MSG {subject} {number} {}\r\n", payload.len());
+            side.node.received(&[head.as_bytes(), payload, b"\r\n"].concat());
+        }
+    }
+}
+
+#[test]
+fn a_client_gets_what_one_of_another_node_publishes_and_only_once() {
+    let mut rig = Rig::new();
+    for filter in ["a/+", "+/b", "a/b"] {
+        rig.subscribe(1, filter);
+    }
+    rig.say(0, &[publish("a/b", "one"), publish("a/b", "two"), publish("x/y", "other")].concat());
+    rig.say(0, &publish("a/c", "three"));
+    let expected = [publish("a/b", "one"), publish("a/b", "two"), publish("a/c", "three")].concat();
+    assert_eq!(rig.heard(1), expected);
+    rig.say(1, &publish("a/b", "of its own node"));
+    assert_eq!(rig.heard(1), publish("a/b", "of its own node"));
+    let received: Vec<u64> = rig.sides.iter().map(|side| side.node.figures().received).collect();
+    // The first message on a topic is encoded again, and so is not together with the second one.
+    assert_eq!(received, [0, 3], "the first node wants nothing, and nobody here wants x/y");
+}
+
+#[test]
+fn messages_stay_here_while_there_is_no_server_and_come_again_after_it() {
+    let mut rig = Rig::new();
+    rig.subscribe(0, "a");
+    rig.subscribe(1, "a");
+    rig.is_server_there = false;
+    for side in &mut rig.sides {
+        side.node.engine().closed("cut", rig.now);
+    }
+    rig.say(0, &publish("a", "here"));
+    assert_eq!((rig.heard(0), rig.heard(1)), (publish("a", "here"), Vec::new()));
+    assert_eq!(rig.sides[0].node.figures().dropped, 1);
+    rig.is_server_there = true;
+    rig.now = rig.now + Duration::from_seconds(1);
+    for side in &mut rig.sides {
+        side.node.tick(rig.now);
+    }
+    rig.run();
+    rig.say(0, &publish("a", "everywhere"));
+    assert_eq!((rig.heard(0), rig.heard(1)), (publish("a", "everywhere"), publish("a", "everywhere")));
+}
+
+#[test]
+fn what_is_no_message_of_a_node_is_ignored_and_said_once() {
+    let mut rig = Rig::new();
+    rig.subscribe(1, "a");
+    while rig.sides[1].node.next_line().is_some() {}
+    let origin = |counter| Origin { incarnation: 7, counter };
+    let of_node =
+        |counter, packets: &[u8]| [&head(ProtocolVersion::V311, origin(counter))[..], packets].concat();
+    let wrong: [Vec<u8>; 6] = [
+        Vec::new(),
+        b"hello".to_vec(),
+        vec![0xff; 30],
+        of_node(1, &packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01c")),
+        of_node(2, b"\x30\x7f\0\x01a"),
+        of_node(3, &publish("$SYS/broker/version", "x")),
+    ];
+    for body in wrong.iter().cycle().take(100) {
+        rig.deliver(1, "bk.c.d.a.%", body);
+    }
+    rig.deliver(1, "bk.c.d.a.%", &of_node(9, &publish("a", "good")));
+    rig.run();
+    assert_eq!(rig.heard(1), publish("a", "good"));
+    let lines: Vec<String> =
+        std::iter::from_fn(|| rig.sides[1].node.next_line()).map(|(_, line)| line).collect();
+    assert!((3..=6).contains(&lines.len()), "{lines:#?}");
+}
+
+#[test]
+fn messages_that_are_too_large_for_the_server_are_counted_and_said() {
+    let mut rig = Rig::new();
+    rig.subscribe(1, "a");
+    while rig.sides[0].node.next_line().is_some() {}
+    for _ in 0..3 {
+        let long = "x".repeat(900);
+        let body = [text("a"), text(&long), text(&long)].concat();
+        let length = u16::try_from(body.len()).unwrap();
+        let [high, low] = [length >> 7, length & 0x7f | 0x80].map(|part| u8::try_from(part).unwrap());
+        rig.say(0, &[&[0x30, low, high], &body[..]].concat());
+    }
+    assert_eq!(rig.sides[0].node.figures().dropped, 3);
+    let lines: Vec<_> = std::iter::from_fn(|| rig.sides[0].node.next_line()).collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    rig.say(0, &publish("a", "small"));
+    assert_eq!(rig.heard(1), publish("a", "small"));
+}
+
+/// Where a turn of the core has room for little, messages of other nodes wait and keep their order.
+#[test]
+fn messages_for_which_a_turn_has_no_room_come_in_their_order() {
+    let mut rig = Rig::with_steps([100_000, 64]);
+    rig.subscribe(1, "#");
+    let all: Vec<u8> =
+        (0..200).flat_map(|number| publish(["a", "b"][number % 2], &number.to_string())).collect();
+    for part in all.chunks(all.len() / 3) {
+        rig.say(0, part);
+    }
+    rig.run();
+    assert_eq!(rig.heard(1), all);
+}

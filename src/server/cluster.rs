@@ -1,0 +1,297 @@
+//! This broker as a node of a cluster: the connection to a server of NATS, and what goes on between that and the core.
+
+use log::log;
+
+use super::Server;
+use super::clock::seed;
+use super::destination::{CallId, Destination};
+use super::dial::Report;
+use crate::base::files;
+use crate::base::time::{Duration, Time};
+use crate::cluster::direct::HEAD_LENGTH;
+use crate::cluster::engine::{self, Action, Address, Limits, Retry, Timing};
+use crate::cluster::node::{ALL_SUBSCRIPTIONS_MAXIMUM, Figures, Node};
+use crate::cluster::subjects::Subjects;
+use crate::core::nodes::Messages;
+use crate::protocol::nats::{Authentication, CREDENTIALS_MAXIMUM, Secret};
+use crate::settings::{self, ClusterLogin, ConfigError, Settings};
+
+/// How long each address of a server may take until it is connected.
+const PATIENCE: Duration = Duration::from_seconds(5);
+/// The times of the connection. A server that is silent for two seconds is left for another one.
+const TIMING: Timing = Timing {
+    quiet: Duration::from_milliseconds(1_000),
+    silence: Duration::from_milliseconds(2_000),
+    patience: PATIENCE,
+    retry: Retry { least: Duration::from_milliseconds(100), most: Duration::from_milliseconds(5_000) },
+};
+/// How many bytes may wait to be sent. Further messages do not reach the other nodes.
+const OUTPUT_BYTES: usize = 8 * 1024 * 1024;
+/// How many requests may wait for answers.
+const REQUESTS: usize = 1_024;
+/// How often bytes are passed on in a turn, before others have theirs.
+const ROUNDS_PER_TURN: usize = 4;
+/// How often the figures are published.
+const SHOWN_EVERY: Duration = Duration::from_seconds(10);
+
+/// The cluster of this broker, if it is in one.
+#[derive(Default)]
+pub(super) struct Cluster(Option<Box<Joined>>);
+
+/// A cluster that was joined.
+struct Joined {
+    settings: settings::Cluster,
+    node: Node,
+    call: Option<Call>,
+    /// The emptied buffer for the messages of the next turn.
+    messages: Messages,
+    /// What was last published of its state, and when its figures are published next.
+    shown: Option<(bool, Time)>,
+}
+
+/// The connection to a server.
+struct Call {
+    id: CallId,
+    /// Whether the socket takes no more bytes for now.
+    is_full: bool,
+    /// Whether there may be bytes to receive.
+    has_input: bool,
+}
+
+impl Cluster {
+    /// When it needs something, if nothing happens before.
+    pub(super) fn due(&self) -> Option<Time> {
+        let joined = self.0.as_ref()?;
+        let next = if joined.is_busy() { Some(Time::ZERO) } else { joined.node.next_deadline() };
+        next.into_iter().chain(Some(joined.shown.map_or(Time::ZERO, |(_, shown)| shown))).min()
+    }
+}
+
+impl Cluster {
+    /// Takes a report about its connection, and returns one about another.
+    pub(super) fn take_report(&mut self, id: CallId, report: Report, now: Time) -> Option<Report> {
+        let Some(joined) = &mut self.0 else { return Some(report) };
+        let Some(call) = joined.call.as_mut().filter(|call| call.id == id) else { return Some(report) };
+        match report {
+            Report::Connected(_) => joined.node.connected(now),
+            Report::Readable => call.has_input = true,
+            Report::Writable => call.is_full = false,
+            Report::Failed(failures) => {
+                joined.call = None;
+                let why: Vec<String> = failures.iter().map(ToString::to_string).collect();
+                joined.node.engine().dial_failed(&why.join("; "), now);
+            }
+            Report::Closed(why) | Report::Broken(why) => {
+                joined.call = None;
+                joined.node.engine().closed(&why, now);
+            }
+        }
+        None
+    }
+}
+
+impl Joined {
+    /// Whether it has something to do at once.
+    fn is_busy(&self) -> bool {
+        let is_call_busy = self.call.as_ref().is_some_and(|call| {
+            call.has_input && self.node.takes_input() || !call.is_full && !self.node.output().is_empty()
+        });
+        is_call_busy || !self.node.takes_input()
+    }
+
+    fn destination(&self, address: &Address) -> Destination {
+        Destination {
+            host: address.host.to_string(),
+            port: address.port,
+            from: None,
+            keepalive: None,
+            user_timeout: None,
+            tls: None,
+            websocket: None,
+            patience: PATIENCE,
+        }
+    }
+}
+
+impl Server {
+    /// Makes the broker a node of a cluster. To be called before the first client and before stored state is restored. It
+    /// connects in the first turn.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file of credentials.
+    pub fn join_cluster(&mut self, settings: &Settings) -> Result<(), Vec<ConfigError>> {
+        let Some(cluster) = &settings.cluster else { return Ok(()) };
+        if cluster.tls.is_some() {
+            let text = "'tls://' is not supported by this version, expected nats://".to_owned();
+            return Err(vec![ConfigError::new("cluster", text)]);
+        }
+        let authentication = authentication_of(cluster)?;
+        self.begin_node(cluster.clone(), authentication, settings.limits.packet_size);
+        Ok(())
+    }
+
+    fn begin_node(
+        &mut self,
+        settings: settings::Cluster,
+        authentication: Authentication,
+        packet_size: usize,
+    ) {
+        let name = format!("brooklet {}", settings.node.as_str());
+        let address = |server: &settings::RemoteAddress| Address {
+            host: server.host.as_str().into(),
+            port: server.port,
+        };
+        let engine = engine::Settings {
+            servers: settings.servers.iter().map(address).collect(),
+            name: name.into(),
+            authentication,
+            uses_tls: false,
+            inbox: format!("_INBOX.{}", settings.name.as_str()).into(),
+            timing: TIMING,
+            limits: Limits {
+                message: packet_size.saturating_add(HEAD_LENGTH),
+                output: OUTPUT_BYTES,
+                requests: REQUESTS,
+                subscriptions: ALL_SUBSCRIPTIONS_MAXIMUM,
+            },
+        };
+        let subjects = Subjects::new(&settings.name);
+        let node = Node::new(engine, subjects, settings.interest_levels, seed(), self.clock.now());
+        self.broker.begin_cluster();
+        self.cluster.0 =
+            Some(Box::new(Joined { settings, node, call: None, messages: Messages::default(), shown: None }));
+    }
+
+    /// Passes on what clients have said to the other nodes, and what those say.
+    pub(super) fn run_cluster(&mut self, now: Time) {
+        if self.cluster.0.is_none() {
+            return;
+        }
+        self.take_reports(now);
+        self.with_node(|server, joined| {
+            joined.node.tick(now);
+            joined.node.change_filters(server.broker.take_filter_changes(), now);
+            let messages = server.broker.take_messages_for_nodes(std::mem::take(&mut joined.messages));
+            joined.node.say(&messages);
+            joined.messages = messages;
+        });
+        for _ in 0..ROUNDS_PER_TURN {
+            self.with_node(|server, joined| server.pass_on(joined, now));
+            self.take_reports(now);
+            if !self.cluster.0.as_ref().is_some_and(|joined| joined.is_busy() && joined.node.takes_input()) {
+                break;
+            }
+        }
+        self.with_node(|server, joined| server.show_cluster(joined, now));
+    }
+
+    /// Takes the node out while it works with the rest of the server.
+    fn with_node(&mut self, work: impl FnOnce(&mut Self, &mut Joined)) {
+        if let Some(mut joined) = self.cluster.0.take() {
+            work(self, &mut joined);
+            self.cluster.0 = Some(joined);
+        }
+    }
+
+    /// Passes bytes on in both directions.
+    fn pass_on(&mut self, joined: &mut Joined, now: Time) {
+        self.act_for_node(joined, now);
+        self.send_of_node(joined);
+        self.receive_for_node(joined, now);
+        self.act_for_node(joined, now);
+    }
+
+    fn act_for_node(&mut self, joined: &mut Joined, now: Time) {
+        while let Some(action) = joined.node.next_action() {
+            match action {
+                Action::Dial(address) => {
+                    self.hang_up_for_node(joined);
+                    match self.dial(joined.destination(&address)) {
+                        Ok(id) => joined.call = Some(Call { id, is_full: false, has_input: false }),
+                        Err(why) => joined.node.engine().dial_failed(&why, now),
+                    }
+                }
+                Action::StartTls => joined.node.engine().closed("TLS is not supported", now),
+                Action::HangUp => self.hang_up_for_node(joined),
+            }
+        }
+        while let Some((level, line)) = joined.node.next_line() {
+            log!(level, "{line}");
+        }
+    }
+
+    fn hang_up_for_node(&mut self, joined: &mut Joined) {
+        if let Some(call) = joined.call.take() {
+            self.links.calls.hang_up(call.id, &mut self.resolver);
+        }
+    }
+
+    fn send_of_node(&mut self, joined: &mut Joined) {
+        let Some(call) = &mut joined.call else { return };
+        let bytes = joined.node.output();
+        if call.is_full || bytes.is_empty() {
+            return;
+        }
+        let count = self.links.calls.send(call.id, bytes);
+        call.is_full = count < bytes.len();
+        joined.node.engine().sent(count);
+    }
+
+    fn receive_for_node(&mut self, joined: &mut Joined, now: Time) {
+        let Joined { node, call, .. } = joined;
+        if let Some(call) = call.as_mut().filter(|call| call.has_input && node.takes_input()) {
+            call.has_input = false;
+            let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
+            calls.receive(call.id, |bytes| node.received(bytes), &mut world);
+        }
+        node.process(&mut self.broker, now);
+    }
+
+    /// Publishes the state of the connection when it has changed, and the figures now and then.
+    fn show_cluster(&mut self, joined: &mut Joined, now: Time) {
+        let is_connected = joined.node.is_connected();
+        if joined.shown.is_some_and(|(shown, next)| shown == is_connected && now < next) {
+            return;
+        }
+        joined.shown = Some((is_connected, now + SHOWN_EVERY));
+        let Figures { sent, received, dropped } = joined.node.figures();
+        let dropped = dropped + self.broker.dropped_for_nodes();
+        let values = [
+            ("node", joined.settings.node.as_str().to_owned()),
+            ("state", if is_connected { "connected" } else { "disconnected" }.to_owned()),
+            ("sent", sent.to_string()),
+            ("received", received.to_string()),
+            ("dropped", dropped.to_string()),
+        ];
+        for (what, value) in values {
+            self.broker.publish_about_cluster(what, &value, now);
+        }
+    }
+
+    /// Leaves the cluster in order, as far as the socket takes the last bytes at once.
+    pub(super) fn leave_cluster(&mut self, now: Time) {
+        self.run_cluster(now);
+        if let Some(joined) = &mut self.cluster.0 {
+            joined.node.engine().drain(now);
+        }
+        self.run_cluster(now);
+    }
+}
+
+/// Reads how the node proves who it is.
+fn authentication_of(cluster: &settings::Cluster) -> Result<Authentication, Vec<ConfigError>> {
+    match &cluster.login {
+        None => Ok(Authentication::None),
+        Some(ClusterLogin::Password { user_name, password }) => {
+            Ok(Authentication::Password { user: user_name.clone(), password: Secret::new(password) })
+        }
+        Some(ClusterLogin::Credentials(path)) => {
+            let bytes =
+                files::read(path, CREDENTIALS_MAXIMUM as u64).map_err(|why| vec![path.error_in(why)])?;
+            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+            let text = text.ok_or_else(|| vec![path.error_in("this is no credentials file")])?;
+            Authentication::from_credentials(&text).map_err(|why| vec![path.error_in(why)])
+        }
+    }
+}

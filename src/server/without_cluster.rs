@@ -1,0 +1,39 @@
+//! A server without a cluster: the binary was built without the feature.
+
+use super::Server;
+use super::destination::CallId;
+use super::dial::Report;
+use crate::base::time::Time;
+use crate::settings::{ConfigError, Settings};
+
+/// There is none.
+#[derive(Default)]
+pub(super) struct Cluster {}
+
+impl Cluster {
+    #[expect(clippy::unused_self, reason = "the feature does something here")]
+    pub(super) const fn due(&self) -> Option<Time> {
+        None
+    }
+
+    #[expect(clippy::unused_self, reason = "the feature does something here")]
+    pub(super) const fn take_report(&mut self, _id: CallId, report: Report, _now: Time) -> Option<Report> {
+        Some(report)
+    }
+}
+
+#[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "the feature does something here")]
+impl Server {
+    /// Does nothing: the settings have no cluster.
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub const fn join_cluster(&mut self, _settings: &Settings) -> Result<(), Vec<ConfigError>> {
+        Ok(())
+    }
+
+    pub(super) const fn run_cluster(&mut self, _now: Time) {}
+
+    pub(super) const fn leave_cluster(&mut self, _now: Time) {}
+}

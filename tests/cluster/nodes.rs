@@ -1,0 +1,82 @@
+//! Nodes of one cluster.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rumqttc::QoS;
+
+use crate::mqtt::{Client, Message, Version};
+use crate::server::{Server, brooklet};
+use crate::servers::Servers;
+
+/// How long to wait for a message before another one is published.
+const SOON: Duration = Duration::from_millis(100);
+
+/// Some nodes. They are killed when this is dropped.
+pub(crate) struct Nodes {
+    directory: PathBuf,
+    nodes: Vec<Server>,
+}
+
+impl Nodes {
+    /// Starts this many nodes, and waits until all of them are connected.
+    #[expect(clippy::disallowed_methods, reason = "the broker reads a file")]
+    pub(crate) fn start(name: &str, servers: &Servers, count: usize) -> Self {
+        let directory = std::env::temp_dir().join(format!("brooklet-nodes-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        let start = |number| {
+            let path = directory.join(format!("node-{number}.conf"));
+            let text = format!(
+                "listener 0 127.0.0.1\nallow_anonymous true\nuser root\nsys_interval 1\n\
+                 cluster {}\ncluster_name test\ncluster_node n{number}\n",
+                servers.addresses()
+            );
+            fs::write(&path, text).expect("a file can be written");
+            let mut command = brooklet();
+            command.arg("-c").arg(path);
+            Server::follow(command)
+        };
+        let nodes: Vec<Server> = (0..count).map(start).collect();
+        for node in &nodes {
+            node.wait_for_line("Connected to the NATS server ");
+        }
+        Self { directory, nodes }
+    }
+
+    /// A node by its number.
+    pub(crate) fn node(&self, number: usize) -> &Server {
+        &self.nodes[number]
+    }
+
+    /// Connects a client to a node.
+    pub(crate) async fn client(&self, number: usize, version: Version, name: &str) -> Client {
+        Client::connect(self.node(number), version, name).await
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Publishes until a message arrives at a client of another node. It is reported nowhere that all servers of NATS know a
+/// subscription.
+pub(crate) async fn wait_until_heard(writer: &mut Client, reader: &mut Client, topic: &str) {
+    for _ in 0..200 {
+        writer.publish(topic, QoS::AtMostOnce, false, "probe").await;
+        if receive_soon(reader).await.is_some() {
+            // The others that are on their way come before what is published from now on.
+            writer.publish(topic, QoS::AtMostOnce, false, "last probe").await;
+            while reader.receive().await.payload != b"last probe" {}
+            return;
+        }
+    }
+    panic!("nothing of {topic} arrives");
+}
+
+/// The next message, if there is one soon.
+pub(crate) async fn receive_soon(reader: &mut Client) -> Option<Message> {
+    tokio::time::timeout(SOON, reader.receive()).await.ok()
+}
