@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use super::Server;
 use super::auth::Securities;
+#[cfg(feature = "cluster")]
 use super::destination::CallId;
+#[cfg(feature = "cluster")]
 use super::dial::Report;
 use crate::base::time::Time;
 #[cfg(feature = "system")]
@@ -67,6 +69,7 @@ impl Server {
     #[cfg(feature = "system")]
     pub(super) fn replace_bridges(&mut self, _loaded: Vec<Loaded>, _limits: &Limits, _now: Time) {}
 
+    #[cfg(feature = "cluster")]
     pub(super) fn take_report(&mut self, _id: CallId, _report: Report, _now: Time) {}
 
     pub(super) fn run_bridges(&mut self, _now: Time) {}

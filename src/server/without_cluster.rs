@@ -1,7 +1,9 @@
 //! A server without a cluster: the binary was built without the feature.
 
 use super::Server;
+#[cfg(feature = "bridge")]
 use super::destination::CallId;
+#[cfg(feature = "bridge")]
 use super::dial::Report;
 use crate::base::time::Time;
 use crate::settings::{ConfigError, Settings};
@@ -16,6 +18,7 @@ impl Cluster {
         None
     }
 
+    #[cfg(feature = "bridge")]
     #[expect(clippy::unused_self, reason = "the feature does something here")]
     pub(super) const fn take_report(&mut self, _id: CallId, report: Report, _now: Time) -> Option<Report> {
         Some(report)
