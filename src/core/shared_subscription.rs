@@ -10,8 +10,8 @@ use crate::core::slots::SessionId;
 use crate::core::subscription::{GroupId, Terms};
 use crate::core::trie::FilterId;
 
-/// The memory of the map entry from filter and Share Name to a group, in nodes two thirds full.
-const KNOWN_BYTES: usize = 48;
+/// The memory of the map entry from filter and Share Name to a group, in blocks two thirds full.
+const KNOWN_BYTES: usize = size_of::<((FilterId, Rc<str>), GroupId)>() * 3 / 2;
 
 /// The membership of one session.
 #[derive(Clone, Copy, Debug)]
@@ -145,8 +145,8 @@ impl Group {
     fn count(&mut self) {
         let shared = |text: &str| memory::allocation(text.len() + 2 * size_of::<usize>());
         self.counted.set(
-            // Groups are created in rising order, which leaves the nodes of a map hardly more than half full.
-            size_of::<(GroupId, Self)>() * 11 / 6
+            // Groups are created in rising order, which leaves the blocks of a map full.
+            size_of::<(GroupId, Self)>()
                 + KNOWN_BYTES
                 + shared(&self.share_name)
                 + self.text.as_deref().map_or(0, shared)
