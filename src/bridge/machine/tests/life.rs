@@ -323,7 +323,7 @@ fn changed_settings_apply_to_the_next_connection() {
     rig.machine.remote_closed("gone", rig.now);
     assert_eq!(
         rig.lines().last().unwrap(),
-        "Bridge hall: The connection to other:1883 has ended: gone. The changed settings are tried at once"
+        "Bridge hall: The connection to other:1883 has ended: gone. The changed settings are tried at once."
     );
     rig.sent_here();
     // At once, so that a session with another Client Identifier misses nothing.
