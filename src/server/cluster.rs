@@ -98,19 +98,6 @@ impl Joined {
         });
         is_call_busy || !self.node.takes_input()
     }
-
-    fn destination(&self, address: &Address) -> Destination {
-        Destination {
-            host: address.host.to_string(),
-            port: address.port,
-            from: None,
-            keepalive: None,
-            user_timeout: None,
-            tls: None,
-            websocket: None,
-            patience: PATIENCE,
-        }
-    }
 }
 
 impl Server {
@@ -207,7 +194,7 @@ impl Server {
             match action {
                 Action::Dial(address) => {
                     self.hang_up_for_node(joined);
-                    match self.dial(joined.destination(&address)) {
+                    match self.dial(destination_of(&address)) {
                         Ok(id) => joined.call = Some(Call { id, is_full: false, has_input: false }),
                         Err(why) => joined.node.engine().dial_failed(&why, now),
                     }
@@ -293,5 +280,19 @@ fn authentication_of(cluster: &settings::Cluster) -> Result<Authentication, Vec<
             let text = text.ok_or_else(|| vec![path.error_in("this is no credentials file")])?;
             Authentication::from_credentials(&text).map_err(|why| vec![path.error_in(why)])
         }
+    }
+}
+
+/// Where a server is.
+fn destination_of(address: &Address) -> Destination {
+    Destination {
+        host: address.host.to_string(),
+        port: address.port,
+        from: None,
+        keepalive: None,
+        user_timeout: None,
+        tls: None,
+        websocket: None,
+        patience: PATIENCE,
     }
 }

@@ -219,7 +219,7 @@ fn a_client_gets_what_one_of_another_node_publishes_and_only_once() {
     assert_eq!(rig.heard(1), publish("a/b", "of its own node"));
     let received: Vec<u64> = rig.sides.iter().map(|side| side.node.figures().received).collect();
     // The first message on a topic is encoded again, and so is not together with the second one.
-    assert_eq!(received, [0, 3], "the first node wants nothing, and nobody here wants x/y");
+    assert_eq!(received, [0, 3], "the first node wants nothing, and no client here wants x/y");
 }
 
 #[test]

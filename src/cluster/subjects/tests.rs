@@ -16,7 +16,7 @@ fn subjects() -> Subjects {
     Subjects::new(&ClusterName::new(&"c".repeat(ClusterName::LENGTH_MAXIMUM)).expect("a name"))
 }
 
-/// Whether a Topic Filter matches a Topic Name, written down from chapter 4.7 of the standard.
+/// Whether a Topic Filter matches a Topic Name, by the rules in chapter 4.7 of the standard.
 fn is_match_of_mqtt(filter: &[&str], topic: &[&str], is_first: bool) -> bool {
     let is_hidden = is_first && topic.first().is_some_and(|level| level.starts_with('$'));
     match (filter, topic) {

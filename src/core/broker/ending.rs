@@ -20,6 +20,7 @@ use super::turn::steps;
 use crate::base::memory::{self, Audit, Counted};
 use crate::core::journal::{MessageNumber, SessionNumber};
 use crate::core::message::Outbound;
+use crate::core::nodes::FilterChange;
 use crate::core::session::{Presence, Queued, Session};
 use crate::core::shared_subscription::{Choice, Group, LOOKS_MAXIMUM, Member, Moved, Search};
 use crate::core::slots::{SessionId, SessionMark, Slots};
@@ -525,7 +526,7 @@ impl Broker {
 
     /// Removes an entry from the trie, and notes the new position of the entry that took its place.
     fn release_entry(&mut self, filter: FilterId, position: u32) {
-        self.note_leaving_filter(filter);
+        self.note_filter(filter, FilterChange::Ended);
         let removed = self.routing.trie.remove(filter, position as usize);
         assert!(removed.is_some(), "a subscription that is held exists");
         let Some(moved) = self.routing.trie.values(filter).get(position as usize) else { return };

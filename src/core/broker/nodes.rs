@@ -171,25 +171,14 @@ impl Broker {
         }
     }
 
-    /// Notes that a filter has got its first subscriber.
+    /// Notes that a filter has got a subscriber, which may be its first, or is about to lose one, which may be its last.
     #[inline]
-    pub(super) fn note_new_filter(&mut self, filter: FilterId) {
-        if self.output.has_nodes() && self.routing.trie.values(filter).len() == 1 {
-            let pattern = self.routing.trie.pattern(filter).into_boxed_str();
-            if let Some(nodes) = self.output.nodes() {
-                nodes.change(FilterChange::Begun(pattern));
-            }
-        }
-    }
-
-    /// Notes that a filter is about to lose a subscriber, which may be its last.
-    #[inline]
-    pub(super) fn note_leaving_filter(&mut self, filter: FilterId) {
-        if self.output.has_nodes() && self.routing.trie.values(filter).len() == 1 {
-            let pattern = self.routing.trie.pattern(filter).into_boxed_str();
-            if let Some(nodes) = self.output.nodes() {
-                nodes.change(FilterChange::Ended(pattern));
-            }
+    pub(super) fn note_filter(&mut self, filter: FilterId, change: fn(Box<str>) -> FilterChange) {
+        if self.output.has_nodes()
+            && self.routing.trie.values(filter).len() == 1
+            && let Some(nodes) = self.output.nodes()
+        {
+            nodes.change(change(self.routing.trie.pattern(filter).into_boxed_str()));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::base::escape::Escaped;
 use crate::core::access::{Question, Verdict};
 use crate::core::journal::{Awaited, Record, Urgency};
 use crate::core::limits::LITTLE_MEMORY;
+use crate::core::nodes::FilterChange;
 use crate::core::session::Reading;
 use crate::core::shared_subscription::Member;
 use crate::core::slots::{ConnectionId, SessionId};
@@ -353,7 +354,7 @@ impl Broker {
         }
         self.check_subscription_limits(session)?;
         let filter = self.routing.trie.insert(filter.pattern(), entry);
-        self.note_new_filter(filter);
+        self.note_filter(filter, FilterChange::Begun);
         let position = position(self.routing.trie.values(filter).len() - 1);
         self.clients.sessions[session].subscriptions.insert(Held::Filter(filter), position);
         Ok((filter, true))
@@ -396,7 +397,7 @@ impl Broker {
         }
         self.routing.members += 1;
         if known.is_none() {
-            self.note_new_filter(filter);
+            self.note_filter(filter, FilterChange::Begun);
         }
         Ok(())
     }

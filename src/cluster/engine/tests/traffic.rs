@@ -51,13 +51,13 @@ fn answers_reach_their_requests() {
 fn requests_without_an_answer_end() {
     let mut rig = Rig::ready();
     let inbox = rig.machine.inbox().to_owned();
-    let nobody = rig.request(Answers::One).unwrap();
+    let unheard = rig.request(Answers::One).unwrap();
     let late = rig.request(Answers::Many).unwrap();
     let none = "NATS/1.0 503\r\n\r\n";
     assert_eq!(rig.receive(&format!("HMSG {inbox}1 1 16 16\r\n{none}\r\n")), [""; 0]);
     rig.pass(500);
     let expected = [
-        Notice::Unanswered(nobody, Unanswered::NoResponders),
+        Notice::Unanswered(unheard, Unanswered::NoResponders),
         Notice::Unanswered(late, Unanswered::TimedOut),
     ];
     assert_eq!(rig.notices(), expected);
