@@ -1,11 +1,17 @@
-//! What this broker says to the other nodes of its cluster: the messages of its clients, and the Topic Filters that its
-//! clients are subscribed to. The caller takes both at the end of a turn.
+//! What this broker says to the other nodes of its cluster: the messages of its clients, the Topic Filters that its
+//! clients are subscribed to, and which clients are connected. The caller takes all of it at the end of a turn.
+
+mod clients;
 
 use std::ops::Range;
 
 use crate::base::memory::{self, Audit, Counted};
 use crate::protocol::codec::ProtocolVersion;
 use crate::protocol::topic::TopicName;
+
+pub use clients::ClientChange;
+
+use clients::ClientChanges;
 
 /// Consecutive messages on one topic are passed on together, up to about this many bytes.
 const TOGETHER_BYTES: usize = 16 * 1024;
@@ -116,6 +122,7 @@ pub struct ToNodes {
     changes: Vec<FilterChange>,
     /// The bytes of the texts of these changes.
     changes_bytes: usize,
+    clients: ClientChanges,
     dropped: u64,
     counted: Counted,
 }
@@ -159,9 +166,22 @@ impl ToNodes {
         taken
     }
 
+    /// Adds a change of the connected clients.
+    pub fn change_client(&mut self, change: ClientChange) {
+        self.clients.push(change);
+        self.count();
+    }
+
+    /// Takes the changes of the connected clients, in their order.
+    pub fn take_client_changes(&mut self) -> Vec<ClientChange> {
+        let taken = self.clients.take();
+        self.count();
+        taken
+    }
+
     /// Whether nothing waits.
     pub const fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.changes.is_empty()
+        self.messages.is_empty() && self.changes.is_empty() && self.clients.is_empty()
     }
 
     /// The number of messages, or of runs of them, that were dropped.
@@ -177,7 +197,11 @@ impl ToNodes {
     fn count(&mut self) {
         let changes = memory::allocation(self.changes.capacity() * size_of::<FilterChange>());
         self.counted.set(
-            memory::allocation(size_of::<Self>()) + self.messages.memory() + changes + self.changes_bytes,
+            memory::allocation(size_of::<Self>())
+                + self.messages.memory()
+                + changes
+                + self.changes_bytes
+                + self.clients.memory(),
         );
     }
 }

@@ -425,6 +425,7 @@ impl Broker {
         self.output.sender.queue_at_most_once(connection, queues);
         let silence = connection.silence_allowed();
         self.arm_connection(id, silence);
+        self.tell_nodes_of_client(id, session_id);
     }
 
     /// Records in a session who its client is now, since its rights to receive messages depend on that.

@@ -132,6 +132,7 @@ impl Broker {
         }
         self.output.sender.queue_at_most_once(&mut self.connections[id], false);
         self.clients.connected -= 1;
+        self.tell_nodes_of_end(id);
         self.begin_absence(session_id, why);
         self.notify_groups(session_id);
         if self.clients.sessions[session_id].expiry_interval == 0 {

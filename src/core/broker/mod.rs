@@ -29,7 +29,7 @@
 //! 7. If the access control has answered [`Answer::Later`](crate::core::access::Answer::Later), its decision is passed
 //!    to [`Broker::decide`], or [`Broker::take_decisions`] is called once there is one.
 //! 8. After [`Broker::begin_cluster`], the caller takes at the end of each turn what the other nodes are told, by
-//!    [`Broker::take_messages_for_nodes`] and [`Broker::take_filter_changes`].
+//!    [`Broker::take_messages_for_nodes`], [`Broker::take_filter_changes`] and [`Broker::take_client_changes`].
 //!
 //! Time never goes back: a `now` before the previous one counts as the previous one. A call costs at most what the turn
 //! has left; later ticks do the rest.
@@ -58,6 +58,7 @@ mod decisions;
 mod deliver;
 mod disconnect;
 mod distribution;
+mod elsewhere;
 mod ending;
 #[cfg(not(feature = "without-fast-path"))]
 mod fast_path;
