@@ -84,6 +84,7 @@
 //! | 3b | `cluster::subjects` | the names of topics, filters, sessions and nodes in NATS | below |
 //! | 3b | `cluster::interest` | the few subscriptions in NATS that reach all that clients have subscribed to | below, `cluster::subjects` |
 //! | 3b | `cluster::message` | a message from node to node as bytes, and what is checked when it arrives | below, `cluster::subjects` |
+//! | 3c | `cluster::claims` | which clients are connected to which node, so that one is connected to one alone | below |
 //! | 3c | `cluster::direct` | messages that are not stored on their way to other nodes | below |
 //! | 3c | `bridge::machine` | a bridge as a client of two brokers: bytes and time in, bytes and actions out | below |
 //! | 3c | `cluster::engine` | the connection of a node to NATS as a state machine | below |

@@ -29,6 +29,11 @@ impl Subjects {
         self.of_node("y", node)
     }
 
+    /// The subject at which nodes say which clients are connected to them.
+    pub fn clients(&self) -> String {
+        format!("{}c", self.base)
+    }
+
     fn of_node(&self, kind: &str, node: &NodeName) -> String {
         let mut subject = format!("{}{kind}.", self.base);
         push_token(node.as_str(), &mut subject);
