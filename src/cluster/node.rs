@@ -4,6 +4,7 @@
 //! there is no connection, or too much waits for it, messages are delivered only here. The filters of the clients here
 //! decide which messages come.
 
+mod clients;
 mod heard;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,8 @@ use log::Level;
 use heard::Heard;
 
 use crate::base::escape::Escaped;
-use crate::base::time::Time;
+use crate::base::time::{Duration, Time};
+use crate::cluster::claims::Claims;
 use crate::cluster::direct::{Direct, head};
 use crate::cluster::engine::{self, Action, Event, Machine, Notice, SubscriptionId};
 use crate::cluster::interest::{Change, Interest, SUBSCRIPTIONS_MAXIMUM};
@@ -61,6 +63,8 @@ pub struct Node {
     input: Vec<u8>,
     rest: Option<Rest>,
     heard: Heard,
+    /// The clients that are connected here, and the subscription to what other nodes say about theirs.
+    claims: (Claims, SubscriptionId),
     origin: Origin,
     /// The subject of the message that is sent.
     subject: String,
@@ -71,24 +75,29 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that connects now. `seed` is different for each node and each start.
+    /// A node that connects now. `seed` is different for each node and each start. The time is that of the broker, and
+    /// the one since 1970 according to the system.
     pub fn new(
         settings: engine::Settings,
         subjects: Subjects,
         interest_levels: usize,
         seed: u64,
-        now: Time,
+        (now, wall): (Time, Duration),
     ) -> Self {
+        // Another number than that of the subjects for answers, which others see.
+        let incarnation = seed.rotate_left(32);
+        let mut engine = Machine::new(settings, seed, now);
+        let heard_at = clients::subscribe(&subjects, &mut engine);
         Self {
-            engine: Machine::new(settings, seed, now),
+            engine,
             interest: Interest::new(subjects.clone(), interest_levels, SUBSCRIPTIONS_MAXIMUM),
             subjects,
             subscriptions: BTreeMap::new(),
             input: Vec::new(),
             rest: None,
             heard: Heard::default(),
-            // Another number than that of the subjects for answers, which others see.
-            origin: Origin { incarnation: seed.rotate_left(32), counter: 0 },
+            claims: (Claims::new(incarnation, wall, now), heard_at),
+            origin: Origin { incarnation, counter: 0 },
             subject: String::new(),
             figures: Figures::default(),
             lines: VecDeque::new(),
@@ -129,7 +138,8 @@ impl Node {
 
     /// When [`Node::tick`] is to be called at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.engine.next_deadline().into_iter().chain(self.interest.next_expiry()).min()
+        let others = [self.interest.next_expiry(), self.claims_deadline()];
+        self.engine.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Time has passed.
@@ -230,12 +240,16 @@ impl Node {
             processed += length;
             match event {
                 None => break,
+                Some(Event::Message(id, message)) if id == self.claims.1 => {
+                    self.hear_claims(message.payload, broker, now);
+                }
                 Some(Event::Message(_, message)) => self.take(message.payload, broker, now),
                 Some(Event::Answer(..) | Event::TooLarge(_)) => {}
             }
         }
         self.input = input;
         self.input.drain(..processed);
+        self.end_lost(broker, now);
     }
 
     fn take(&mut self, body: &[u8], broker: &mut Broker, now: Time) {
@@ -261,8 +275,12 @@ impl Node {
 
     fn note_events(&mut self) {
         while let Some(notice) = self.engine.next_notice() {
-            if let Notice::Refused(words) = notice {
-                self.note_fault(&format!("The NATS server refuses: {}.", Escaped(&words)));
+            match notice {
+                Notice::Ready => self.claims.0.begin_again(),
+                Notice::Refused(words) => {
+                    self.note_fault(&format!("The NATS server refuses: {}.", Escaped(&words)));
+                }
+                Notice::Lost(_) | Notice::Unanswered(..) => {}
             }
         }
     }

@@ -3,11 +3,12 @@
 use log::log;
 
 use super::Server;
-use super::clock::seed;
+use super::clock::{seed, wall};
 use super::destination::{CallId, Destination};
 use super::dial::Report;
 use crate::base::files;
 use crate::base::time::{Duration, Time};
+use crate::cluster::claims::BODY_LENGTH_MAXIMUM;
 use crate::cluster::direct::HEAD_LENGTH;
 use crate::cluster::engine::{self, Action, Address, Limits, Retry, Timing};
 use crate::cluster::node::{ALL_SUBSCRIPTIONS_MAXIMUM, Figures, Node};
@@ -137,14 +138,15 @@ impl Server {
             inbox: format!("_INBOX.{}", settings.name.as_str()).into(),
             timing: TIMING,
             limits: Limits {
-                message: packet_size.saturating_add(HEAD_LENGTH),
+                message: packet_size.saturating_add(HEAD_LENGTH).max(BODY_LENGTH_MAXIMUM),
                 output: OUTPUT_BYTES,
                 requests: REQUESTS,
                 subscriptions: ALL_SUBSCRIPTIONS_MAXIMUM,
             },
         };
         let subjects = Subjects::new(&settings.name);
-        let node = Node::new(engine, subjects, settings.interest_levels, seed(), self.clock.now());
+        let times = (self.clock.now(), wall());
+        let node = Node::new(engine, subjects, settings.interest_levels, seed(), times);
         self.broker.begin_cluster();
         self.cluster.0 =
             Some(Box::new(Joined { settings, node, call: None, messages: Messages::default(), shown: None }));
@@ -162,6 +164,7 @@ impl Server {
             let messages = server.broker.take_messages_for_nodes(std::mem::take(&mut joined.messages));
             joined.node.say(&messages);
             joined.messages = messages;
+            joined.node.exchange_clients(&mut server.broker, now);
         });
         for _ in 0..ROUNDS_PER_TURN {
             self.with_node(|server, joined| server.pass_on(joined, now));

@@ -16,3 +16,4 @@ mod nodes;
 mod server;
 mod servers;
 mod subjects;
+mod takeover;

@@ -82,7 +82,8 @@ impl Side {
         broker.begin_cluster();
         let client = broker.accept(Peer::Local, ListenerId::default(), now).unwrap();
         let subjects = Subjects::new(&ClusterName::new("c").unwrap());
-        let node = Node::new(settings(), subjects, 3, seed, now);
+        let wall = Duration::from_seconds(1_800_000_000);
+        let node = Node::new(settings(), subjects, 3, seed, (now, wall));
         let mut side = Self { broker, node, client, subscriptions: Vec::new() };
         side.say(&packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01c"), now);
         side.heard(now);
