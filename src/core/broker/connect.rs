@@ -8,6 +8,7 @@ use log::info;
 
 use super::budget::Pressure;
 use super::clock::Timer;
+use super::cluster_log::CLOSED;
 use super::decisions::Decisions;
 use super::listener_options::{Claim, Refusal, granted_keep_alive, limit, mounted_name};
 use super::refuse::{Applicant, hint_of, unauthenticated};
@@ -38,6 +39,10 @@ impl Broker {
     ) -> Result<Step, Fault> {
         let options = Rc::clone(self.options.listeners.of(self.connections[id].listener));
         self.negotiate(id, connect, &options);
+        if self.is_log_closed() && !self.options.is_bridge(connect.client_identifier) {
+            self.refuse(id, ReasonCode::ServerUnavailable, CLOSED, Some(&Applicant::of(connect)));
+            return Ok(Step::Ended);
+        }
         match connect.properties.authentication_method() {
             Some(method) => self.begin_authentication(id, method, connect, packet, decisions),
             None => self.decide_connect(id, connect, decisions),

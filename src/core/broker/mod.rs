@@ -30,6 +30,9 @@
 //!    to [`Broker::decide`], or [`Broker::take_decisions`] is called once there is one.
 //! 8. After [`Broker::begin_cluster`], the caller takes at the end of each turn what the other nodes are told, by
 //!    [`Broker::take_messages_for_nodes`], [`Broker::take_filter_changes`] and [`Broker::take_client_changes`].
+//! 9. After [`Broker::begin_log`], it also appends the messages of each batch to the log, passes what it reads from there
+//!    to [`Broker::publish_from_log`], and asks at the end of each turn whether
+//!    [packets wait for the end of the log](Broker::begin_reading_to_the_end).
 //!
 //! Time never goes back: a `now` before the previous one counts as the previous one. A call costs at most what the turn
 //! has left; later ticks do the rest.
@@ -51,6 +54,7 @@ mod bridges;
 mod budget;
 mod clients;
 mod clock;
+mod cluster_log;
 mod connect;
 mod control;
 mod copies;
@@ -142,6 +146,7 @@ use turn::Turn;
 use waiting::Waiting;
 
 pub use bridges::{DroppedSession, LocalSide};
+pub use cluster_log::Logged;
 pub use figures::{Figure, Kind, Unit};
 pub use listener_options::Introduction;
 pub use output::{Statistics, Traffic};

@@ -1,23 +1,15 @@
 //! The other nodes of the cluster: messages of this broker's clients go to them, and theirs come in.
 
-use std::num::NonZeroU64;
-
 use super::Broker;
-use super::deliver::Routed;
-use super::distribution::Published;
 use super::turn::steps;
-use crate::base::time::{Duration, Time};
-use crate::core::journal::{Journal, MessageNumber, NextNumbers, Pace, SessionNumber};
-use crate::core::message::{Outbound, Portable, Publication};
+use crate::base::time::Time;
+use crate::core::message::{Outbound, Publication};
 use crate::core::nodes::{FilterChange, Messages};
 use crate::core::trie::FilterId;
 use crate::protocol::codec::{
-    DecodeError, Frame, PACKET_SIZE_MAXIMUM, Packet, ProtocolVersion, Publish, QoS, Side, Status, frame,
+    DecodeError, Frame, PACKET_SIZE_MAXIMUM, Packet, ProtocolVersion, Publish, Side, Status, frame,
 };
 use crate::protocol::topic::TopicName;
-
-/// Answers wait for the log, and a batch goes there as soon as the one before is durable.
-const LOG_PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
 
 impl Broker {
     /// From now on, the messages of clients and the changes of their subscriptions are also said to other nodes. To be
@@ -25,18 +17,6 @@ impl Broker {
     pub fn begin_cluster(&mut self) {
         let _entered = self.account.enter();
         self.output.begin_cluster();
-    }
-
-    /// From now on, messages of QoS 1 and 2, and those to be retained, go into the log of the cluster, with the batches
-    /// that [`Broker::take_batch`] returns. They are delivered to clients, also to those of this broker, when they have
-    /// come back by [`Broker::publish_from_node`], and answered when the batch is durable. To be called after
-    /// [`Broker::begin_cluster`], before there are any clients.
-    pub fn begin_log(&mut self) {
-        let _entered = self.account.enter();
-        let first =
-            NextNumbers { session: SessionNumber(NonZeroU64::MIN), message: MessageNumber(NonZeroU64::MIN) };
-        self.persistence.journal = Journal::begin(first, LOG_PACE);
-        self.persistence.is_log = true;
     }
 
     /// Takes the messages for other nodes. To be called at the end of each turn. `emptied` is reused for the next ones.
@@ -100,12 +80,7 @@ impl Broker {
         frame: &Frame<'_>,
         version: ProtocolVersion,
     ) -> Result<bool, DecodeError> {
-        const WRONG: DecodeError = DecodeError::ProtocolError("a packet that no node sends");
-        let Packet::Publish(publish) = Side::Server.decode(frame, version)? else { return Err(WRONG) };
-        let topic = publish.topic.filter(|topic| !topic.is_about_the_broker()).ok_or(WRONG)?;
-        if publish.properties.topic_alias().is_some() {
-            return Err(WRONG);
-        }
+        let (publish, topic) = decode_from_node(frame, version)?;
         let mut buffers = std::mem::take(&mut self.output.buffers);
         let outcome = self.split_properties(publish.properties, &mut buffers.forwarded).map_err(|_| WRONG);
         let outcome = outcome.map(|(properties, expires)| {
@@ -137,24 +112,6 @@ impl Broker {
         is_taken
     }
 
-    /// Whether a message of a client goes into the log of the cluster.
-    #[inline]
-    pub(super) fn is_for_log(&self, publication: &Publication<'_>) -> bool {
-        self.output.has_nodes()
-            && self.persistence.is_log
-            && (publication.qos != QoS::AtMostOnce || publication.retain)
-            && !publication.topic.is_about_the_broker()
-    }
-
-    /// Puts a message into the log of the cluster. What becomes of it is known only when it comes back.
-    pub(super) fn log(&mut self, outbound: &mut Outbound<'_>) -> Published {
-        let message = Portable::new(&outbound.publication);
-        if let Some(journal) = &mut self.persistence.journal {
-            journal.log(message, self.clock.now);
-        }
-        Published::Wholly(Routed::logged())
-    }
-
     /// Says a message of a client to the other nodes.
     #[inline]
     pub(super) fn tell_nodes(&mut self, publication: &Publication<'_>) {
@@ -181,6 +138,22 @@ impl Broker {
             nodes.change(change(self.routing.trie.pattern(filter).into_boxed_str()));
         }
     }
+}
+
+/// What is wrong with a packet that is none of those that nodes send to each other.
+pub(super) const WRONG: DecodeError = DecodeError::ProtocolError("a packet that no node sends");
+
+/// Decodes a packet of another node. It is checked like that of a client.
+pub(super) fn decode_from_node<'a>(
+    frame: &Frame<'a>,
+    version: ProtocolVersion,
+) -> Result<(Publish<'a>, TopicName<'a>), DecodeError> {
+    let Packet::Publish(publish) = Side::Server.decode(frame, version)? else { return Err(WRONG) };
+    let topic = publish.topic.filter(|topic| !topic.is_about_the_broker()).ok_or(WRONG)?;
+    if publish.properties.topic_alias().is_some() {
+        return Err(WRONG);
+    }
+    Ok((publish, topic))
 }
 
 #[cfg(test)]

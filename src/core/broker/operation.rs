@@ -53,6 +53,8 @@ pub(super) struct FilterWork {
     pub(super) followed: usize,
     /// The first filter for which there was no room, by its place in the packet, and why.
     pub(super) over_limit: Option<(usize, String)>,
+    /// Whether the log of the cluster need not be read before the first filter is processed.
+    pub(super) is_log_read: bool,
     /// The codes of the filters that have been processed.
     pub(super) codes: Vec<u8>,
     counted: Counted,
@@ -78,6 +80,7 @@ impl FilterWork {
             decisions,
             followed: 0,
             over_limit: None,
+            is_log_read: false,
             codes: Vec::new(),
             counted: Counted::default(),
         }
@@ -196,7 +199,21 @@ impl Broker {
     }
 
     /// Suspends the rest of a packet's filters until a later turn.
-    pub(super) fn suspend_filters(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
+    pub(super) fn suspend_filters(&mut self, id: ConnectionId, filters: Box<FilterWork>) -> Step {
+        self.keep_filters(id, filters);
+        self.defer(id);
+        Step::Suspended
+    }
+
+    /// Suspends a packet's filters until the node has read the log of the cluster up to its end.
+    pub(super) fn suspend_filters_for_log(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
+        filters.is_log_read = true;
+        self.keep_filters(id, filters);
+        self.wait_for_end_of_log(id);
+        Step::Suspended
+    }
+
+    fn keep_filters(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) {
         filters.counted.set(
             memory::allocation(size_of::<FilterWork>())
                 + memory::allocation(filters.decisions.verdicts.capacity() * size_of::<Verdict>())
@@ -204,8 +221,6 @@ impl Broker {
                 + memory::allocation(filters.codes.capacity()),
         );
         self.waiting.operations.insert(id, Operation::Filters(filters));
-        self.defer(id);
-        Step::Suspended
     }
 
     /// Discards the decisions about filters that have not been processed, because the access control was replaced.

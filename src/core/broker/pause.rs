@@ -30,9 +30,15 @@ impl Broker {
         let (state, version) = (self.connections[id].state, self.connections[id].version);
         let must_wait = match (frame.first_byte >> 4, state) {
             (SUBSCRIBE | UNSUBSCRIBE, State::Serving(session)) => self.persistence.is_persisted(session),
+            // It is refused, unless it is that of a bridge, which has nowhere else to go.
+            (PUBLISH, State::Serving(session))
+                if self.is_log_closed() && self.is_bridge_set_up(session).is_none() =>
+            {
+                false
+            }
             (PUBLISH, State::Serving(session)) => match decode(frame, version) {
                 Ok(Packet::Publish(publish)) => {
-                    self.persistence.waits_to_be_persisted(id)
+                    (self.persistence.has_log() || self.persistence.waits_to_be_persisted(id))
                         && self.is_to_be_persisted(id, session, &publish)
                 }
                 // An error in it is reported where the packet is processed.
@@ -63,7 +69,7 @@ impl Broker {
 
     /// Whether a CONNECT changes what is persisted: its session outlives the connection, or replaces one that does.
     fn is_persisted_by(&self, connect: &Connect<'_>) -> bool {
-        if self.persistence.is_log {
+        if self.persistence.has_log() {
             return false;
         }
         let outlives = match connect.properties.session_expiry_interval() {
@@ -78,7 +84,7 @@ impl Broker {
     /// persisted sessions get it.
     fn is_to_be_persisted(&mut self, id: ConnectionId, session: SessionId, publish: &Publish<'_>) -> bool {
         let qos = publish.delivery.qos();
-        let is_logged = self.persistence.is_log && qos != QoS::AtMostOnce;
+        let is_logged = self.persistence.has_log() && qos != QoS::AtMostOnce;
         if publish.retain || is_logged || qos == QoS::ExactlyOnce && self.persistence.is_persisted(session) {
             return true;
         }

@@ -10,11 +10,20 @@ pub(super) struct Persistence {
     pub(super) journal: Option<OpenJournal>,
     /// Whether the log of the cluster takes the place of a store.
     pub(super) is_log: bool,
+    /// The longest message that the log takes, in bytes of its content.
+    pub(super) logged_maximum: usize,
     /// What the store has reported about itself.
     pub(super) figures: StorageFigures,
 }
 
 impl Persistence {
+    /// Whether the log of the cluster takes the place of a store. A binary without clusters has none, so that what serves
+    /// only them is left out of it.
+    #[inline]
+    pub(super) const fn has_log(&self) -> bool {
+        cfg!(any(feature = "cluster", feature = "fuzzing", test)) && self.is_log
+    }
+
     /// Returns the number of a session in the store, if it is persisted.
     #[inline]
     pub(super) fn number_of(&self, session: SessionId) -> Option<SessionNumber> {
@@ -81,7 +90,7 @@ impl Persistence {
     /// Returns what the answer to a message waits for that has been received before.
     pub(super) fn received(&self, session: SessionId) -> Awaited {
         match &self.journal {
-            Some(journal) if self.is_log => journal.recorded(),
+            Some(journal) if self.has_log() => journal.recorded(),
             _ => self.recorded(session),
         }
     }

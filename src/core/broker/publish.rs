@@ -262,7 +262,9 @@ impl Broker {
             // Only the broker may publish about itself.
             _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
             _ => {
-                let publisher = publish.retain.then(|| self.clients.sessions[session].publisher().written());
+                let is_named = publish.retain
+                    || self.persistence.has_log() && publish.delivery != Delivery::AtMostOnce;
+                let publisher = is_named.then(|| self.clients.sessions[session].publisher().written());
                 let publication = Publication {
                     topic,
                     payload: publish.payload,
@@ -272,6 +274,14 @@ impl Broker {
                     properties,
                     expires,
                 };
+                let refused = match self.is_for_log(&publication) {
+                    true => self.check_for_log((id, session), &publication)?,
+                    false => None,
+                };
+                if let Some(reason) = refused {
+                    self.conclude(id, session, publish.delivery, reason, before)?;
+                    return Ok(Step::Done);
+                }
                 match self.publish_if_possible((id, session), publish.delivery, publication) {
                     Some(reason) => reason,
                     None => return Ok(Step::Done),

@@ -49,7 +49,7 @@ impl Broker {
     pub(super) fn persist_connected(&mut self, id: ConnectionId, session: SessionId, former: Former) {
         let (now, outlives) = (self.clock.now, self.clients.sessions[session].expiry_interval > 0);
         let bytes = stored_bytes(&self.clients.sessions[session]);
-        if self.persistence.is_log {
+        if self.persistence.has_log() {
             return;
         }
         let Some(journal) = &mut self.persistence.journal else { return };
@@ -129,7 +129,7 @@ impl Broker {
     pub(super) fn persist_retained(&mut self, topic: TopicName<'_>, qos: QoS) {
         let now = self.clock.now;
         // What is retained comes from the log.
-        let has_store = !self.persistence.is_log;
+        let has_store = !self.persistence.has_log();
         if let Some(journal) = self.persistence.journal.as_mut().filter(|_| has_store) {
             let urgency = if qos == QoS::AtMostOnce { Urgency::Lazy } else { Urgency::Urgent };
             let bytes = self.retention.retained.find(topic).map_or(0, Message::memory);

@@ -70,6 +70,7 @@ impl Broker {
     /// Whether a message of QoS 1 or 2 from the client of a session needs more room than the store has.
     pub(super) fn lacks_room(&mut self, session: SessionId, publication: &Publication<'_>) -> bool {
         if self.persistence.has_storage_room()
+            || self.persistence.has_log()
             || publication.qos == QoS::AtMostOnce
             || self.clears(publication)
         {
@@ -82,6 +83,7 @@ impl Broker {
     /// The same for a Will, which has no Packet Identifier to remember.
     pub(super) fn lacks_room_for_will(&mut self, publication: &Publication<'_>) -> bool {
         !self.persistence.has_storage_room()
+            && !self.persistence.has_log()
             && publication.qos != QoS::AtMostOnce
             && !self.clears(publication)
             && self.is_to_last(publication)
@@ -128,7 +130,7 @@ impl Broker {
     pub(super) fn check_room(&mut self, claim: &Claim<'_>, connect: &Connect<'_>) -> Result<(), Refusal> {
         let Some(journal) = &self.persistence.journal else { return Ok(()) };
         let room = journal.room();
-        if room.allows(Need::Room) {
+        if self.persistence.has_log() || room.allows(Need::Room) {
             return Ok(());
         }
         let known =

@@ -79,6 +79,9 @@ impl Broker {
         let Some(identifier) = filters.subscription_identifier else {
             return self.unsubscribe_all((id, session), filters, bytes);
         };
+        if self.persistence.has_log() && !filters.is_log_read {
+            return Ok(self.suspend_filters_for_log(id, filters));
+        }
         match self.ask_to_subscribe((id, session), &mut filters, bytes) {
             Asked::Wholly => {}
             Asked::InPart => return Ok(self.suspend_filters(id, filters)),

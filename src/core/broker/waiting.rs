@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::cluster_log::Readers;
 use super::distribution::{Chain, Distribution};
 use super::ending::{Ending, Moving, Notifying};
 use super::legacies::Legacies;
@@ -58,6 +59,8 @@ pub(super) struct Waiting {
     pub(super) connections: VecDeque<ConnectionId>,
     /// Operations that the packet of a connection has begun and not finished.
     pub(super) operations: OrderedMap<ConnectionId, Operation>,
+    /// Connections whose SUBSCRIBE waits until the log of the cluster is read up to its end.
+    pub(super) readers: Readers,
     /// Connections with answers that may no longer have to wait.
     answering: VecDeque<ConnectionId>,
     last_answered: Option<ConnectionId>,
@@ -166,6 +169,7 @@ impl Waiting {
             + memory::allocation(self.notifying.capacity() * size_of::<Notifying>())
             + self.legacies.memory()
             + self.operations.len() * OPERATION_BYTES
+            + self.readers.memory()
     }
 
     /// Adds what counts itself to an audit.

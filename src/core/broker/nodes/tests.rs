@@ -3,12 +3,14 @@
 use super::*;
 use crate::base::peer::Peer;
 use crate::core::access::AllowAll;
-use crate::core::broker::{Effect, Intake};
+use crate::base::time::Duration;
+use crate::core::broker::{Effect, Intake, Logged};
 use crate::core::journal::Batch;
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
-use crate::protocol::codec::{Delivery, PacketIdentifier};
+use crate::core::message::Portable;
+use crate::protocol::codec::{Delivery, PacketIdentifier, QoS};
 
 const V311: ProtocolVersion = ProtocolVersion::V311;
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -59,6 +61,7 @@ impl Node {
     fn subscribe(&mut self, id: ConnectionId, version: ProtocolVersion, filter: &str, options: u8) {
         let properties: &[u8] = if version == V5 { &[0] } else { &[] };
         self.send(id, &packet(0x82, &[&[0, 1], properties, &text(filter), &[options]].concat()));
+        self.is_read();
         self.output(id);
     }
 
@@ -269,6 +272,7 @@ impl Node {
     fn with_log() -> Self {
         let mut node = Self::new(Limits::default());
         node.broker.begin_log();
+        node.broker.open_log(node.now);
         node
     }
 
@@ -302,8 +306,18 @@ impl Node {
             payload: publication.payload,
         };
         publish.encode(V5, &mut bytes);
-        assert_eq!(self.broker.publish_from_node(&bytes, V5, self.now), Ok(bytes.len()));
+        let logged =
+            Logged { publisher: publication.publisher, packet: &bytes, age: Duration::ZERO, is_own: true };
+        assert_eq!(self.broker.publish_from_log(&logged, self.now), Ok(true));
         self.end_turn();
+    }
+
+    /// Nothing is in the log that has not been read.
+    fn is_read(&mut self) {
+        if self.broker.begin_reading_to_the_end() {
+            self.broker.end_of_log_is_read(self.now);
+            self.end_turn();
+        }
     }
 }
 
