@@ -83,13 +83,15 @@
 //! | 3b | `bridge::topics` | the topics of a bridge, and their names on each side | below |
 //! | 3b | `cluster::subjects` | the names of topics, filters, sessions and nodes in NATS | below |
 //! | 3b | `cluster::interest` | the few subscriptions in NATS that reach all that clients have subscribed to | below, `cluster::subjects` |
-//! | 3b | `cluster::message` | a message from node to node as bytes, and what is checked when it arrives | below, `cluster::subjects` |
+//! | 3b | `cluster::origin` | the node that a message comes from, and its number | below |
 //! | 3c | `cluster::claims` | which clients are connected to which node, so that one is connected to one alone | below |
-//! | 3c | `cluster::direct` | messages that are not stored on their way to other nodes | below |
+//! | 3c | `cluster::direct` | messages that are not stored on their way to other nodes | below, `cluster::origin` |
+//! | 3c | `cluster::entry` | an entry of the log as bytes, and what is checked when it is read | below, `cluster::origin` |
 //! | 3c | `bridge::machine` | a bridge as a client of two brokers: bytes and time in, bytes and actions out | below |
 //! | 3c | `cluster::engine` | the connection of a node to NATS as a state machine | below |
-//! | 3d | `cluster::node` | a node between the core and NATS | below, `cluster::engine` |
 //! | 3d | `bridge::local_connection` | the connection of a bridge to its own broker, in memory | below, `bridge::machine` |
+//! | 3d | `cluster::log` | the log of the cluster in JetStream: appended to, read, and loaded at the start | below, `cluster::engine`, `cluster::entry` |
+//! | 3e | `cluster::node` | a node between the core and NATS | below, `cluster::engine`, `cluster::log` |
 //! | 4 | `base::files` | access to files that an operator names, without blocking | below |
 //! | 4 | `auth::access_control` | the access control of a configured broker: files with users and rules, and a thread for passwords | below, `base::files` |
 //! | 4 | `storage::store` | the file with the durable state | below |

@@ -316,7 +316,7 @@ fn serve(
         Err(error) => return progress.fail(&error, EXIT_FAILURE),
     }
     #[cfg(feature = "persistence")]
-    if let Some(Err(error)) = settings.persistence.as_ref().map(|persistence| server.keep(persistence)) {
+    if let Some(Err(error)) = settings.store().map(|persistence| server.keep(persistence)) {
         if server.is_over() {
             info!("brooklet version {VERSION} terminating during startup");
             progress.end(0);

@@ -32,7 +32,7 @@ pub use bridge::{
     Start,
 };
 #[cfg(feature = "cluster")]
-pub use cluster::{Cluster, ClusterLogin, ClusterName, ClusterTls, NodeName};
+pub use cluster::{Cluster, ClusterLog, ClusterLogin, ClusterName, ClusterTls, NodeName};
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use given::Given;
 pub use log::{Log, LogDestination, LogKinds, LogTime};
@@ -65,6 +65,17 @@ pub struct Settings {
     pub persistence: Option<Persistence>,
     /// The settings of the process: its user, process id file and the like.
     pub process: Process,
+}
+
+impl Settings {
+    /// The store of this broker. In a cluster it has none: the servers of NATS keep what must not be lost.
+    pub fn store(&self) -> Option<&Persistence> {
+        #[cfg(feature = "cluster")]
+        if self.cluster.is_some() {
+            return None;
+        }
+        self.persistence.as_ref()
+    }
 }
 
 impl Default for Settings {

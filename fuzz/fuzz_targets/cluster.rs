@@ -1,5 +1,5 @@
-//! Any subject and any bytes as a message from another node. Run with `make fuzz TARGET=cluster`.
+//! Any bytes as an entry of the log of a cluster. Run with `make fuzz TARGET=cluster`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::cluster::message::fuzzing::check(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| brooklet::cluster::entry::fuzzing::check(data));

@@ -14,7 +14,7 @@
 //! Numbers are big-endian. A later version may only add bytes before the packets, and then says so by its number, which
 //! this version refuses.
 
-use crate::cluster::message::Origin;
+use crate::cluster::origin::Origin;
 use crate::protocol::codec::ProtocolVersion;
 
 /// The version of the layout.

@@ -4,7 +4,9 @@
 pub mod claims;
 pub mod direct;
 pub mod engine;
+pub mod entry;
 pub mod interest;
-pub mod message;
+pub mod log;
 pub mod node;
+pub mod origin;
 pub mod subjects;

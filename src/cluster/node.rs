@@ -3,6 +3,8 @@
 //! What the core says to the other nodes goes to NATS at once, and what they say to the core. Both are at most once: while
 //! there is no connection, or too much waits for it, messages are delivered only here. The filters of the clients here
 //! decide which messages come.
+//!
+//! What must not be lost goes through the [log](crate::cluster::log).
 
 mod clients;
 mod heard;
@@ -11,7 +13,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use log::Level;
+use ::log::Level;
 
 use heard::Heard;
 
@@ -20,25 +22,30 @@ use crate::base::time::{Duration, Time};
 use crate::cluster::claims::Claims;
 use crate::cluster::direct::{Direct, head};
 use crate::cluster::engine::{self, Action, Event, Machine, Notice, SubscriptionId};
+use crate::cluster::entry::next_record;
 use crate::cluster::interest::{Change, Interest, SUBSCRIPTIONS_MAXIMUM};
-use crate::cluster::message::Origin;
+use crate::cluster::log::{self, Delivery, Log};
+use crate::cluster::origin::Origin;
 use crate::cluster::subjects::{Purpose, Subjects};
-use crate::core::broker::Broker;
+use crate::core::broker::{Broker, Logged};
 use crate::core::nodes::{FilterChange, Messages};
 use crate::protocol::codec::ProtocolVersion;
-use crate::protocol::nats::{Publication, Subject, SubjectPattern};
+use crate::protocol::nats::{Message, Publication, Subject, SubjectPattern};
 use crate::protocol::topic::{TopicFilter, TopicName};
+use crate::settings::ClusterName;
 
 /// The most subscriptions of a node in NATS: those of its interest, and the one for answers.
 pub const ALL_SUBSCRIPTIONS_MAXIMUM: usize = SUBSCRIPTIONS_MAXIMUM + 8;
 /// The most different lines about faults of others that are logged.
 const FAULTS_MAXIMUM: usize = 32;
 
-/// The rest of a body for which the turn of the core had no room.
+/// The rest of something for which the turn of the core had no room.
 #[derive(Debug)]
-struct Rest {
-    version: ProtocolVersion,
-    packets: Vec<u8>,
+enum Rest {
+    /// Packets of another node.
+    Direct { version: ProtocolVersion, packets: Vec<u8> },
+    /// Messages of an entry of the log.
+    Log { records: Vec<u8>, age: Duration, is_own: bool },
 }
 
 /// Counts of a node since the start.
@@ -57,6 +64,7 @@ pub struct Figures {
 pub struct Node {
     engine: Machine,
     subjects: Subjects,
+    log: Log,
     interest: Interest,
     subscriptions: BTreeMap<String, SubscriptionId>,
     /// What was received and not processed.
@@ -78,17 +86,19 @@ impl Node {
     /// A node that connects now. `seed` is different for each node and each start. The time is that of the broker, and
     /// the one since 1970 according to the system.
     pub fn new(
+        (name, interest_levels): (&ClusterName, usize),
         settings: engine::Settings,
-        subjects: Subjects,
-        interest_levels: usize,
+        log: log::Settings,
         seed: u64,
         (now, wall): (Time, Duration),
     ) -> Self {
+        let subjects = Subjects::new(name);
         // Another number than that of the subjects for answers, which others see.
         let incarnation = seed.rotate_left(32);
         let mut engine = Machine::new(settings, seed, now);
         let heard_at = clients::subscribe(&subjects, &mut engine);
         Self {
+            log: Log::new(name, &subjects, log, incarnation),
             engine,
             interest: Interest::new(subjects.clone(), interest_levels, SUBSCRIPTIONS_MAXIMUM),
             subjects,
@@ -132,19 +142,31 @@ impl Node {
 
     /// The next line for the log.
     pub fn next_line(&mut self) -> Option<(Level, String)> {
-        self.note_events();
-        self.lines.pop_front().or_else(|| self.engine.next_line())
+        self.lines.pop_front().or_else(|| self.engine.next_line()).or_else(|| self.log.next_line())
     }
 
     /// When [`Node::tick`] is to be called at the latest.
     pub fn next_deadline(&self) -> Option<Time> {
-        let others = [self.interest.next_expiry(), self.claims_deadline()];
+        let log = Some(self.log.next_deadline(&self.engine)).filter(|log| *log < Time::NEVER);
+        let others = [self.interest.next_expiry(), self.claims_deadline(), log];
         self.engine.next_deadline().into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    /// Whether the log takes a batch of the core.
+    pub const fn takes_batch(&self) -> bool {
+        self.log.takes_batch()
+    }
+
+    /// The log of the cluster.
+    pub const fn log(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Time) {
         self.engine.tick(now);
+        self.note_events(now);
+        self.log.tick(&mut self.engine, now);
         let mut changes = Vec::new();
         self.interest.expire(now, &mut changes);
         self.change_subscriptions(changes);
@@ -174,7 +196,7 @@ impl Node {
     fn drop_message(&mut self, why: engine::NotSent, topic: &str) {
         self.figures.dropped += 1;
         if let engine::NotSent::Invalid(why) = why {
-            self.note_fault(&format!("A message on {} does not reach other nodes: {why}.", Escaped(topic)));
+            self.note_fault(&format!("A message on {} does not reach other nodes: {why}", Escaped(topic)));
         }
     }
 
@@ -230,8 +252,12 @@ impl Node {
 
     /// Passes what has come to the core, as far as its turn has room for it.
     pub fn process(&mut self, broker: &mut Broker, now: Time) {
-        if let Some(rest) = self.rest.take() {
-            self.publish(broker, rest.version, &rest.packets, now);
+        match self.rest.take() {
+            None => {}
+            Some(Rest::Direct { version, packets }) => self.publish(broker, version, &packets, now),
+            Some(Rest::Log { records, age, is_own }) => {
+                self.publish_logged(broker, &Delivery { records: &records, age, is_own }, now);
+            }
         }
         let input = std::mem::take(&mut self.input);
         let mut processed = 0;
@@ -243,9 +269,19 @@ impl Node {
                 Some(Event::Message(id, message)) if id == self.claims.1 => {
                     self.hear_claims(message.payload, broker, now);
                 }
+                Some(Event::Message(subscription, message)) if self.log.is_for(subscription) => {
+                    self.take_logged(message, broker, now);
+                }
                 Some(Event::Message(_, message)) => self.take(message.payload, broker, now),
-                Some(Event::Answer(..) | Event::TooLarge(_)) => {}
+                Some(Event::Answer(request, message)) => {
+                    self.log.answered(request, message.payload, &mut self.engine, now);
+                }
+                Some(Event::TooLarge(subscription)) if self.log.is_for(subscription) => {
+                    self.note_fault("An entry of the log was ignored: it is too long");
+                }
+                Some(Event::TooLarge(_)) => {}
             }
+            self.note_events(now);
         }
         self.input = input;
         self.input.drain(..processed);
@@ -260,7 +296,7 @@ impl Node {
                 self.figures.received += 1;
                 self.publish(broker, direct.version, direct.packets, now);
             }
-            Err(why) => self.note_fault(&format!("A message of another node was ignored: {why}.")),
+            Err(why) => self.note_fault(&format!("A message of another node was ignored: {why}")),
         }
     }
 
@@ -268,19 +304,60 @@ impl Node {
     fn publish(&mut self, broker: &mut Broker, version: ProtocolVersion, packets: &[u8], now: Time) {
         match broker.publish_from_node(packets, version, now) {
             Ok(length) if length == packets.len() => {}
-            Ok(length) => self.rest = Some(Rest { version, packets: packets[length..].to_vec() }),
-            Err(why) => self.note_fault(&format!("A message of another node was ignored: {why}.")),
+            Ok(length) => self.rest = Some(Rest::Direct { version, packets: packets[length..].to_vec() }),
+            Err(why) => self.note_fault(&format!("A message of another node was ignored: {why}")),
         }
     }
 
-    fn note_events(&mut self) {
+    /// Takes a message for the reader of the log.
+    fn take_logged(&mut self, message: Message<'_>, broker: &mut Broker, now: Time) {
+        match self.log.take(message, &mut self.engine, now) {
+            Ok(None) => {}
+            Ok(Some(delivery)) => self.publish_logged(broker, &delivery, now),
+            Err(why) => {
+                self.note_fault(&format!("An entry of the log was ignored: {why}"));
+                self.log.is_taken(&mut self.engine, now);
+            }
+        }
+    }
+
+    /// Passes messages of the log to the core, and remembers those for which it has no room now.
+    fn publish_logged(&mut self, broker: &mut Broker, delivery: &Delivery<'_>, now: Time) {
+        let Delivery { mut records, age, is_own } = *delivery;
+        while !records.is_empty() {
+            let (record, after) = match next_record(records) {
+                Ok(read) => read,
+                Err(why) => {
+                    self.note_fault(&format!("An entry of the log was ignored: {why}"));
+                    break;
+                }
+            };
+            let logged = Logged { publisher: record.publisher, packet: record.packet, age, is_own };
+            match broker.publish_from_log(&logged, now) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.rest = Some(Rest::Log { records: records.to_vec(), age, is_own });
+                    return;
+                }
+                Err(why) => self.note_fault(&format!("A message of the log was ignored: {why}")),
+            }
+            records = after;
+        }
+        self.log.is_taken(&mut self.engine, now);
+    }
+
+    fn note_events(&mut self, now: Time) {
         while let Some(notice) = self.engine.next_notice() {
             match notice {
-                Notice::Ready => self.claims.0.begin_again(),
-                Notice::Refused(words) => {
-                    self.note_fault(&format!("The NATS server refuses: {}.", Escaped(&words)));
+                Notice::Ready => {
+                    self.claims.0.begin_again();
+                    self.log.begin_again(&mut self.engine, now);
                 }
-                Notice::Lost(_) | Notice::Unanswered(..) => {}
+                Notice::Lost(_) => self.log.begin_again(&mut self.engine, now),
+                Notice::Refused(words) => {
+                    self.note_fault(&format!("The NATS server refuses: {}", Escaped(&words)));
+                }
+                Notice::Unanswered(request, why) => self.log.unanswered(request, why, &mut self.engine, now),
             }
         }
     }

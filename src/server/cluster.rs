@@ -1,6 +1,9 @@
 //! This broker as a node of a cluster: the connection to a server of NATS, and what goes on between that and the core.
 
-use log::log;
+use ::log::{log, warn};
+use mio::Events;
+
+use std::io;
 
 use super::Server;
 use super::clock::{seed, wall};
@@ -11,8 +14,9 @@ use crate::base::time::{Duration, Time};
 use crate::cluster::claims::BODY_LENGTH_MAXIMUM;
 use crate::cluster::direct::HEAD_LENGTH;
 use crate::cluster::engine::{self, Action, Address, Limits, Retry, Timing};
+use crate::cluster::entry::OVERHEAD;
+use crate::cluster::log::{self, Access, Keeping};
 use crate::cluster::node::{ALL_SUBSCRIPTIONS_MAXIMUM, Figures, Node};
-use crate::cluster::subjects::Subjects;
 use crate::core::nodes::Messages;
 use crate::protocol::nats::{Authentication, CREDENTIALS_MAXIMUM, Secret};
 use crate::settings::{self, ClusterLogin, ConfigError, Settings};
@@ -30,6 +34,8 @@ const TIMING: Timing = Timing {
 const OUTPUT_BYTES: usize = 8 * 1024 * 1024;
 /// How many requests may wait for answers.
 const REQUESTS: usize = 1_024;
+/// How long the end of the broker waits for messages that are not in the log.
+const LAST_PATIENCE: Duration = Duration::from_seconds(5);
 /// How often bytes are passed on in a turn, before others have theirs.
 const ROUNDS_PER_TURN: usize = 4;
 /// How often the figures are published.
@@ -46,8 +52,29 @@ struct Joined {
     call: Option<Call>,
     /// The emptied buffer for the messages of the next turn.
     messages: Messages,
+    /// Whether the core takes clients.
+    access: Access,
     /// What was last published of its state, and when its figures are published next.
-    shown: Option<(bool, Time)>,
+    shown: Option<(State, Time)>,
+}
+
+/// What is published of the state of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Disconnected,
+    Log(Access),
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Log(Access::Joining) => "joining",
+            Self::Log(Access::Open) => "connected",
+            Self::Log(Access::Held) => "holding",
+            Self::Log(Access::Away) => "away",
+        }
+    }
 }
 
 /// The connection to a server.
@@ -61,10 +88,14 @@ struct Call {
 
 impl Cluster {
     /// When it needs something, if nothing happens before.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self, batch_due: Option<Time>) -> Option<Time> {
         let joined = self.0.as_ref()?;
+        let batch_due = batch_due.filter(|_| joined.node.takes_batch());
         let next = if joined.is_busy() { Some(Time::ZERO) } else { joined.node.next_deadline() };
-        next.into_iter().chain(Some(joined.shown.map_or(Time::ZERO, |(_, shown)| shown))).min()
+        next.into_iter()
+            .chain(batch_due)
+            .chain(Some(joined.shown.map_or(Time::ZERO, |(_, shown)| shown)))
+            .min()
     }
 }
 
@@ -144,12 +175,24 @@ impl Server {
                 subscriptions: ALL_SUBSCRIPTIONS_MAXIMUM,
             },
         };
-        let subjects = Subjects::new(&settings.name);
         let times = (self.clock.now(), wall());
-        let node = Node::new(engine, subjects, settings.interest_levels, seed(), times);
+        let node = Node::new(
+            (&settings.name, settings.interest_levels),
+            engine,
+            settings_of_log(&settings.log),
+            seed(),
+            times,
+        );
         self.broker.begin_cluster();
-        self.cluster.0 =
-            Some(Box::new(Joined { settings, node, call: None, messages: Messages::default(), shown: None }));
+        self.broker.begin_log();
+        self.cluster.0 = Some(Box::new(Joined {
+            settings,
+            node,
+            call: None,
+            messages: Messages::default(),
+            access: Access::Joining,
+            shown: None,
+        }));
     }
 
     /// Passes on what clients have said to the other nodes, and what those say.
@@ -165,6 +208,7 @@ impl Server {
             joined.node.say(&messages);
             joined.messages = messages;
             joined.node.exchange_clients(&mut server.broker, now);
+            server.exchange_log(joined, now);
         });
         for _ in 0..ROUNDS_PER_TURN {
             self.with_node(|server, joined| server.pass_on(joined, now));
@@ -173,7 +217,46 @@ impl Server {
                 break;
             }
         }
-        self.with_node(|server, joined| server.show_cluster(joined, now));
+        self.with_node(|server, joined| {
+            server.exchange_log(joined, now);
+            server.pass_on(joined, now);
+            server.show_cluster(joined, now);
+        });
+    }
+
+    /// Passes on what goes to the log, and what was learned from it.
+    fn exchange_log(&mut self, joined: &mut Joined, now: Time) {
+        let maximum = joined.node.engine().message_maximum();
+        let log = joined.node.log();
+        while let Some(number) = log.next_durable() {
+            self.broker.durable(number, now);
+            while let Some(id) = self.broker.next_answered() {
+                self.write_one(id, now);
+            }
+        }
+        let access = log.access();
+        if joined.access != access {
+            joined.access = access;
+            match access {
+                Access::Open => {
+                    self.broker.limit_logged(maximum.saturating_sub(OVERHEAD));
+                    self.broker.open_log(now);
+                }
+                Access::Held => {}
+                Access::Joining | Access::Away => self.broker.close_log(now),
+            }
+        }
+        if log.is_read_to_the_end() {
+            self.broker.end_of_log_is_read(now);
+        }
+        if self.broker.begin_reading_to_the_end() {
+            log.read_to_the_end();
+        }
+        let is_due = log.takes_batch() && self.broker.batch_due().is_some_and(|due| due <= now);
+        if is_due && let Some(batch) = self.broker.take_batch(now) {
+            log.append(&batch, now);
+        }
+        joined.node.tick(now);
     }
 
     /// Takes the node out while it works with the rest of the server.
@@ -207,7 +290,7 @@ impl Server {
             }
         }
         while let Some((level, line)) = joined.node.next_line() {
-            log!(level, "{line}");
+            log!(level, "{line}.");
         }
     }
 
@@ -240,16 +323,19 @@ impl Server {
 
     /// Publishes the state of the connection when it has changed, and the figures now and then.
     fn show_cluster(&mut self, joined: &mut Joined, now: Time) {
-        let is_connected = joined.node.is_connected();
-        if joined.shown.is_some_and(|(shown, next)| shown == is_connected && now < next) {
+        let state = match joined.node.is_connected() {
+            false if joined.access == Access::Open => State::Disconnected,
+            _ => State::Log(joined.access),
+        };
+        if joined.shown.is_some_and(|(shown, next)| shown == state && now < next) {
             return;
         }
-        joined.shown = Some((is_connected, now + SHOWN_EVERY));
+        joined.shown = Some((state, now + SHOWN_EVERY));
         let Figures { sent, received, dropped } = joined.node.figures();
         let dropped = dropped + self.broker.dropped_for_nodes();
         let values = [
             ("node", joined.settings.node.as_str().to_owned()),
-            ("state", if is_connected { "connected" } else { "disconnected" }.to_owned()),
+            ("state", state.as_str().to_owned()),
             ("sent", sent.to_string()),
             ("received", received.to_string()),
             ("dropped", dropped.to_string()),
@@ -259,13 +345,40 @@ impl Server {
         }
     }
 
-    /// Leaves the cluster in order, as far as the socket takes the last bytes at once.
-    pub(super) fn leave_cluster(&mut self, now: Time) {
-        self.run_cluster(now);
+    /// Leaves the cluster in order: what is for the log is stored, as long as the engine is there, and the connection is
+    /// closed as far as the socket takes the last bytes at once.
+    pub(super) fn leave_cluster(&mut self, events: &mut Events) -> io::Result<()> {
+        let end = self.clock.now() + LAST_PATIENCE;
+        while self.cluster.0.is_some() && !self.broker.is_durable() {
+            let now = self.clock.now();
+            if now >= end {
+                warn!(
+                    "Warning: not everything could be stored in the log of the cluster in time; everything acknowledged was."
+                );
+                break;
+            }
+            self.broker.persist(now);
+            self.turn(events, Some(end))?;
+        }
+        let now = self.clock.now();
         if let Some(joined) = &mut self.cluster.0 {
             joined.node.engine().drain(now);
         }
         self.run_cluster(now);
+        Ok(())
+    }
+}
+
+/// How the node uses the log.
+fn settings_of_log(settings: &settings::ClusterLog) -> log::Settings {
+    let seconds = |seconds: u32| Duration::from_seconds(seconds.into());
+    log::Settings {
+        keeping: Keeping {
+            replicas: settings.replicas,
+            age: seconds(settings.keep),
+            bytes: Some(settings.keep_bytes as u64).filter(|bytes| *bytes > 0),
+        },
+        patience: if settings.refuses { Duration::ZERO } else { seconds(settings.patience) },
     }
 }
 

@@ -334,7 +334,7 @@ impl Server {
             accepting,
             self.calls_due(),
             self.bridges.due(),
-            self.cluster.due(),
+            self.cluster.due(self.broker.batch_due()),
             self.notifier.due(),
             self.persistence_due(),
             self.trim.due(),
@@ -388,13 +388,13 @@ impl Server {
         let now = self.clock.now();
         self.shut_down_bridges(now);
         self.broker.shut_down(now);
-        self.leave_cluster(now);
         let end = now + FAREWELL;
         while self.links.clients.open() > 0 && self.clock.now() < end {
             if self.turn(events, Some(end))? {
                 break;
             }
         }
+        self.leave_cluster(events)?;
         self.finish_persistence(events)
     }
 

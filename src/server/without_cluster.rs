@@ -1,5 +1,9 @@
 //! A server without a cluster: the binary was built without the feature.
 
+use std::io;
+
+use mio::Events;
+
 use super::Server;
 #[cfg(feature = "bridge")]
 use super::destination::CallId;
@@ -14,7 +18,7 @@ pub(super) struct Cluster {}
 
 impl Cluster {
     #[expect(clippy::unused_self, reason = "the feature does something here")]
-    pub(super) const fn due(&self) -> Option<Time> {
+    pub(super) const fn due(&self, _batch_due: Option<Time>) -> Option<Time> {
         None
     }
 
@@ -38,5 +42,7 @@ impl Server {
 
     pub(super) const fn run_cluster(&mut self, _now: Time) {}
 
-    pub(super) const fn leave_cluster(&mut self, _now: Time) {}
+    pub(super) const fn leave_cluster(&mut self, _events: &mut Events) -> io::Result<()> {
+        Ok(())
+    }
 }

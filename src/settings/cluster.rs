@@ -19,6 +19,29 @@ pub struct Cluster {
     pub login: Option<ClusterLogin>,
     /// How many levels of a filter decide which messages the other nodes send (`cluster_interest_levels`).
     pub interest_levels: usize,
+    /// The log of the cluster.
+    pub log: ClusterLog,
+}
+
+/// How the log of a cluster is kept, and what becomes of clients while it cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterLog {
+    /// On how many servers it is (`cluster_replicas`).
+    pub replicas: u64,
+    /// For how many seconds a message is kept (`cluster_keep`).
+    pub keep: u32,
+    /// The most bytes of messages that are kept; zero for any number (`cluster_keep_bytes`).
+    pub keep_bytes: usize,
+    /// Whether clients are refused as soon as the log cannot be used (`cluster_away`).
+    pub refuses: bool,
+    /// For how many seconds they wait for it otherwise (`cluster_patience`).
+    pub patience: u32,
+}
+
+impl Default for ClusterLog {
+    fn default() -> Self {
+        Self { replicas: 3, keep: 7 * 86_400, keep_bytes: 0, refuses: false, patience: 30 }
+    }
 }
 
 /// The TLS settings of a node.

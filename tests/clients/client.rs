@@ -129,6 +129,19 @@ impl Options {
         client
     }
 
+    /// Connects, and returns why the broker refuses it, as the client words it.
+    pub(crate) async fn refused(&self) -> String {
+        let line = match self.version {
+            Version::V311 => self.line_v311(),
+            Version::V5 => self.line_v5(),
+        };
+        let mut client = Client { line, session_present: false, messages: VecDeque::new() };
+        match client.step().await {
+            Happening::Ended(why) => why,
+            other => panic!("{other:?} instead of a refusal"),
+        }
+    }
+
     fn line_v311(&self) -> Line {
         let size = usize::try_from(PACKET_SIZE).expect("it is small");
         let mut options = rumqttc::MqttOptions::new(&self.identifier, "127.0.0.1", self.port);
@@ -216,6 +229,18 @@ impl Client {
             }
         }
         self.wait_until_published(qos).await;
+    }
+
+    /// Publishes at QoS 1, and returns why the connection ends instead of an acknowledgement.
+    pub(crate) async fn publish_in_vain(mut self, topic: &str, payload: &str) -> String {
+        assert!(self.try_publish(topic, payload.to_owned()), "it can wait");
+        loop {
+            match self.next_but_messages().await {
+                Happening::Acknowledged => panic!("it is acknowledged"),
+                Happening::Ended(why) => return why,
+                _ => {}
+            }
+        }
     }
 
     /// Publishes at QoS 1 with properties.

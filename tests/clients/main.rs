@@ -4,6 +4,7 @@
 mod binary;
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 mod bridges;
+#[allow(dead_code, reason = "other tests need more of it")]
 mod client;
 #[cfg(feature = "persistence")]
 mod clocks;

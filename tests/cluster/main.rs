@@ -7,6 +7,7 @@
 
 mod client;
 mod direct;
+mod log;
 #[path = "../clients/client.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod mqtt;

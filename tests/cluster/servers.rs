@@ -84,6 +84,11 @@ impl Servers {
         self.servers[number].port
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.servers.len()
+    }
+
     /// The addresses of all servers, as they stand in the configuration of a node.
     pub fn addresses(&self) -> String {
         let addresses: Vec<String> =

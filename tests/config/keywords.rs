@@ -112,7 +112,8 @@ fn absent_keywords_have_the_defaults_of_the_table() {
 #[cfg(feature = "system")]
 #[test]
 fn a_keyword_that_is_set_is_reported_by_its_name() {
-    const SAMPLES: [&str; 26] = [
+    const SAMPLES: [&str; 27] = [
+        "refuse",
         "true",
         "false",
         "1",

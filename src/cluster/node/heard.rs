@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::message::Origin;
+use crate::cluster::origin::Origin;
 
 /// The most incarnations that are remembered. Beyond it, the one that was heard least recently is forgotten, and a body of
 /// it that comes twice is delivered twice.

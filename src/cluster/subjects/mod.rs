@@ -13,11 +13,15 @@
 //! | topic `a/b/` and a very long level | `bk.c.dh.a.b.`, the hash of the whole topic, `.%` |
 //! | filter `a/+` | `bk.c.d.a.*.%` and `bk.c.dh.a.>` |
 //! | filter `a/#` | `bk.c.d.a.>` and `bk.c.dh.a.>` |
+//! | topic `a/b`, in the log | `bk.c.m0.t.a.b.%`, and if it is to be retained `bk.c.m0.r.o.a.b.%` |
+//! | topic `$x/a`, to be retained | `bk.c.m0.r.$.$x.a.%` |
+//! | several messages at once, in the log | `bk.c.m0.g` |
 //!
 //! Topics that start with `$` are in a branch of their own, since wildcards at the first level must not reach them
 //! [MQTT-4.7.2-1]. So are topics that do not fit into a subject: a filter with wildcards cannot tell where such a topic
 //! is cut off, so it takes all of them that begin with its levels before the first wildcard. Messages with such a topic
-//! carry it in their body. `$SYS` has no subject: what a broker says about itself stays there.
+//! carry it in their body. What is to be retained has the branch as a token of its own, so that one pattern reaches all of
+//! it. `$SYS` has no subject: what a broker says about itself stays there.
 
 mod keys;
 #[cfg(test)]
@@ -47,7 +51,7 @@ const LEVELS_LENGTH_MAXIMUM: usize = 960;
 const LEVELS_LENGTH_WITH_HASH: usize = LEVELS_LENGTH_MAXIMUM - 1 - token::HASH_LENGTH;
 
 /// The longest part before the levels, and the closing token.
-const REST_LENGTH_MAXIMUM: usize = "bk.".len() + ClusterName::LENGTH_MAXIMUM + ".m65535.r$.%".len();
+const REST_LENGTH_MAXIMUM: usize = "bk.".len() + ClusterName::LENGTH_MAXIMUM + ".m65535.r.$.%".len();
 
 const _: () = assert!(REST_LENGTH_MAXIMUM + LEVELS_LENGTH_MAXIMUM <= SUBJECT_LENGTH_MAXIMUM);
 
@@ -82,9 +86,21 @@ impl Branch {
         if text.starts_with('$') { Self::Reserved } else { Self::Ordinary }
     }
 
+    const ALL: [Self; 3] = [Self::Ordinary, Self::Reserved, Self::Shortened];
+
+    /// At the end of the token before it.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Ordinary => "",
+            Self::Reserved => "$",
+            Self::Shortened => "h",
+        }
+    }
+
+    /// As a token of its own.
+    const fn token(self) -> &'static str {
+        match self {
+            Self::Ordinary => "o",
             Self::Reserved => "$",
             Self::Shortened => "h",
         }
@@ -164,6 +180,21 @@ impl Subjects {
     /// The beginning of all subjects of the cluster, with a dot at the end.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Everything in a partition of the log, as a subscription.
+    pub fn log(&self, partition: u16) -> String {
+        format!("{}m{partition}.>", self.base)
+    }
+
+    /// All that is to be retained in a partition of the log, as a subscription.
+    pub fn retained(&self, partition: u16) -> String {
+        format!("{}m{partition}.r.>", self.base)
+    }
+
+    /// The subject of an entry of the log with several messages.
+    pub fn gathered(&self, partition: u16) -> String {
+        format!("{}m{partition}.g", self.base)
     }
 
     /// Appends the subject for messages with a topic. Returns `None`, and appends nothing, if such messages stay at this
@@ -283,14 +314,10 @@ impl Subjects {
     fn push_branch(&self, purpose: Purpose, branch: Branch, into: &mut String) {
         into.push_str(&self.base);
         match purpose {
-            Purpose::Direct => into.push('d'),
-            Purpose::Log(partition) | Purpose::Retained(partition) => {
-                into.push('m');
-                into.push_str(&partition.to_string());
-                into.push_str(if matches!(purpose, Purpose::Log(_)) { ".t" } else { ".r" });
-            }
+            Purpose::Direct => into.extend(["d", branch.suffix()]),
+            Purpose::Log(partition) => into.push_str(&format!("m{partition}.t{}", branch.suffix())),
+            Purpose::Retained(partition) => into.push_str(&format!("m{partition}.r.{}", branch.token())),
         }
-        into.push_str(branch.suffix());
     }
 }
 
@@ -322,18 +349,22 @@ fn push_levels<'a>(levels: impl Iterator<Item = &'a str>, bytes: usize, into: &m
 /// Splits what follows the base of a subject into the purpose, the branch, and the rest after a dot.
 fn parse_branch(text: &str) -> Option<(Purpose, Branch, &str)> {
     let (first, rest) = text.split_once('.')?;
-    let (purpose, suffix, rest) = match first.strip_prefix('m') {
-        None => (Purpose::Direct, first.strip_prefix('d')?, rest),
+    let suffixed = |suffix| Branch::ALL.into_iter().find(|branch| branch.suffix() == suffix);
+    let (purpose, branch, rest) = match first.strip_prefix('m') {
+        None => (Purpose::Direct, suffixed(first.strip_prefix('d')?), rest),
         Some(digits) => {
             let partition = digits.parse().ok().filter(|partition: &u16| partition.to_string() == digits)?;
             let (kind, rest) = rest.split_once('.')?;
             match kind.strip_prefix('t') {
-                Some(suffix) => (Purpose::Log(partition), suffix, rest),
-                None => (Purpose::Retained(partition), kind.strip_prefix('r')?, rest),
+                Some(suffix) => (Purpose::Log(partition), suffixed(suffix), rest),
+                None if kind == "r" => {
+                    let (token, rest) = rest.split_once('.')?;
+                    let branch = Branch::ALL.into_iter().find(|branch| branch.token() == token);
+                    (Purpose::Retained(partition), branch, rest)
+                }
+                None => return None,
             }
         }
     };
-    let branches = [Branch::Ordinary, Branch::Reserved, Branch::Shortened];
-    let branch = branches.into_iter().find(|branch| branch.suffix() == suffix)?;
-    Some((purpose, branch, rest))
+    Some((purpose, branch?, rest))
 }

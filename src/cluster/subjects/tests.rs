@@ -238,7 +238,7 @@ fn the_table_of_the_page_holds() {
         subject
     };
     assert_eq!(log(Purpose::Log(3)), "bk.c.m3.t$.$x.a.%");
-    assert_eq!(log(Purpose::Retained(0)), "bk.c.m0.r$.$x.a.%");
+    assert_eq!(log(Purpose::Retained(0)), "bk.c.m0.r.$.$x.a.%");
 }
 
 #[test]

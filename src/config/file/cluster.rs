@@ -17,6 +17,17 @@ pub(super) const NAME: &str = "1 to 32 letters, digits, '-' and '_'";
 
 pub(super) const NODE: &str = "1 to 64 letters, digits, '-', '_' and '.'";
 
+pub(super) const AWAY: &str = "hold or refuse";
+
+/// Parses what becomes of clients while the servers cannot be used: whether they are refused at once.
+pub(super) fn refuses(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "hold" => Ok(false),
+        "refuse" => Ok(true),
+        _ => Err(AWAY),
+    }
+}
+
 /// Parses the servers, and whether they speak TLS, which must be the same for all.
 pub(super) fn servers(text: &str) -> Result<(Vec<RemoteAddress>, bool), &'static str> {
     let mut servers = Vec::new();
@@ -62,8 +73,7 @@ pub(super) fn complete(
     }
     completion.findings.push(Finding::warning(
         place,
-        "nodes of this version pass messages on at most once; sessions, retained messages and Shared Subscriptions are \
-         those of each node alone",
+        "sessions and Shared Subscriptions are those of each node alone in this version, and end with its process",
     ));
     let name = completion.name(&pending);
     let node = completion.node(&pending, host_name);
@@ -77,6 +87,7 @@ pub(super) fn complete(
         }),
         servers: pending.servers,
         interest_levels: pending.interest_levels,
+        log: pending.log,
     })
 }
 
@@ -188,7 +199,7 @@ impl Completion<'_> {
     fn warn_of_persistence(&mut self) {
         let keyword = ["persistence", "retained_persistence"];
         let place = keyword.into_iter().find_map(|keyword| self.places.place(keyword)).unwrap_or(self.place);
-        let text = "sessions and messages are persisted in the store of this node only, where other nodes do not find them";
+        let text = "it has no effect beside 'cluster': retained messages and those of QoS 1 and 2 are kept by the servers of NATS";
         self.findings.push(Finding::warning(place, text));
     }
 }

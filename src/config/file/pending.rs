@@ -9,7 +9,7 @@ use crate::protocol::proxy::Proxy;
 #[cfg(feature = "bridge")]
 use crate::settings::{Bridge, BridgeTls, BridgeTopic};
 #[cfg(feature = "cluster")]
-use crate::settings::{ClusterName, NodeName, RemoteAddress};
+use crate::settings::{ClusterLog, ClusterName, NodeName, RemoteAddress};
 use crate::settings::{Family, Given, Network, Persistence, Security, Settings, SocketFile, Tls};
 
 use super::outcome::Place;
@@ -390,6 +390,7 @@ pub(super) struct PendingCluster {
     pub certificate: Option<Given<PathBuf>>,
     pub key: Option<Given<PathBuf>>,
     pub interest_levels: usize,
+    pub log: ClusterLog,
 }
 
 #[cfg(feature = "cluster")]
@@ -406,7 +407,7 @@ impl PendingCluster {
         value
     }
 
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             wrong: Vec::new(),
             servers: Vec::new(),
@@ -420,6 +421,7 @@ impl PendingCluster {
             certificate: None,
             key: None,
             interest_levels: INTEREST_LEVELS,
+            log: ClusterLog::default(),
         }
     }
 }

@@ -17,13 +17,15 @@ use super::distribution::Published;
 use super::nodes::{WRONG, decode_from_node};
 use super::turn::steps;
 use super::{Broker, Effect, Fault};
+use crate::base::plural::Count;
 use crate::base::time::{Duration, Time};
 use crate::core::journal::{Journal, MessageNumber, NextNumbers, Pace, Room, SessionNumber};
 use crate::core::message::{Outbound, Portable, Publication, Publisher};
 use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::{
-    DecodeError, PACKET_SIZE_MAXIMUM, ProtocolVersion, QoS, ReasonCode, Status, frame,
+    DecodeError, PACKET_SIZE_MAXIMUM, ProtocolVersion, Publish, QoS, ReasonCode, Status, frame,
 };
+use crate::protocol::topic::TopicName;
 
 /// Answers wait for the log, and a batch goes there as soon as the one before is durable.
 const PACE: Pace = Pace { holds: true, urgent: Duration::ZERO, lazy: Duration::ZERO };
@@ -100,23 +102,30 @@ impl Broker {
         self.effects.extend(journal.take_paused().into_iter().map(Effect::Resume));
         let readers = std::mem::take(&mut self.waiting.readers);
         for id in unanswered.into_iter().chain(readers.new).chain(readers.waiting) {
-            let session = self.connections.find(id).and_then(|connection| connection.session());
-            if session.is_some_and(|session| self.is_bridge_set_up(session).is_none()) {
-                self.turn.take(steps::PACKET);
-                self.end(id, ReasonCode::ServerBusy, CLOSED);
-            }
+            self.end_for_log(id);
+        }
+    }
+
+    /// Ends a connection that waits for the log, unless it is that of a bridge, which has nowhere else to go.
+    fn end_for_log(&mut self, id: ConnectionId) {
+        let session = self.connections.find(id).and_then(|connection| connection.session());
+        if session.is_some_and(|session| self.is_bridge_set_up(session).is_none()) {
+            self.turn.take(steps::PACKET);
+            self.end(id, ReasonCode::ServerBusy, CLOSED);
         }
     }
 
     /// The longest message that the log takes, as the bytes of its topic, properties and payload. A client that publishes
     /// a longer one loses its connection.
-    pub const fn limit_logged(&mut self, bytes: usize) {
+    pub fn limit_logged(&mut self, bytes: usize) {
+        let _entered = self.account.enter();
         self.persistence.logged_maximum = bytes;
     }
 
     /// Whether packets wait until the node has read the log up to its end. If so, the caller is to find out where that is,
     /// and to call [`Broker::end_of_log_is_read`] when the node has come there.
     pub fn begin_reading_to_the_end(&mut self) -> bool {
+        let _entered = self.account.enter();
         let readers = &mut self.waiting.readers;
         if !readers.waiting.is_empty() {
             return false;
@@ -161,6 +170,15 @@ impl Broker {
         }
         self.turn.take(steps::PACKET + frame.length / steps::BYTES_PER_STEP);
         let (publish, topic) = decode_from_node(&frame, ProtocolVersion::V5)?;
+        self.publish_decoded(&publish, topic, logged)
+    }
+
+    fn publish_decoded(
+        &mut self,
+        publish: &Publish<'_>,
+        topic: TopicName<'_>,
+        logged: &Logged<'_>,
+    ) -> Result<bool, DecodeError> {
         let mut buffers = std::mem::take(&mut self.output.buffers);
         let outcome = self.split_properties(publish.properties, &mut buffers.forwarded).map_err(|_| WRONG);
         let outcome = outcome.map(|(properties, expires)| {
@@ -190,7 +208,8 @@ impl Broker {
                 return true;
             }
             // What it has replaced is no longer retained, and neither is it itself.
-            return self.publish_unlinked(&mut Outbound::new(Publication { payload: &[], ..publication }), None);
+            return self
+                .publish_unlinked(&mut Outbound::new(Publication { payload: &[], ..publication }), None);
         }
         let publisher = publisher.and_then(Publisher::read);
         let session = publisher.and_then(|publisher| self.clients.find(publisher.client_identifier));
@@ -232,8 +251,8 @@ impl Broker {
     ) -> Result<Option<ReasonCode>, Fault> {
         let most = self.persistence.logged_maximum;
         if publication.length() > most {
-            let length = publication.length();
-            let what = format!("a message of {length} bytes, the servers of the cluster take {most}");
+            let (length, most) = (Count(publication.length(), "byte"), Count(most, "byte"));
+            let what = format!("a message of {length}, and the servers of the cluster take {most}");
             return Err(Fault::new(ReasonCode::PacketTooLarge, what));
         }
         if self.persistence.has_storage_room() || self.is_bridge_set_up(session).is_some() {

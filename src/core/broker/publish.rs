@@ -262,9 +262,7 @@ impl Broker {
             // Only the broker may publish about itself.
             _ if topic.is_about_the_broker() => ReasonCode::NotAuthorized,
             _ => {
-                let is_named = publish.retain
-                    || self.persistence.has_log() && publish.delivery != Delivery::AtMostOnce;
-                let publisher = is_named.then(|| self.clients.sessions[session].publisher().written());
+                let publisher = self.publisher_of(session, publish);
                 let publication = Publication {
                     topic,
                     payload: publish.payload,
@@ -290,6 +288,13 @@ impl Broker {
         };
         self.conclude(id, session, publish.delivery, reason, before)?;
         Ok(Step::Done)
+    }
+
+    /// The publisher of a message, where that is needed later: with what is retained, and in the log of the cluster.
+    fn publisher_of(&self, session: SessionId, publish: &Publish<'_>) -> Option<String> {
+        let is_needed =
+            publish.retain || self.persistence.has_log() && publish.delivery != Delivery::AtMostOnce;
+        is_needed.then(|| self.clients.sessions[session].publisher().written())
     }
 
     /// Publishes a message for which the client has the right, unless there is no room for it. Returns the Reason Code

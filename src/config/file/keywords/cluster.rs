@@ -5,12 +5,13 @@ use super::row::{Keyword, row};
 use {
     super::row::Shown::AfterRestart,
     super::shown::{Value, path, size, text, word, words},
-    crate::settings::{Cluster, ClusterLogin, ClusterTls, RemoteAddress, Settings},
+    crate::settings::{Cluster, ClusterLog, ClusterLogin, ClusterTls, RemoteAddress, Settings},
 };
 #[cfg(feature = "cluster")]
 use {
     super::row::{Form::*, Meaning, Named, Scope, Setting, setting},
     crate::config::file::cluster::{self, NAME, NODE, SERVERS},
+    crate::config::file::values,
     crate::settings::{ClusterName, NodeName},
 };
 
@@ -28,6 +29,11 @@ pub(super) static ROWS: &[Keyword] = {
         row("cluster_certfile", PartOf("cluster"), ""),
         row("cluster_keyfile", PartOf("cluster"), ""),
         row("cluster_interest_levels", PartOf("cluster"), ""),
+        row("cluster_replicas", PartOf("cluster"), ""),
+        row("cluster_keep", PartOf("cluster"), ""),
+        row("cluster_keep_bytes", PartOf("cluster"), ""),
+        row("cluster_away", PartOf("cluster"), ""),
+        row("cluster_patience", PartOf("cluster"), ""),
     ]
 };
 
@@ -136,6 +142,62 @@ pub(super) static ROWS: &[Keyword] = &[
         "Brooklet's own: how many levels of a Topic Filter decide which messages the other nodes send to this one; with \
          more, fewer are sent for nothing, and NATS has more subscriptions"
     ),
+    setting!(
+        "cluster_replicas",
+        Global,
+        "3",
+        Number(1, 5, |to, number| to.globals.cluster.log.replicas = number.unsigned_abs()),
+        AfterRestart(|of| logged(of, |log| Value::Number(log.replicas))),
+        "Brooklet's own: on how many servers of NATS the log of the cluster is; a message is acknowledged when most of \
+         them have it"
+    ),
+    setting!(
+        "cluster_keep",
+        Global,
+        "7d",
+        Word("a duration", |to, text| {
+            to.globals.cluster.log.keep = values::expiration(text)?;
+            Ok(())
+        }),
+        AfterRestart(|of| logged(of, |log| duration(log.keep))),
+        "Brooklet's own: how long the log of the cluster keeps a message for clients that do not take it"
+    ),
+    setting!(
+        "cluster_keep_bytes",
+        Global,
+        "none",
+        Word(values::BYTES, |to, text| {
+            to.globals.cluster.log.keep_bytes = values::bytes(text).ok_or(values::BYTES)?;
+            Ok(())
+        }),
+        AfterRestart(|of| logged(of, |log| match log.keep_bytes {
+            0 => Value::Nothing,
+            bytes => size(bytes),
+        })),
+        "Brooklet's own: how many bytes the log of the cluster has at most; the oldest messages go first"
+    ),
+    setting!(
+        "cluster_away",
+        Global,
+        "hold",
+        Word(cluster::AWAY, |to, text| {
+            to.globals.cluster.log.refuses = cluster::refuses(text)?;
+            Ok(())
+        }),
+        AfterRestart(|of| logged(of, |log| word(if log.refuses { "refuse" } else { "hold" }))),
+        "Brooklet's own: what becomes of clients while the servers of NATS cannot be used: `hold` lets them wait for \
+         `cluster_patience`, `refuse` refuses them at once"
+    ),
+    setting!(
+        "cluster_patience",
+        Global,
+        "30",
+        Number(1, 3_600, |to, number| {
+            to.globals.cluster.log.patience = u32::try_from(number).unwrap_or(1);
+        }),
+        AfterRestart(|of| logged(of, |log| Value::Number(log.patience.into()))),
+        "Brooklet's own: for how many seconds clients wait for the servers of NATS with `cluster_away hold`"
+    ),
 ];
 
 #[cfg(all(feature = "cluster", feature = "system"))]
@@ -153,6 +215,21 @@ fn servers(of: &Settings) -> Value<'_> {
 #[cfg(all(feature = "cluster", feature = "system"))]
 fn clustered(of: &Settings, show: fn(&Cluster) -> Value<'_>) -> Value<'_> {
     of.cluster.as_ref().map_or(Value::NotApplicable, show)
+}
+
+/// A value of the log.
+#[cfg(all(feature = "cluster", feature = "system"))]
+fn logged(of: &Settings, show: fn(&ClusterLog) -> Value<'_>) -> Value<'_> {
+    of.cluster.as_ref().map_or(Value::NotApplicable, |of| show(&of.log))
+}
+
+/// A number of seconds, in days if they are whole ones.
+#[cfg(all(feature = "cluster", feature = "system"))]
+fn duration<'a>(seconds: u32) -> Value<'a> {
+    match seconds % 86_400 {
+        0 => Value::Words(format!("{}d", seconds / 86_400)),
+        _ => Value::Words(format!("{seconds}s")),
+    }
 }
 
 /// A value of TLS, which does not apply without it.

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::base::peer::Peer;
-use crate::core::access::AllowAll;
 use crate::base::time::Duration;
+use crate::core::access::AllowAll;
 use crate::core::broker::{Effect, Intake, Logged};
 use crate::core::journal::Batch;
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerId;
-use crate::core::slots::ConnectionId;
 use crate::core::message::Portable;
+use crate::core::slots::ConnectionId;
 use crate::protocol::codec::{Delivery, PacketIdentifier, QoS};
 
 const V311: ProtocolVersion = ProtocolVersion::V311;

@@ -21,6 +21,8 @@ pub enum Consumer<'a> {
         deliver: Subject<'a>,
         /// With which message it begins.
         start: Start,
+        /// The subjects of its messages; without one, all.
+        filter: Option<SubjectPattern<'a>>,
         /// How long the server is silent at most if there is nothing to send.
         heartbeat: Duration,
         /// How long it lives if nothing receives its messages.
@@ -63,9 +65,10 @@ pub fn consumer_create(stream: Name<'_>, name: Name<'_>, consumer: &Consumer<'_>
         Start::Sequence(sequence) => ("by_start_sequence", (*sequence).max(1).into()),
     };
     let mut config = match consumer {
-        Consumer::Ordered { deliver, heartbeat, lifetime, .. } => object([
+        Consumer::Ordered { deliver, filter, heartbeat, lifetime, .. } => object([
             ("ack_policy", "none".into()),
             ("deliver_subject", deliver.as_str().into()),
+            ("filter_subject", filter.map_or(Value::Null, |filter| filter.as_str().into())),
             ("flow_control", true.into()),
             ("idle_heartbeat", nanoseconds(*heartbeat)),
             ("inactive_threshold", nanoseconds(*lifetime)),
@@ -197,6 +200,8 @@ pub enum ConsumerSignal<'a> {
     Heartbeat {
         /// The number of the last delivery, so that one that was lost is noticed.
         consumer_sequence: Option<u64>,
+        /// The sequence in the stream up to which it has looked for messages.
+        stream_sequence: Option<u64>,
         /// The subject to answer with nothing, if the consumer has stopped for flow control.
         stalled: Option<&'a [u8]>,
     },
@@ -223,6 +228,7 @@ impl<'a> ConsumerSignal<'a> {
             Some(reply) => Self::FlowControl(reply),
             None => Self::Heartbeat {
                 consumer_sequence: headers.number("Nats-Last-Consumer"),
+                stream_sequence: headers.number("Nats-Last-Stream"),
                 stalled: headers.value("Nats-Consumer-Stalled"),
             },
         })

@@ -24,7 +24,9 @@ pub use consumer::{
 };
 pub use direct::{DirectAnswer, DirectGet, direct_get};
 pub use publish::{Conditions, PubAck};
-pub use stream::{Source, StreamConfig, StreamInfo, stream_create, stream_info, stream_update};
+pub use stream::{
+    Source, StreamConfig, StreamInfo, source_sequence, stream_create, stream_info, stream_update,
+};
 
 /// The longest answer in bytes that is read.
 const ANSWER_MAXIMUM: usize = 256 * 1024;
@@ -100,6 +102,8 @@ impl ApiError {
     pub const STREAM_NOT_FOUND: u64 = 10_059;
     /// There is a stream with this name, which is configured differently.
     pub const STREAM_NAME_IN_USE: u64 = 10_058;
+    /// A message of an atomic batch has an identifier that is known: the batch was stored before, or is about to be.
+    pub const BATCH_KNOWN: u64 = 10_201;
     /// A batch of messages is not known, or no longer.
     pub const BATCH_UNKNOWN: u64 = 10_208;
 

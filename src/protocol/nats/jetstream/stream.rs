@@ -3,6 +3,7 @@
 use super::{ApiFault, ApiRequest, MISSING, Name, answer, duration, nanoseconds, number, text};
 use crate::base::json::{Value, object};
 use crate::base::time::Duration;
+use crate::protocol::nats::{Headers, Message, number as number_of};
 
 /// The configuration of a stream in files, which keeps messages until a limit is reached and then drops the oldest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +136,8 @@ pub struct StreamInfo {
     pub first_sequence: u64,
     /// The sequence of the last message that it has ever had; zero if it has had none.
     pub last_sequence: u64,
+    /// The time of the server, in nanoseconds since 1970, if it tells it.
+    pub time: Option<u64>,
     /// Whether it has a leader, as far as the answering server knows.
     pub has_leader: bool,
 }
@@ -159,9 +162,45 @@ impl StreamInfo {
             bytes: number(state, "bytes")?,
             first_sequence: number(state, "first_seq")?,
             last_sequence: number(state, "last_seq")?,
+            time: value["ts"].as_str().and_then(time),
             has_leader: value["cluster"]["leader"].is_string(),
         })
     }
+}
+
+/// The sequence that a message has in the stream from which another one has taken it over.
+pub fn source_sequence(message: &Message<'_>) -> Option<u64> {
+    let headers = Headers::parse(message.headers?).ok()?;
+    let words = headers.last_value("Nats-Stream-Source")?;
+    number_of(words.split(|byte| *byte == b' ').nth(1)?)
+}
+
+/// Reads a time such as `2026-01-31T23:59:59.5Z`, as nanoseconds since 1970.
+fn time(text: &str) -> Option<u64> {
+    const DAYS_BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let (seconds, fraction) =
+        text.strip_suffix('Z')?.split_once('.').unwrap_or((text.strip_suffix('Z')?, ""));
+    let (date, clock) = seconds.split_once('T')?;
+    let numbers = |text: &str, separator| -> Option<[u64; 3]> {
+        let parts: Option<Vec<u64>> = text.split(separator).map(|part| number_of(part.as_bytes())).collect();
+        parts?.try_into().ok()
+    };
+    let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(clock, ':')?);
+    if !(1970..2500).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let before = *DAYS_BEFORE.get(usize::try_from(month.checked_sub(1)?).ok()?)?;
+    // Leap days up to the end of the year before, and that of this year once February is over.
+    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
+    let is_leap = leaps(year) > leaps(year - 1);
+    let days = (year - 1970) * 365 + leaps(year - 1) - leaps(1969) + before + day - 1
+        + u64::from(is_leap && month > 2);
+    let digits = fraction.get(..fraction.len().min(9))?;
+    let nanoseconds = match digits {
+        "" => 0,
+        digits => number_of(format!("{digits:0<9}").as_bytes())?,
+    };
+    Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000_000 + nanoseconds)
 }
 
 /// Asks for the configuration and the state of a stream.
@@ -177,4 +216,32 @@ pub fn stream_create(name: Name<'_>, config: &StreamConfig) -> ApiRequest {
 /// Changes a stream.
 pub fn stream_update(name: Name<'_>, config: &StreamConfig) -> ApiRequest {
     ApiRequest::new(format_args!("STREAM.UPDATE.{name}"), config.to_json().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        let seconds = 1_000_000_000;
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T12:00:00.5Z", Some(951_825_600 * seconds + 500_000_000)),
+            ("2000-03-01T00:00:00Z", Some(951_868_800 * seconds)),
+            ("2026-12-01T03:59:09.658649676Z", Some(1_796_097_549 * seconds + 658_649_676)),
+            ("2100-03-01T00:00:00.000000001999Z", Some(4_107_542_400 * seconds + 1)),
+            ("1969-12-31T23:59:59Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-00-01T00:00:00Z", None),
+            ("2026-12-01T24:00:00Z", None),
+            ("2026-12-01T00:00:00", None),
+            ("2026-12-01T00:00:00.xZ", None),
+            ("2026-12-01 00:00:00Z", None),
+            ("T.Z", None),
+            ("", None),
+        ] {
+            assert_eq!(time(text), expected, "{text}");
+        }
+    }
 }

@@ -72,8 +72,10 @@ fn what_a_publisher_writes_is_not_taken_for_what_the_server_adds() {
         "{answer:?}"
     );
     let deliver = Subject::new("d").unwrap();
-    let heartbeat = message(b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 4\r\n\r\n", b"");
-    let expected = ConsumerSignal::Heartbeat { consumer_sequence: Some(4), stalled: None };
+    let heartbeat =
+        message(b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 4\r\nNats-Last-Stream: 9\r\n\r\n", b"");
+    let expected =
+        ConsumerSignal::Heartbeat { consumer_sequence: Some(4), stream_sequence: Some(9), stalled: None };
     assert_eq!(ConsumerSignal::parse(&heartbeat, deliver), Some(expected));
     assert_eq!(
         ConsumerSignal::parse(&heartbeat, Subject::new("e").unwrap()),

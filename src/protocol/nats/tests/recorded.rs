@@ -179,6 +179,7 @@ impl Script {
     fn consumers(&mut self) {
         let (log, all) = (name("LOG"), SubjectPattern::new("t.>").unwrap());
         let ordered = Consumer::Ordered {
+            filter: None,
             deliver: subject("I.d"),
             start: Start::Sequence(1),
             heartbeat: Duration::from_milliseconds(100),
