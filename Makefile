@@ -15,7 +15,7 @@ SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/mini
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
-.PHONY: help run test check fuzz bench instructions interop minimal size conformance sim crash powercut bridgecrash pages packages
+.PHONY: help run test check fuzz bench instructions interop minimal size cluster conformance sim crash powercut bridgecrash pages packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,6 +64,10 @@ minimal: ## Build the smallest binary
 size: minimal ## Check the sizes of the default and the minimal binary, and their private memory at the start
 	@cargo build --quiet --release
 	@bash tests/size $(BUILT)
+
+cluster: ## Run three brokers as one on this machine, with servers of NATS, until Ctrl-C
+	cargo build --release --features cluster
+	@examples/cluster/run $(BUILT)/release/brooklet
 
 conformance: ## List the normative statements that the tests cover
 	python3 tests/conformance/coverage

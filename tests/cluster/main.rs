@@ -8,6 +8,7 @@
 mod client;
 mod direct;
 mod log;
+mod example;
 #[path = "../clients/client.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod mqtt;

@@ -66,7 +66,7 @@ impl Node {
         match self.claims.0.hear(body, now) {
             Ok(count) => broker.take_steps(1 + count / CLIENTS_PER_STEP),
             Err(why) => {
-                self.note_fault(&format!("What another node says about its clients was ignored: {why}."));
+                self.note_fault(&format!("What another node says about its clients was ignored: {why}"));
             }
         }
     }
@@ -80,7 +80,7 @@ impl Node {
             if let Some(client) = client.filter(|_| has_rival) {
                 self.note_fault(&format!(
                     "Client {} connects here and at other nodes in turn: several clients use this Client Identifier, or \
-                     one connects to several nodes at once.",
+                     one connects to several nodes at once",
                     Escaped(&client)
                 ));
             }
