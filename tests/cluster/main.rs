@@ -5,6 +5,7 @@
 //! `tests/cluster/server` fetches one and prints its path:
 //! `NATS_SERVER=$(tests/cluster/server) cargo test --features cluster --test cluster`.
 
+mod account;
 mod client;
 mod direct;
 mod log;
