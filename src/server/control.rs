@@ -8,7 +8,7 @@ use crate::settings::Settings;
 
 use super::Server;
 use super::fingerprint::Fingerprint;
-use super::footprint::without_process;
+use super::footprint;
 use super::names::Reloading;
 use super::plan::{Changes, plan};
 use super::signals::Signal;
@@ -122,7 +122,7 @@ impl Server {
         if interval != new.system_interval {
             self.publish_sys(new.system_interval);
         }
-        self.broker.set_limits(without_process(&new.limits));
+        self.broker.set_limits(footprint::prepare(&new.limits));
         self.broker.set_switches(new.switches);
         if let Some(configuration) = &mut self.configuration {
             let fingerprint = Fingerprint::of(&new);

@@ -1,15 +1,24 @@
-//! The memory that the process takes in addition to what the broker counts: above all its own code.
+//! The memory that the process takes in addition to what the broker counts: its own code, and free memory.
 
 use std::fs;
 
+use crate::base::foreign;
 use crate::core::limits::Limits;
 
 /// The process itself may take one part in this many off a limit. Of a small limit, most remains for clients and
 /// messages.
 const PART: usize = 4;
 
-/// Returns the limits without the share of the process itself, since a memory limit is for everything resident.
-pub(super) fn without_process(limits: &Limits) -> Limits {
+/// Prepares the process for its limits, and returns them without its own share, since a memory limit is for everything
+/// resident.
+pub(super) fn prepare(limits: &Limits) -> Limits {
+    if limits.memory.is_some() {
+        foreign::return_large_blocks();
+    }
+    without_process(limits)
+}
+
+fn without_process(limits: &Limits) -> Limits {
     let process = code().unwrap_or_default();
     let memory = limits.memory.map(|limit| limit - process.min(limit / PART));
     Limits { memory, ..limits.clone() }

@@ -190,7 +190,7 @@ impl Server {
         // The memory of sockets and TLS belongs to the same budget.
         let begin = Broker::with_account_of_thread;
         Ok(Self {
-            broker: begin(footprint::without_process(limits), access, clock::seed(), clock.now()),
+            broker: begin(footprint::prepare(limits), access, clock::seed(), clock.now()),
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             poll,

@@ -20,6 +20,8 @@ struct Bounded {
     target: Target,
     secure: SocketAddr,
     limit: usize,
+    /// The resident code before the attack.
+    code: usize,
     _directory: Directory,
 }
 
@@ -28,8 +30,9 @@ impl Bounded {
         let directory = Directory::new("resident");
         let secure = unused_port();
         let lines = format!("{}memory_limit {limit}\n", directory.tls_listener(secure.port()));
-        let server = directory.serve(&lines);
-        Self { target: Target::of(server), secure, limit, _directory: directory }
+        let target = Target::of(directory.serve(&lines));
+        let code = target.resident_code();
+        Self { target, secure, limit, code, _directory: directory }
     }
 
     fn address(&self) -> SocketAddr {
@@ -39,10 +42,22 @@ impl Bounded {
     /// Asserts that the process has never been larger than allowed.
     fn is_bounded(&mut self) {
         self.target.serves_at_most_once();
-        let (most, bound) = (self.target.most_resident(), self.limit + self.limit / 10 + ALLOWED);
+        let (most, bound) = (self.most_resident(), self.limit + self.limit / 10 + ALLOWED);
         let [limit, most_shown, bound_shown] = [self.limit, most, bound].map(|bytes| bytes / 1024);
         eprintln!("limit {limit} KiB: {most_shown} of {bound_shown} KiB");
         assert!(most <= bound, "limit {limit} KiB: {most_shown} of {bound_shown} KiB were resident");
+    }
+
+    /// The most memory that was ever resident. A binary that is not optimized has several times as much code as any that
+    /// is in use. Of that, only what the broker takes off its limit for code is counted.
+    fn most_resident(&self) -> usize {
+        let most = self.target.most_resident();
+        if !cfg!(debug_assertions) {
+            return most;
+        }
+        // The system may have dropped some pages of the code since.
+        let code = self.code.max(self.target.resident_code());
+        most - code + code.min(self.limit / 4)
     }
 }
 
@@ -151,6 +166,23 @@ fn retained_messages() {
             let length = if number % 10 == 0 { 10_000 } else { 10 };
             Publish::new(V5, &format!("retained/{number}"), &vec![b'r'; length]).retain()
         });
+    });
+}
+
+/// Free memory between messages of other lengths is used again.
+#[test]
+fn messages_of_many_lengths() {
+    attack(|bounded| {
+        let mut stalled = crowd(bounded, 10, |number| Connect::new(V5, &format!("stalled-{number}")));
+        for (number, peer) in stalled.iter_mut().enumerate() {
+            peer.subscribe("lengths/#", u8::try_from(number % 3).unwrap());
+        }
+        for most in [2_000_000, 300_000, 130_000] {
+            flood(bounded, 200, |number| {
+                let length = number * 7_919 % most;
+                Publish::new(V5, &format!("lengths/{}", number % 40), &vec![b'l'; length]).retain()
+            });
+        }
     });
 }
 

@@ -110,12 +110,16 @@ impl Target {
         kilobytes.expect("the process lives and has memory") * KIB
     }
 
-    /// The most memory that was ever resident, in bytes. For a binary that is not optimized, its text is left out,
-    /// which is several times as large.
+    /// The most memory that was ever resident, in bytes.
     #[cfg(all(feature = "persistence", feature = "tls"))]
     pub fn most_resident(&self) -> usize {
-        let text = if cfg!(debug_assertions) { self.status("RssFile:") } else { 0 };
-        self.status("VmHWM:").saturating_sub(text)
+        self.status("VmHWM:")
+    }
+
+    /// The resident pages of files, in bytes: the code of the binary and its libraries.
+    #[cfg(all(feature = "persistence", feature = "tls"))]
+    pub fn resident_code(&self) -> usize {
+        self.status("RssFile:")
     }
 
     pub fn growth(&self) -> usize {
