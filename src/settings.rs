@@ -32,7 +32,7 @@ pub use bridge::{
     Start,
 };
 #[cfg(feature = "cluster")]
-pub use cluster::{Cluster, ClusterLog, ClusterLogin, ClusterName, ClusterTls, NodeName};
+pub use cluster::{Cluster, ClusterLog, ClusterLogin, ClusterName, NodeName};
 pub use config_error::{CONFIG_ERRORS_MAXIMUM, ConfigError, ConfigErrors};
 pub use given::Given;
 pub use log::{Log, LogDestination, LogKinds, LogTime};
@@ -274,14 +274,16 @@ pub struct Trust {
     pub authorities_directory: Option<Given<PathBuf>>,
 }
 
-/// The TLS settings of a bridge.
+/// The TLS settings of connections to other servers: those of a bridge, or of a node of a cluster, which has only the first
+/// three.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BridgeTls {
-    /// The trusted authorities (`bridge_cafile`, `bridge_capath`).
+pub struct ClientTls {
+    /// The trusted authorities (`bridge_cafile`, `bridge_capath`, `cluster_cafile`).
     pub trust: Trust,
-    /// Whether the authorities of the system are trusted as well (`bridge_tls_use_os_certs`).
+    /// Whether the authorities of the system are trusted as well (`bridge_tls_use_os_certs`; no `cluster_cafile`).
     pub trusts_system: bool,
-    /// The certificate chain and private key of the client, in PEM (`bridge_certfile`, `bridge_keyfile`).
+    /// The certificate chain and private key of the client, in PEM (`bridge_certfile`, `bridge_keyfile`,
+    /// `cluster_certfile`, `cluster_keyfile`).
     pub identity: Option<[Given<PathBuf>; 2]>,
     /// Whether the certificate may be for another name (`bridge_insecure`).
     pub ignores_name: bool,

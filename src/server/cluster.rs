@@ -1,25 +1,28 @@
 //! This broker as a node of a cluster: the connection to a server of NATS, and what goes on between that and the core.
 
+mod access;
+
+use std::io;
+
 use ::log::{log, warn};
 use mio::Events;
 
-use std::io;
+pub use access::check_node;
+use access::{Access, Tls};
 
 use super::Server;
 use super::clock::{seed, wall};
 use super::destination::{CallId, Destination};
 use super::dial::Report;
-use crate::base::files;
 use crate::base::time::{Duration, Time};
 use crate::cluster::claims::BODY_LENGTH_MAXIMUM;
 use crate::cluster::direct::HEAD_LENGTH;
 use crate::cluster::engine::{self, Action, Address, Limits, Retry, Timing};
 use crate::cluster::entry::OVERHEAD;
-use crate::cluster::log::{self, Access, Keeping};
+use crate::cluster::log::{self, Keeping};
 use crate::cluster::node::{ALL_SUBSCRIPTIONS_MAXIMUM, Figures, Node};
 use crate::core::nodes::Messages;
-use crate::protocol::nats::{Authentication, CREDENTIALS_MAXIMUM, Secret};
-use crate::settings::{self, ClusterLogin, ConfigError, Settings};
+use crate::settings::{self, ConfigError, Settings};
 
 /// How long each address of a server may take until it is connected.
 const PATIENCE: Duration = Duration::from_seconds(5);
@@ -49,11 +52,12 @@ pub(super) struct Cluster(Option<Box<Joined>>);
 struct Joined {
     settings: settings::Cluster,
     node: Node,
+    tls: Tls,
     call: Option<Call>,
     /// The emptied buffer for the messages of the next turn.
     messages: Messages,
     /// Whether the core takes clients.
-    access: Access,
+    access: log::Access,
     /// What was last published of its state, and when its figures are published next.
     shown: Option<(State, Time)>,
 }
@@ -62,17 +66,17 @@ struct Joined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Disconnected,
-    Log(Access),
+    Log(log::Access),
 }
 
 impl State {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
-            Self::Log(Access::Joining) => "joining",
-            Self::Log(Access::Open) => "connected",
-            Self::Log(Access::Held) => "holding",
-            Self::Log(Access::Away) => "away",
+            Self::Log(log::Access::Joining) => "joining",
+            Self::Log(log::Access::Open) => "connected",
+            Self::Log(log::Access::Held) => "holding",
+            Self::Log(log::Access::Away) => "away",
         }
     }
 }
@@ -84,6 +88,14 @@ struct Call {
     is_full: bool,
     /// Whether there may be bytes to receive.
     has_input: bool,
+    /// Whether the handshake of TLS goes on, on a connection that was open.
+    is_securing: bool,
+}
+
+impl Call {
+    const fn new(id: CallId) -> Self {
+        Self { id, is_full: false, has_input: false, is_securing: false }
+    }
 }
 
 impl Cluster {
@@ -105,13 +117,18 @@ impl Cluster {
         let Some(joined) = &mut self.0 else { return Some(report) };
         let Some(call) = joined.call.as_mut().filter(|call| call.id == id) else { return Some(report) };
         match report {
+            Report::Connected(_) if std::mem::take(&mut call.is_securing) => {
+                joined.node.engine().secured(now);
+            }
             Report::Connected(_) => joined.node.connected(now),
             Report::Readable => call.has_input = true,
             Report::Writable => call.is_full = false,
             Report::Failed(failures) => {
+                let is_securing = call.is_securing;
                 joined.call = None;
                 let why: Vec<String> = failures.iter().map(ToString::to_string).collect();
-                joined.node.engine().dial_failed(&why.join("; "), now);
+                let (engine, why) = (joined.node.engine(), why.join("; "));
+                if is_securing { engine.closed(&why, now) } else { engine.dial_failed(&why, now) }
             }
             Report::Closed(why) | Report::Broken(why) => {
                 joined.call = None;
@@ -138,22 +155,18 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file of credentials.
+    /// What is wrong with the files of credentials and certificates.
     pub fn join_cluster(&mut self, settings: &Settings) -> Result<(), Vec<ConfigError>> {
         let Some(cluster) = &settings.cluster else { return Ok(()) };
-        if cluster.tls.is_some() {
-            let text = "'tls://' is not supported by this version, expected nats://".to_owned();
-            return Err(vec![ConfigError::new("cluster", text)]);
-        }
-        let authentication = authentication_of(cluster)?;
-        self.begin_node(cluster.clone(), authentication, settings.limits.packet_size);
+        let access = Access::load(cluster)?;
+        self.begin_node(cluster.clone(), access, settings.limits.packet_size);
         Ok(())
     }
 
     fn begin_node(
         &mut self,
         settings: settings::Cluster,
-        authentication: Authentication,
+        Access { authentication, tls }: Access,
         packet_size: usize,
     ) {
         let name = format!("brooklet {}", settings.node.as_str());
@@ -165,7 +178,7 @@ impl Server {
             servers: settings.servers.iter().map(address).collect(),
             name: name.into(),
             authentication,
-            uses_tls: false,
+            uses_tls: settings.tls.is_some(),
             inbox: format!("_INBOX.{}", settings.name.as_str()).into(),
             timing: TIMING,
             limits: Limits {
@@ -188,9 +201,10 @@ impl Server {
         self.cluster.0 = Some(Box::new(Joined {
             settings,
             node,
+            tls,
             call: None,
             messages: Messages::default(),
-            access: Access::Joining,
+            access: log::Access::Joining,
             shown: None,
         }));
     }
@@ -238,12 +252,12 @@ impl Server {
         if joined.access != access {
             joined.access = access;
             match access {
-                Access::Open => {
+                log::Access::Open => {
                     self.broker.limit_logged(maximum.saturating_sub(OVERHEAD));
                     self.broker.open_log(now);
                 }
-                Access::Held => {}
-                Access::Joining | Access::Away => self.broker.close_log(now),
+                log::Access::Held => {}
+                log::Access::Joining | log::Access::Away => self.broker.close_log(now),
             }
         }
         if log.is_read_to_the_end() {
@@ -281,16 +295,32 @@ impl Server {
                 Action::Dial(address) => {
                     self.hang_up_for_node(joined);
                     match self.dial(destination_of(&address)) {
-                        Ok(id) => joined.call = Some(Call { id, is_full: false, has_input: false }),
+                        Ok(id) => joined.call = Some(Call::new(id)),
                         Err(why) => joined.node.engine().dial_failed(&why, now),
                     }
                 }
-                Action::StartTls => joined.node.engine().closed("TLS is not supported", now),
+                Action::StartTls => self.secure_for_node(joined, now),
                 Action::HangUp => self.hang_up_for_node(joined),
             }
         }
         while let Some((level, line)) = joined.node.next_line() {
             log!(level, "{line}.");
+        }
+    }
+
+    /// Begins the handshake of TLS. The next reports tell how it ends.
+    fn secure_for_node(&mut self, joined: &mut Joined, now: Time) {
+        let Some(call) = &mut joined.call else { return };
+        match joined.tls.setup() {
+            Ok(setup) => {
+                *call = Call { is_securing: true, ..Call::new(call.id) };
+                let (calls, mut world) = self.links.outgoing(self.poll.registry(), now);
+                calls.secure(call.id, &setup, &mut world);
+            }
+            Err(why) => {
+                self.hang_up_for_node(joined);
+                joined.node.engine().closed(&why, now);
+            }
         }
     }
 
@@ -324,7 +354,7 @@ impl Server {
     /// Publishes the state of the connection when it has changed, and the figures now and then.
     fn show_cluster(&mut self, joined: &mut Joined, now: Time) {
         let state = match joined.node.is_connected() {
-            false if joined.access == Access::Open => State::Disconnected,
+            false if joined.access == log::Access::Open => State::Disconnected,
             _ => State::Log(joined.access),
         };
         if joined.shown.is_some_and(|(shown, next)| shown == state && now < next) {
@@ -379,23 +409,6 @@ fn settings_of_log(settings: &settings::ClusterLog) -> log::Settings {
             bytes: Some(settings.keep_bytes as u64).filter(|bytes| *bytes > 0),
         },
         patience: if settings.refuses { Duration::ZERO } else { seconds(settings.patience) },
-    }
-}
-
-/// Reads how the node proves who it is.
-fn authentication_of(cluster: &settings::Cluster) -> Result<Authentication, Vec<ConfigError>> {
-    match &cluster.login {
-        None => Ok(Authentication::None),
-        Some(ClusterLogin::Password { user_name, password }) => {
-            Ok(Authentication::Password { user: user_name.clone(), password: Secret::new(password) })
-        }
-        Some(ClusterLogin::Credentials(path)) => {
-            let bytes =
-                files::read(path, CREDENTIALS_MAXIMUM as u64).map_err(|why| vec![path.error_in(why)])?;
-            let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-            let text = text.ok_or_else(|| vec![path.error_in("this is no credentials file")])?;
-            Authentication::from_credentials(&text).map_err(|why| vec![path.error_in(why)])
-        }
     }
 }
 

@@ -19,6 +19,8 @@ use super::link::{Asked, End, Link, Turn};
 use super::owner::Owner;
 use super::resolver::{Answer, Resolver, Ticket, address_of};
 use super::stream::Stream;
+#[cfg(feature = "cluster")]
+use super::tls::ClientSetup;
 use crate::base::time::Time;
 use crate::core::slots::Slots;
 
@@ -105,10 +107,10 @@ pub(super) struct World<'a> {
 }
 
 impl Calls {
-    /// Whether there are no outgoing connections. Only bridges make them, so without that feature the compiler leaves
-    /// out what follows.
+    /// Whether there are no outgoing connections. Only bridges and clusters make them, so without these features the
+    /// compiler leaves out what follows.
     pub(super) fn is_empty(&self) -> bool {
-        cfg!(not(any(feature = "bridge", test))) || self.calls.is_empty()
+        cfg!(not(any(feature = "bridge", feature = "cluster", test))) || self.calls.is_empty()
     }
 
     /// The socket of an open connection.
@@ -161,6 +163,41 @@ impl Calls {
         }
         let ticket = resolver.ask(&destination.host)?;
         Ok(self.calls.insert_with(|_| new(Stage::Resolving(ticket), destination)))
+    }
+
+    /// Begins the handshake of TLS on a connection that is open and has been plain so far. The reports are those of a
+    /// new connection: it can be used again after [`Report::Connected`], and [`Report::Failed`] ends it.
+    #[cfg(feature = "cluster")]
+    pub(super) fn secure(&mut self, id: CallId, setup: &ClientSetup, world: &mut World<'_>) {
+        let Some(call) = self.calls.find_mut(id) else { return };
+        let mut link = match std::mem::replace(&mut call.stage, Stage::Between) {
+            Stage::Open(link) => link,
+            other => {
+                call.stage = other;
+                return;
+            }
+        };
+        self.reports.retain(|(reported, _)| *reported != id);
+        call.is_full = false;
+        call.failures.clear();
+        let host = &call.destination.host;
+        let begun = link.peer().map_err(|error| error.to_string()).and_then(|address| {
+            link.layers = Some(Layers::secured(setup, host)?);
+            link.turn = Turn::Waiting(Asked::Much);
+            Ok(address)
+        });
+        match begun {
+            Ok(address) => {
+                let until = world.now + call.destination.patience;
+                let attempt = Attempt { address, link, is_connected: true, until };
+                call.stage = Stage::Trying(attempt, Vec::new().into_iter());
+                self.go_on(id, false, world);
+            }
+            Err(why) => {
+                call.failures.push(Failure { address: None, why });
+                self.fail(id);
+            }
+        }
     }
 
     /// The connection that has asked the question with this ticket.
@@ -234,19 +271,7 @@ impl Calls {
         let call = &mut self.calls[id];
         match &mut call.stage {
             Stage::Between | Stage::Resolving(_) => {}
-            Stage::Trying(attempt, _) => {
-                let address = attempt.address;
-                match attempt.go_on(event.is_read_closed(), world) {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        call.open();
-                        // Bytes that have arrived in the meantime are not reported again by the poller.
-                        let news = [Report::Connected(address), Report::Readable];
-                        self.reports.extend(news.map(|report| (id, report)));
-                    }
-                    Err(why) => self.give_up(id, &why, world),
-                }
-            }
+            Stage::Trying(..) => self.go_on(id, event.is_read_closed(), world),
             Stage::Open(link) => {
                 if event.is_read_closed() {
                     link.read_closed();
@@ -261,6 +286,23 @@ impl Calls {
                     self.writable(id);
                 }
             }
+        }
+    }
+
+    /// Continues with the address that is being tried.
+    fn go_on(&mut self, id: CallId, is_read_closed: bool, world: &mut World<'_>) {
+        let Some(call) = self.calls.find_mut(id) else { return };
+        let Stage::Trying(attempt, _) = &mut call.stage else { return };
+        let address = attempt.address;
+        match attempt.go_on(is_read_closed, world) {
+            Ok(false) => {}
+            Ok(true) => {
+                call.open();
+                // Bytes that have arrived in the meantime are not reported again by the poller.
+                let news = [Report::Connected(address), Report::Readable];
+                self.reports.extend(news.map(|report| (id, report)));
+            }
+            Err(why) => self.give_up(id, &why, world),
         }
     }
 
@@ -391,7 +433,7 @@ impl Attempt {
             let has_more = self.link.receive(world.buffer, world.plaintext, |_| is_early = true)?;
             self.link.finish(false).map_err(in_words)?;
             if is_early {
-                return Err("the server has sent MQTT before it was spoken to".to_owned());
+                return Err("the server has sent something before it was spoken to".to_owned());
             }
             if self.link.is_open() || !has_more {
                 return Ok(self.link.is_open());

@@ -132,6 +132,12 @@ impl Layers {
         Ok(Some(Self::new(None, tls, websocket)))
     }
 
+    /// TLS on a connection to a server that is open and has been plain so far.
+    #[cfg(feature = "cluster")]
+    pub(super) fn secured(setup: &tls::ClientSetup, host: &str) -> Result<Box<Self>, String> {
+        Ok(Self::new(None, Some(Layer::connect(setup, host)?), None))
+    }
+
     fn new(proxy: Option<Header>, tls: Option<Layer>, websocket: Option<WebSocket>) -> Box<Self> {
         let (closing, counted) = (Closing::Not, Counted::default());
         let origin = if proxy.is_some() { Origin::Unknown } else { Origin::Client };

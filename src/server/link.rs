@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+#[cfg(feature = "cluster")]
+use std::net::SocketAddr;
 
 use crate::core::slots::{ConnectionId, Id};
 
@@ -144,6 +146,15 @@ impl Link {
             input: Input::Open,
             output: Output::Open,
             turn: Turn::Waiting(Asked::Much),
+        }
+    }
+
+    /// The address of the peer.
+    #[cfg(feature = "cluster")]
+    pub(super) fn peer(&self) -> io::Result<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr(),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

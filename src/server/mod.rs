@@ -111,6 +111,8 @@ use reading::READS_OF_SUSPECT;
 use resolver::Resolver;
 use trim::Trim;
 
+#[cfg(feature = "cluster")]
+pub use cluster::check_node;
 #[cfg(feature = "system")]
 pub use control::Reader;
 pub use control::Signals;

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, Write};
 use std::rc::Rc;
 
 use crate::core::listener::UserNameSource;
-use crate::settings::{BridgeTls, ConfigError, Listener};
+use crate::settings::{ClientTls, ConfigError, Listener};
 
 /// The TLS setup of a listener. There is none.
 #[derive(Clone, Debug)]
@@ -46,9 +46,15 @@ pub fn load(listener: &Listener) -> Result<Option<Setup>, Vec<ConfigError>> {
 /// # Errors
 ///
 /// Always.
-pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
+pub fn load_client(tls: &ClientTls) -> Result<ClientSetup, Vec<ConfigError>> {
     let what = "this binary was built without TLS (feature `tls`)";
     Err(vec![ConfigError::new(&*tls.trust.place, what)])
+}
+
+/// Refuses TLS to other servers.
+#[cfg(feature = "bridge")]
+pub fn check_client(tls: &ClientTls) -> Vec<ConfigError> {
+    load_client(tls).err().unwrap_or_default()
 }
 
 /// No certificate is read. The configuration demands none from a proxy.

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{BridgeTls, RemoteAddress};
+use super::{ClientTls, RemoteAddress};
 use crate::base::time::Duration;
 use crate::protocol::codec::{ProtocolVersion, QoS};
 
@@ -38,7 +38,7 @@ pub struct Bridge {
     /// When a reload applies a change (`bridge_reload_type`).
     pub reload: Reload,
     /// TLS, if the other broker speaks it.
-    pub tls: Option<BridgeTls>,
+    pub tls: Option<ClientTls>,
     /// TCP keepalive probes (`bridge_tcp_keepalive`): seconds of silence before the first, seconds between two, and
     /// how many.
     pub tcp_keepalive: Option<[u32; 3]>,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Given, RemoteAddress};
+use super::{ClientTls, Given, RemoteAddress};
 
 /// The cluster that the broker belongs to, and how it reaches the engine (`cluster`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct Cluster {
     pub node: NodeName,
     /// The servers of NATS; at least one (`cluster`).
     pub servers: Vec<RemoteAddress>,
-    /// TLS, if the servers are given as `tls://`.
-    pub tls: Option<ClusterTls>,
+    /// TLS, if the servers are given as `tls://` (`cluster_cafile`, `cluster_certfile`, `cluster_keyfile`).
+    pub tls: Option<ClientTls>,
     /// How the node proves who it is; `None` if the servers let everyone in.
     pub login: Option<ClusterLogin>,
     /// How many levels of a filter decide which messages the other nodes send (`cluster_interest_levels`).
@@ -44,13 +44,16 @@ impl Default for ClusterLog {
     }
 }
 
-/// The TLS settings of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterTls {
-    /// The trusted authorities, in PEM (`cluster_cafile`); by default those of the system.
-    pub authorities: Option<Given<PathBuf>>,
-    /// The certificate chain and private key of the node, in PEM (`cluster_certfile`, `cluster_keyfile`).
-    pub identity: Option<[Given<PathBuf>; 2]>,
+impl Cluster {
+    /// The files that only this broker should be able to read.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Given<PathBuf>> {
+        let key = self.tls.iter().filter_map(|tls| tls.identity.as_ref()).map(|[_, key]| key);
+        let credentials = self.login.iter().filter_map(|login| match login {
+            ClusterLogin::Credentials(path) => Some(path),
+            ClusterLogin::Password { .. } => None,
+        });
+        key.chain(credentials)
+    }
 }
 
 /// How a node proves to the engine who it is.

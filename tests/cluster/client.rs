@@ -40,6 +40,13 @@ impl Client {
         Some(client)
     }
 
+    /// What the server at this port says first; `None` if it does not answer.
+    pub fn greeting(port: u16) -> Option<String> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).expect("the socket has timeouts");
+        Self { stream: BufReader::new(stream), messages: Vec::new() }.line()
+    }
+
     fn send(&mut self, command: &str, payload: &[u8]) {
         let bytes = [command.as_bytes(), payload].concat();
         // If the server is gone, the next answer is missing.

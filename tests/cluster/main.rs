@@ -6,14 +6,16 @@
 //! `NATS_SERVER=$(tests/cluster/server) cargo test --features cluster --test cluster`.
 
 mod account;
+mod certificates;
 mod client;
 mod direct;
-mod log;
 mod example;
+mod log;
 #[path = "../clients/client.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod mqtt;
 mod nodes;
+mod secure;
 #[path = "../clients/server.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod server;

@@ -26,29 +26,61 @@ impl Nodes {
     }
 
     /// The same for nodes with more lines in their configuration.
-    #[expect(clippy::disallowed_methods, reason = "the broker reads a file")]
     pub(crate) fn start_with(name: &str, servers: &Servers, count: usize, lines: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("brooklet-nodes-{name}-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory can be made");
-        let replicas = servers.count().min(3);
-        for number in 0..count {
-            let text = format!(
-                "listener 0 127.0.0.1\nallow_anonymous true\nuser root\nsys_interval 1\n\
-                 cluster {}\ncluster_name test\ncluster_node n{number}\ncluster_replicas {replicas}\n{lines}",
-                servers.addresses()
-            );
-            fs::write(directory.join(format!("{number}.conf")), text).expect("a file can be written");
-        }
-        let mut this = Self { directory, nodes: (0..count).map(|_| None).collect() };
-        (0..count).for_each(|number| this.begin(number));
+        let (addresses, replicas) = (servers.addresses(), servers.count().min(3));
+        let lines = format!("cluster {addresses}\ncluster_replicas {replicas}\n{lines}");
+        Self::start_at(name, &lines, count)
+    }
+
+    /// The same with these lines about the servers.
+    pub(crate) fn start_at(name: &str, lines: &str, count: usize) -> Self {
+        let this = Self::begin(name, lines, count);
         (0..count).for_each(|number| this.wait_until_joined(number));
         this
     }
 
-    fn begin(&mut self, number: usize) {
+    /// Starts this many nodes, with these lines about the servers.
+    pub(crate) fn begin(name: &str, lines: &str, count: usize) -> Self {
+        Self::begin_with(name, lines, count, &[])
+    }
+
+    /// The same on a system that has only these authorities.
+    pub(crate) fn begin_trusting(name: &str, lines: &str, count: usize, authorities: &str) -> Self {
+        Self::begin_with(name, lines, count, &[("SSL_CERT_FILE", authorities), ("SSL_CERT_DIR", "")])
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the broker reads a file")]
+    fn begin_with(name: &str, lines: &str, count: usize, variables: &[(&str, &str)]) -> Self {
+        let directory = std::env::temp_dir().join(format!("brooklet-nodes-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        let mut this = Self { directory, nodes: Vec::new() };
+        for number in 0..count {
+            this.configure(number, lines);
+            let node = this.follow(number, variables);
+            this.nodes.push(Some(node));
+        }
+        this
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("node-{number}.conf"))
+    }
+
+    /// Writes the configuration of a node.
+    #[expect(clippy::disallowed_methods, reason = "the broker reads a file")]
+    pub(crate) fn configure(&self, number: usize, lines: &str) {
+        let replicas = if lines.contains("cluster_replicas") { "" } else { "cluster_replicas 1\n" };
+        let text = format!(
+            "listener 0 127.0.0.1\nallow_anonymous true\nuser root\nsys_interval 1\n{lines}{replicas}cluster_name \
+             test\ncluster_node n{number}\n"
+        );
+        fs::write(self.path(number), text).expect("a file can be written");
+    }
+
+    fn follow(&self, number: usize, variables: &[(&str, &str)]) -> Server {
         let mut command = brooklet();
-        command.arg("-c").arg(self.directory.join(format!("{number}.conf")));
-        self.nodes[number] = Some(Server::follow(command));
+        command.arg("-c").arg(self.path(number)).envs(variables.iter().copied());
+        Server::follow(command)
     }
 
     fn wait_until_joined(&self, number: usize) {
@@ -63,7 +95,7 @@ impl Nodes {
     /// Starts a node again that was killed.
     pub(crate) fn restart(&mut self, number: usize) {
         assert!(self.nodes[number].is_none(), "it does not run");
-        self.begin(number);
+        self.nodes[number] = Some(self.follow(number, &[]));
         self.wait_until_joined(number);
     }
 

@@ -49,6 +49,37 @@ impl Servers {
         this
     }
 
+    /// Starts one with these lines in its configuration, and waits until it greets. JetStream may not answer yet.
+    pub fn start_with(name: &str, lines: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("brooklet-cluster-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        let port = free_ports(1)[0];
+        let configuration = directory.join("0.conf");
+        write_configuration(&configuration, 0, port, &[]);
+        let mut this = Self { directory, servers: vec![Server { configuration, port, process: None }] };
+        this.configure(lines);
+        this.begin(0);
+        this.wait_for_greeting();
+        this
+    }
+
+    /// Appends lines to the configuration of the only server, in place of those before.
+    pub fn configure(&self, lines: &str) {
+        const MARK: &str = "# the lines of the test\n";
+        let path = &self.servers[0].configuration;
+        let text = fs::read_to_string(path).expect("it was written");
+        let text = text.split(MARK).next().unwrap_or_default();
+        fs::write(path, format!("{text}{MARK}{lines}")).expect("a file can be written");
+    }
+
+    fn wait_for_greeting(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while Client::greeting(self.port(0)).is_none() {
+            assert!(Instant::now() < deadline, "{}", self.log(0));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     fn begin(&mut self, number: usize) {
         let server = &mut self.servers[number];
         assert!(server.process.is_none(), "it does not run");

@@ -110,16 +110,16 @@ const EFFECTS: &[(&str, &str)] = &[
 const EFFECTS_ON_TLS: &[(&str, &str)] = &[
     (
         "",
-        "tls: Some(BridgeTls { trust: Trust { place: \"a.conf:4\", authorities: None, authorities_directory: None }, \
+        "tls: Some(ClientTls { trust: Trust { place: \"a.conf:4\", authorities: None, authorities_directory: None }, \
          trusts_system: true, identity: None, ignores_name: false, alpn: None, is_1_3_only: false })",
     ),
     (
         "bridge_cafile /c",
-        "tls: Some(BridgeTls { trust: Trust { place: \"a.conf:5\", authorities: Some(\"/c\")",
+        "tls: Some(ClientTls { trust: Trust { place: \"a.conf:5\", authorities: Some(\"/c\")",
     ),
     (
         "bridge_capath /d",
-        "tls: Some(BridgeTls { trust: Trust { place: \"a.conf:5\", authorities_directory: Some(\"/d\") }",
+        "tls: Some(ClientTls { trust: Trust { place: \"a.conf:5\", authorities_directory: Some(\"/d\") }",
     ),
     ("bridge_certfile /c\nbridge_keyfile /k", "identity: Some([\"/c\", \"/k\"])"),
     ("bridge_insecure true", "ignores_name: true"),

@@ -49,8 +49,10 @@ fn values_are_set() {
     assert_eq!(node.login, Some(ClusterLogin::Credentials("a b".into())));
     let node = cluster(&format!("{ENCRYPTED}cluster_cafile a\ncluster_certfile c\ncluster_keyfile k\n"));
     let tls = node.tls.expect("it has TLS");
-    assert_eq!((tls.authorities, tls.identity), (Some("a".into()), Some(["c".into(), "k".into()])));
-    assert_eq!(cluster(ENCRYPTED).tls.map(|tls| tls.authorities), Some(None));
+    assert_eq!((tls.trust.authorities, tls.trusts_system), (Some("a".into()), false));
+    assert_eq!(tls.identity, Some(["c".into(), "k".into()]));
+    let tls = cluster(ENCRYPTED).tls.expect("it has TLS");
+    assert_eq!((tls.trust.authorities, tls.trusts_system, tls.identity), (None, true, None));
 }
 
 #[test]
@@ -77,6 +79,11 @@ const REPORTS: &[(&str, &str, &str)] = &[
         "",
         "cluster nats://a tls://b\ncluster_name b\n",
         "error 1: 'cluster' is 'nats://a tls://b', expected nats:// for all servers, or tls:// for all",
+    ),
+    (
+        "",
+        "cluster nats://a nats://A:4222\ncluster_name b\n",
+        "error 1: 'cluster' is 'nats://a nats://A:4222', expected each server once",
     ),
     (
         "",
@@ -167,6 +174,47 @@ fn the_files_of_a_node_have_to_be_there() {
     let good = scratch.file("b.conf", &format!("{START}cluster_node n\n"));
     let output = brooklet(&["-c", &good, "--test-config"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+/// All that is wrong with the files of a node, as `--test-config` tells it. The start ends with the same.
+fn wrong_files(scratch: &Scratch, lines: &str) -> String {
+    let path = scratch.file("a.conf", &format!("listener 0 127.0.0.1\nuser root\n{lines}"));
+    let errors = |arguments: &[&str]| {
+        let output = brooklet(&[&["-c", &path][..], arguments].concat());
+        assert!(!output.status.success(), "{lines}");
+        let place = |line: &str| line.find(&*path).map(|at| line[at..].trim_end_matches('.').to_owned());
+        let told = text(&output.stderr);
+        told.lines().filter(|line| line.contains("rror")).filter_map(place).collect::<Vec<_>>().join("\n")
+    };
+    let tested = errors(&["--test-config"]);
+    assert_eq!(errors(&[]), tested);
+    tested
+}
+
+#[test]
+fn a_test_of_the_configuration_reads_the_files_of_a_node() {
+    let scratch = Scratch::new("cluster-contents");
+    let junk = scratch.file("junk", "SUAJUNK\n");
+    let lines = format!(
+        "{ENCRYPTED}cluster_node n\ncluster_cafile {junk}\ncluster_certfile {junk}\ncluster_keyfile {junk}\n\
+         cluster_credentials {junk}\n"
+    );
+    let told = wrong_files(&scratch, &lines);
+    for expected in [
+        "a.conf:6:",
+        "there is no certificate in it, PEM was expected (cluster_cafile)",
+        "a.conf:7:",
+        "there is no certificate in it, PEM was expected (cluster_certfile)",
+        "a.conf:8:",
+        "(cluster_keyfile)",
+        "a.conf:9:",
+        "line 1: a seed that is not 58 letters and digits of base32 (cluster_credentials)",
+    ] {
+        assert!(told.contains(expected), "{expected} in {told}");
+    }
+    let large = scratch.file("large", &"x\n".repeat(10_000));
+    let told = wrong_files(&scratch, &format!("{START}cluster_node n\ncluster_credentials {large}\n"));
+    assert!(told.contains("a.conf:6:") && told.contains("no credentials file of NATS"), "{told}");
 }
 
 #[cfg(feature = "system")]

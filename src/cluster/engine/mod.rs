@@ -68,7 +68,7 @@ pub struct Settings {
     pub name: Box<str>,
     /// How the node proves who it is.
     pub authentication: Authentication,
-    /// Whether connections have to be encrypted.
+    /// Whether connections have to be encrypted. If not, they are where the server requires it.
     pub uses_tls: bool,
     /// The beginning of the subjects for answers, without the last dot.
     pub inbox: Box<str>,
@@ -152,6 +152,8 @@ pub struct Machine {
     settings: Settings,
     servers: Servers,
     state: State,
+    /// Whether the connection is encrypted.
+    is_encrypted: bool,
     /// What the current server, or the last one, has said about itself.
     server: ServerInfo,
     /// The beginning of the subjects for the answers of this machine, with the last dot.
@@ -183,6 +185,7 @@ impl Machine {
         let mut this = Self {
             servers: Servers::new(&settings.servers, settings.timing.retry, random.next()),
             state: State::Waiting { until: now },
+            is_encrypted: false,
             server: ServerInfo::default(),
             inbox,
             subscriptions: BTreeMap::new(),
@@ -318,6 +321,7 @@ impl Machine {
         if matches!(self.state, State::Dialling { .. }) {
             (self.rest, self.skipping) = (0, 0);
             self.output.clear();
+            self.is_encrypted = false;
             self.state = State::Greeting { deadline: now + self.settings.timing.patience };
         }
     }
@@ -332,6 +336,7 @@ impl Machine {
     /// The handshake that `StartTls` has asked for has succeeded.
     pub fn secured(&mut self, now: Time) {
         if matches!(self.state, State::Securing { .. }) {
+            self.is_encrypted = true;
             self.introduce(now);
         }
     }

@@ -146,15 +146,14 @@ impl Machine {
             return self.lose("the server does not support headers", now);
         }
         match (self.settings.uses_tls, self.server.tls) {
-            (true, TlsOffer::None) => self.lose("the server does not encrypt connections", now),
-            (true, _) => {
+            (true, TlsOffer::None) => {
+                self.lose("it does not encrypt connections, expected TLS as configured with tls://", now);
+            }
+            (true, _) | (false, TlsOffer::Required) => {
                 self.signals.act(Action::StartTls);
                 self.state = State::Securing { deadline: now + self.settings.timing.patience };
             }
-            (false, TlsOffer::Required) => {
-                self.lose("the server requires TLS, which is not configured", now);
-            }
-            (false, _) => {
+            (false, TlsOffer::None | TlsOffer::Available) => {
                 let others = std::mem::take(&mut self.server.others);
                 self.servers.learn(&others);
                 self.introduce(now);
@@ -179,9 +178,9 @@ impl Machine {
     }
 
     pub(super) fn introduce(&mut self, now: Time) {
-        let (settings, server) = (&self.settings, &self.server);
+        let (settings, server, is_encrypted) = (&self.settings, &self.server, self.is_encrypted);
         let written = self.output.write(|into| {
-            write_connect(&settings.name, &settings.authentication, server, settings.uses_tls, into)?;
+            write_connect(&settings.name, &settings.authentication, server, is_encrypted, into)?;
             write_ping(into);
             Ok(())
         });

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use crate::base::time::Duration;
 use crate::protocol::topic::TopicName;
 use crate::protocol::utf8::is_sound;
-use crate::settings::{Bridge, BridgeTls, BridgeTopic, Notifications, Restart, Settings, Start, Trust};
+use crate::settings::{Bridge, BridgeTopic, ClientTls, Notifications, Restart, Settings, Start, Trust};
 
 use super::outcome::{Finding, Place};
 use super::pending::{PendingBridge, StartType};
@@ -220,7 +220,7 @@ impl Completion<'_> {
         Restart { least: seconds(least), most: seconds(most), stable: seconds(restart.stable) }
     }
 
-    fn tls(&mut self) -> Option<BridgeTls> {
+    fn tls(&mut self) -> Option<ClientTls> {
         let pending = self.pending;
         let tls = &pending.tls;
         let has_trust = tls.trust.authorities.is_some() || tls.trust.authorities_directory.is_some();
@@ -256,7 +256,7 @@ impl Completion<'_> {
             (None, None) => None,
         };
         let place = format!("{}:{}", place.file, place.line);
-        Some(BridgeTls { trust: Trust { place, ..tls.trust.clone() }, identity, ..tls.clone() })
+        Some(ClientTls { trust: Trust { place, ..tls.trust.clone() }, identity, ..tls.clone() })
     }
 
     /// Reports options of TLS for a bridge without TLS. They must not be ignored silently.

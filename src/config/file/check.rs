@@ -16,14 +16,12 @@ use crate::core::listener::ListenerId;
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::server::AllClocks;
 #[cfg(feature = "bridge")]
-use crate::server::tls::load_client;
+use crate::server::tls::check_client;
 use crate::server::{self, privileges};
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::settings::Bridge;
-#[cfg(feature = "bridge")]
-use crate::settings::BridgeTls;
 #[cfg(feature = "cluster")]
-use crate::settings::{Cluster, ClusterLogin};
+use crate::settings::Cluster;
 use crate::settings::{ConfigError, Given, LogDestination, Settings};
 #[cfg(all(feature = "bridge", feature = "persistence"))]
 use crate::storage::store::{StoredQueue, survey};
@@ -52,8 +50,10 @@ pub fn check(settings: &Settings) -> Checked {
     }
     #[cfg(feature = "bridge")]
     for tls in settings.bridges.iter().filter_map(|bridge| bridge.tls.as_ref()) {
-        check_bridge_tls(tls, &mut checked.errors);
+        checked.errors.extend(check_client(tls));
     }
+    #[cfg(feature = "cluster")]
+    checked.errors.extend(settings.cluster.iter().flat_map(server::check_node));
     let keys = settings.listeners.iter().filter_map(|listener| Some(&listener.tls.as_ref()?.key));
     #[cfg(feature = "bridge")]
     let keys = keys.chain(settings.bridges.iter().filter_map(|bridge| {
@@ -61,8 +61,7 @@ pub fn check(settings: &Settings) -> Checked {
         Some(key)
     }));
     #[cfg(feature = "cluster")]
-    let keys =
-        keys.chain(settings.cluster.iter().flat_map(|cluster| check_cluster(cluster, &mut checked.errors)));
+    let keys = keys.chain(settings.cluster.iter().flat_map(Cluster::secret_files));
     // Several may share a key, which is reported once.
     let mut reported = BTreeSet::<&Path>::new();
     checked.warnings.extend(keys.filter(|key| reported.insert(key)).filter_map(warning_of_mode));
@@ -119,47 +118,6 @@ pub fn check_sessions(settings: &Settings) -> Vec<ConfigError> {
         path.error_in(text)
     };
     queues.into_iter().filter(is_gone).map(told).collect()
-}
-
-/// Checks that the files that a bridge names can be loaded. The authorities of the system are no files of the
-/// configuration: where only they are trusted, the other files need only be readable.
-#[cfg(feature = "bridge")]
-fn check_bridge_tls(tls: &BridgeTls, errors: &mut Vec<ConfigError>) {
-    if tls.trust.authorities.is_some() || tls.trust.authorities_directory.is_some() {
-        errors.extend(load_client(tls).err().into_iter().flatten());
-        return;
-    }
-    for (path, keyword) in tls.identity.iter().flatten().zip(["bridge_certfile", "bridge_keyfile"]) {
-        expect_readable(path, keyword, errors);
-    }
-}
-
-/// Checks that the files of a node can be read. Returns those that are secret.
-#[cfg(feature = "cluster")]
-fn check_cluster<'a>(cluster: &'a Cluster, errors: &mut Vec<ConfigError>) -> Vec<&'a Given<PathBuf>> {
-    let identity = cluster.tls.iter().filter_map(|tls| tls.identity.as_ref()).flatten();
-    let mut files: Vec<(&Given<PathBuf>, &str)> =
-        identity.zip(["cluster_certfile", "cluster_keyfile"]).collect();
-    if let Some(path) = cluster.tls.as_ref().and_then(|tls| tls.authorities.as_ref()) {
-        files.push((path, "cluster_cafile"));
-    }
-    if let Some(ClusterLogin::Credentials(path)) = &cluster.login {
-        files.push((path, "cluster_credentials"));
-    }
-    for (path, keyword) in &files {
-        expect_readable(path, keyword, errors);
-    }
-    let secrets =
-        files.iter().filter(|(_, keyword)| ["cluster_keyfile", "cluster_credentials"].contains(keyword));
-    secrets.map(|(path, _)| *path).collect()
-}
-
-/// Checks that a file can be read.
-#[cfg(any(feature = "bridge", feature = "cluster"))]
-fn expect_readable(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {
-    if let Err(error) = files::open(path) {
-        errors.push(path.error_in(format_args!("{error}, expected a file ({keyword})")));
-    }
 }
 
 fn expect_directory(path: &Given<PathBuf>, keyword: &str, errors: &mut Vec<ConfigError>) {

@@ -1,6 +1,6 @@
 //! The keywords for a node of a cluster: parses their values, checks combinations and fills in derived values.
 
-use crate::settings::{Cluster, ClusterLogin, ClusterName, ClusterTls, NodeName, RemoteAddress};
+use crate::settings::{ClientTls, Cluster, ClusterLogin, ClusterName, NodeName, RemoteAddress, Trust};
 
 use super::hosts::address;
 use super::outcome::{Finding, Place};
@@ -42,9 +42,17 @@ pub(super) fn servers(text: &str) -> Result<(Vec<RemoteAddress>, bool), &'static
         if *has_tls.get_or_insert(is_tls) != is_tls {
             return Err("nats:// for all servers, or tls:// for all");
         }
-        servers.push(address(rest, DEFAULT_PORT, SERVERS)?);
+        let server = address(rest, DEFAULT_PORT, SERVERS)?;
+        if servers.iter().any(|other| is_same(other, &server)) {
+            return Err("each server once");
+        }
+        servers.push(server);
     }
     has_tls.map(|has_tls| (servers, has_tls)).ok_or(SERVERS)
+}
+
+fn is_same(one: &RemoteAddress, other: &RemoteAddress) -> bool {
+    one.port == other.port && one.host.eq_ignore_ascii_case(&other.host)
 }
 
 /// Converts the pending settings; `None` if no cluster is configured, or its name or that of the node is missing.
@@ -81,9 +89,15 @@ pub(super) fn complete(
         name: name?,
         node: node?,
         login: login(&pending),
-        tls: pending.has_tls.then(|| ClusterTls {
-            authorities: pending.authorities,
+        tls: pending.has_tls.then(|| ClientTls {
+            trusts_system: pending.authorities.is_none(),
+            trust: Trust {
+                place: format!("{}:{}", place.file, place.line),
+                authorities: pending.authorities,
+                authorities_directory: None,
+            },
             identity: pending.certificate.zip(pending.key).map(|(certificate, key)| [certificate, key]),
+            ..ClientTls::default()
         }),
         servers: pending.servers,
         interest_levels: pending.interest_levels,
@@ -232,6 +246,7 @@ mod tests {
             "NATS://a",
             "nats://u:p@a",
             "nats://a tls://b",
+            "nats://a nats://b nats://A:4222",
             "nats://a,nats://b",
             "nats://a/b",
             "nats://a # comment",

@@ -7,7 +7,7 @@ use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
 use crate::protocol::proxy::Proxy;
 #[cfg(feature = "bridge")]
-use crate::settings::{Bridge, BridgeTls, BridgeTopic};
+use crate::settings::{Bridge, BridgeTopic, ClientTls};
 #[cfg(feature = "cluster")]
 use crate::settings::{ClusterLog, ClusterName, NodeName, RemoteAddress};
 use crate::settings::{Family, Given, Network, Persistence, Security, Settings, SocketFile, Tls};
@@ -320,7 +320,7 @@ pub(super) struct PendingBridge {
     /// In milliseconds; zero leaves it to the system.
     pub tcp_user_timeout: Option<u32>,
     /// Without its certificate and key.
-    pub tls: BridgeTls,
+    pub tls: ClientTls,
     pub certificate: Option<Given<PathBuf>>,
     pub key: Option<Given<PathBuf>>,
 }
@@ -366,7 +366,7 @@ impl PendingBridge {
             keep_alive: 60,
             restart: PendingRestart { base: 5, cap: Some(30), stable: 0 },
             tcp_user_timeout: None,
-            tls: BridgeTls::default(),
+            tls: ClientTls::default(),
             certificate: None,
             key: None,
         }

@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, Connection, Error};
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
-use crate::settings::{BridgeTls, ConfigError};
+use crate::settings::{ClientTls, ConfigError};
 
 use super::authorities::{Authorities, load_authorities};
 use super::chain::complete;
-use super::files::OF_BRIDGE;
+#[cfg(feature = "cluster")]
+use super::files::OF_CLUSTER;
+use super::files::{Keywords, OF_BRIDGE};
 use super::load::{epoch, load_certificate};
 use super::server_verifier::ServerVerifier;
 use super::words::Terms;
@@ -60,7 +62,7 @@ impl fmt::Debug for ClientSetup {
     }
 }
 
-/// Loads the setup of TLS connections to a server.
+/// Loads the setup of TLS connections to the server of a bridge.
 ///
 /// Its certificate must have been issued by a trusted authority, and be valid now and for the name that is connected
 /// to. A certificate without a subjectAltName is for its Common Name. The server may also present a certificate that
@@ -71,39 +73,80 @@ impl fmt::Debug for ClientSetup {
 /// # Errors
 ///
 /// Everything that is wrong with the settings and the files; among others, that no authority is trusted.
-pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
-    let provider = Arc::new(ring::default_provider());
+pub fn load_client(tls: &ClientTls) -> Result<ClientSetup, Vec<ConfigError>> {
+    load_with(tls, &OF_BRIDGE)
+}
+
+/// Loads the setup of TLS connections of a node to the servers of its cluster, as [`load_client`] does.
+///
+/// # Errors
+///
+/// Those of [`load_client`].
+#[cfg(feature = "cluster")]
+pub fn load_client_of_node(tls: &ClientTls) -> Result<ClientSetup, Vec<ConfigError>> {
+    load_with(tls, &OF_CLUSTER)
+}
+
+/// Everything that is wrong with the settings of a bridge and the files in them. The authorities of the system are not
+/// looked for.
+#[cfg(feature = "bridge")]
+pub fn check_client(tls: &ClientTls) -> Vec<ConfigError> {
+    Material::read(tls, &OF_BRIDGE).1
+}
+
+/// The same for the settings of a node.
+#[cfg(feature = "cluster")]
+pub fn check_client_of_node(tls: &ClientTls) -> Vec<ConfigError> {
+    Material::read(tls, &OF_CLUSTER).1
+}
+
+/// What the files have.
+struct Material {
+    provider: Arc<CryptoProvider>,
+    authorities: Authorities,
+    /// The certificates of the authorities as they are.
+    known: Vec<CertificateDer<'static>>,
+    identity: Option<CertifiedKey>,
+}
+
+impl Material {
+    /// Reads the files, and returns also what is wrong.
+    fn read(tls: &ClientTls, keywords: &Keywords) -> (Self, Vec<ConfigError>) {
+        let provider = Arc::new(ring::default_provider());
+        let place = &*tls.trust.place;
+        let mut errors = Vec::new();
+        let (file, directory) = (tls.trust.authorities.as_ref(), tls.trust.authorities_directory.as_ref());
+        let (authorities, known) = load_authorities(file, directory, keywords, &mut errors);
+        if authorities.is_empty() && errors.is_empty() && !tls.trusts_system {
+            errors.push(ConfigError::new(place, lack_of_authorities(tls, keywords)));
+        }
+        let is_alpn_possible = |protocol: &str| (1..=ALPN_MAXIMUM).contains(&protocol.len());
+        if tls.alpn.as_deref().is_some_and(|protocol| !is_alpn_possible(protocol)) {
+            let what = format!("bridge_alpn must have from 1 to {ALPN_MAXIMUM} bytes");
+            errors.push(ConfigError::new(place, what));
+        }
+        let identity = tls.identity.as_ref().and_then(|[certificate, key]| {
+            load_certificate([certificate, key], keywords, &provider, &mut errors)
+        });
+        (Self { provider, authorities, known, identity }, errors)
+    }
+}
+
+fn load_with(tls: &ClientTls, keywords: &'static Keywords) -> Result<ClientSetup, Vec<ConfigError>> {
     let place = &*tls.trust.place;
-    let mut errors = Vec::new();
-    let (file, directory) = (tls.trust.authorities.as_ref(), tls.trust.authorities_directory.as_ref());
-    let (mut authorities, known) = load_authorities(file, directory, &OF_BRIDGE, &mut errors);
+    let (Material { provider, mut authorities, known, identity }, mut errors) = Material::read(tls, keywords);
     if tls.trusts_system {
-        errors.extend(trust_system(&mut authorities, load_native_certs(), place).err());
+        errors.extend(trust_system(&mut authorities, load_native_certs(), (place, keywords)).err());
     }
-    if authorities.is_empty() && errors.is_empty() {
-        let is_set = file.is_some() || directory.is_some();
-        let what = if is_set {
-            "TLS to another server needs an authority in bridge_cafile or bridge_capath to verify its certificate: a \
-             certificate with CA:TRUE, or that of the server if it signed itself"
-        } else {
-            "TLS to another server needs an authority to verify its certificate; set bridge_cafile, bridge_capath or \
-             bridge_tls_use_os_certs"
-        };
-        errors.push(ConfigError::new(place, what));
-    }
-    let is_alpn_possible = |protocol: &str| (1..=ALPN_MAXIMUM).contains(&protocol.len());
-    if tls.alpn.as_deref().is_some_and(|protocol| !is_alpn_possible(protocol)) {
-        let what = format!("bridge_alpn must have from 1 to {ALPN_MAXIMUM} bytes");
-        errors.push(ConfigError::new(place, what));
-    }
-    let identity = tls.identity.as_ref().and_then(|[certificate, key]| {
-        load_certificate([certificate, key], &OF_BRIDGE, &provider, &mut errors)
-    });
     if !errors.is_empty() {
         return Err(errors);
     }
-    let terms =
-        Terms { trusted: trusted(tls), is_1_3_only: tls.is_1_3_only, has_certificate: identity.is_some() };
+    let terms = Terms {
+        trusted: trusted(tls, keywords),
+        is_1_3_only: tls.is_1_3_only,
+        has_certificate: identity.is_some(),
+        keywords,
+    };
     let identity = identity.map(|mut identity| {
         complete(&mut identity.cert, &known, &provider.signature_verification_algorithms, epoch());
         SingleCertAndKey::from(identity)
@@ -116,8 +159,22 @@ pub fn load_client(tls: &BridgeTls) -> Result<ClientSetup, Vec<ConfigError>> {
     Ok(ClientSetup::new(config, terms))
 }
 
+fn lack_of_authorities(tls: &ClientTls, keywords: &Keywords) -> String {
+    let (file, directory) = (keywords.authorities, keywords.authorities_directory);
+    let either = if directory.is_empty() { file.to_owned() } else { format!("{file} or {directory}") };
+    if tls.trust.authorities.is_some() || tls.trust.authorities_directory.is_some() {
+        return format!(
+            "TLS to another server needs an authority in {either} to verify its certificate: a certificate with \
+             CA:TRUE, or that of the server if it signed itself"
+        );
+    }
+    "TLS to another server needs an authority to verify its certificate; set bridge_cafile, bridge_capath or \
+     bridge_tls_use_os_certs"
+        .to_owned()
+}
+
 fn configure(
-    tls: &BridgeTls,
+    tls: &ClientTls,
     provider: Arc<CryptoProvider>,
     authorities: Authorities,
     identity: Option<SingleCertAndKey>,
@@ -141,7 +198,7 @@ fn configure(
 fn trust_system(
     authorities: &mut Authorities,
     found: CertificateResult,
-    place: &str,
+    (place, keywords): (&str, &Keywords),
 ) -> Result<(), ConfigError> {
     let (added, _) = authorities.roots.add_parsable_certificates(found.certs);
     if added > 0 {
@@ -150,18 +207,18 @@ fn trust_system(
     let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
     let what = format!(
         "the system has no certificates of authorities in /etc/ssl or where SSL_CERT_FILE and SSL_CERT_DIR \
-         say{why}; install them, as the package ca-certificates does, or set bridge_cafile instead of \
-         bridge_tls_use_os_certs"
+         say{why}; install them, as the package ca-certificates does, or set {}",
+        keywords.instead_of_system
     );
     Err(ConfigError::new(place, what))
 }
 
 /// The trusted authorities by their keywords, for messages.
-fn trusted(tls: &BridgeTls) -> String {
+fn trusted(tls: &ClientTls, keywords: &Keywords) -> String {
     let with_path = |keyword: &str, path: &Path| format!("{keyword} {}", path.display());
-    let file = tls.trust.authorities.as_deref().map(|path| with_path(OF_BRIDGE.authorities, path));
+    let file = tls.trust.authorities.as_deref().map(|path| with_path(keywords.authorities, path));
     let directory = tls.trust.authorities_directory.as_deref();
-    let directory = directory.map(|path| with_path(OF_BRIDGE.authorities_directory, path));
+    let directory = directory.map(|path| with_path(keywords.authorities_directory, path));
     let system = tls.trusts_system.then(|| "the store of the system".to_owned());
     [file, directory, system].into_iter().flatten().collect::<Vec<_>>().join(" or ")
 }
@@ -174,7 +231,7 @@ mod tests {
     use rustls_native_certs::load_certs_from_paths;
 
     /// The errors of loading, one on each line.
-    fn errors_of(tls: &BridgeTls) -> String {
+    fn errors_of(tls: &ClientTls) -> String {
         let errors = load_client(tls).map(|_| ()).unwrap_err();
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
@@ -183,7 +240,7 @@ mod tests {
     fn verifying_a_server_needs_an_authority() {
         let tls = |authorities, authorities_directory| {
             let place = "test.conf:1".to_owned();
-            BridgeTls { trust: Trust { place, authorities, authorities_directory }, ..BridgeTls::default() }
+            ClientTls { trust: Trust { place, authorities, authorities_directory }, ..ClientTls::default() }
         };
         let without = errors_of(&tls(None, None));
         assert!(without.starts_with("test.conf:1: TLS to another server needs an authority"), "{without}");
@@ -227,8 +284,11 @@ mod tests {
     #[test]
     fn the_store_of_the_system_must_have_something() {
         let directory = Directory::new();
-        let refused =
-            |found| trust_system(&mut Authorities::none(), found, "test.conf:1").unwrap_err().to_string();
+        let refused = |found| {
+            trust_system(&mut Authorities::none(), found, ("test.conf:1", &OF_BRIDGE))
+                .unwrap_err()
+                .to_string()
+        };
         let missing = refused(load_certs_from_paths(Some(&directory.path("none.pem")), None));
         assert!(
             missing.starts_with("test.conf:1: the system has no certificates of authorities"),
@@ -242,11 +302,11 @@ mod tests {
         directory.write("authority.crt", &Authority::new().pem());
         let mut authorities = Authorities::none();
         let found = load_certs_from_paths(None, Some(&directory.path("")));
-        assert_eq!(trust_system(&mut authorities, found, "test.conf:1"), Ok(()));
+        assert_eq!(trust_system(&mut authorities, found, ("test.conf:1", &OF_BRIDGE)), Ok(()));
         assert_eq!((authorities.roots.len(), authorities.self_issued.len()), (1, 0));
         // Whether this machine has one or not, it is asked.
         let trust = Trust { place: "test.conf:1".to_owned(), ..Trust::default() };
-        let tls = BridgeTls { trust, trusts_system: true, ..BridgeTls::default() };
+        let tls = ClientTls { trust, trusts_system: true, ..ClientTls::default() };
         if let Err(errors) = load_client(&tls) {
             assert!(errors[0].to_string().contains("the system has no certificates"), "{errors:?}");
         }
@@ -256,9 +316,12 @@ mod tests {
     fn messages_name_all_that_is_trusted() {
         let mut tls = bridge_tls(&Authority::new().issue("server", "/CN=localhost"));
         tls.trust.authorities = Some("/ca.crt".into());
-        assert_eq!(trusted(&tls), "bridge_cafile /ca.crt");
+        assert_eq!(trusted(&tls, &OF_BRIDGE), "bridge_cafile /ca.crt");
         tls.trust.authorities_directory = Some("/ca".into());
         tls.trusts_system = true;
-        assert_eq!(trusted(&tls), "bridge_cafile /ca.crt or bridge_capath /ca or the store of the system");
+        assert_eq!(
+            trusted(&tls, &OF_BRIDGE),
+            "bridge_cafile /ca.crt or bridge_capath /ca or the store of the system"
+        );
     }
 }

@@ -17,22 +17,42 @@ pub(super) struct Keywords {
     pub(super) authorities_directory: &'static str,
     /// The programs that verify the certificate.
     pub(super) peers: &'static str,
+    /// Accepts a certificate for any name, if there is such a keyword.
+    pub(super) ignores_name: Option<&'static str>,
+    /// What to set where the system has no authorities.
+    pub(super) instead_of_system: &'static str,
 }
 
-pub(super) const OF_LISTENER: Keywords = Keywords {
+pub(super) static OF_LISTENER: Keywords = Keywords {
     certificate: "certfile",
     key: "keyfile",
     authorities: "cafile",
     authorities_directory: "capath",
     peers: "clients",
+    ignores_name: None,
+    instead_of_system: "cafile",
 };
 
-pub(super) const OF_BRIDGE: Keywords = Keywords {
+pub(super) static OF_BRIDGE: Keywords = Keywords {
     certificate: "bridge_certfile",
     key: "bridge_keyfile",
     authorities: "bridge_cafile",
     authorities_directory: "bridge_capath",
     peers: "servers",
+    ignores_name: Some("bridge_insecure"),
+    instead_of_system: "bridge_cafile instead of bridge_tls_use_os_certs",
+};
+
+#[cfg(feature = "cluster")]
+pub(super) static OF_CLUSTER: Keywords = Keywords {
+    certificate: "cluster_certfile",
+    key: "cluster_keyfile",
+    authorities: "cluster_cafile",
+    // There is no directory.
+    authorities_directory: "",
+    peers: "servers",
+    ignores_name: None,
+    instead_of_system: "cluster_cafile",
 };
 
 /// What is wrong with a key on P-521, and what to do.

@@ -38,7 +38,11 @@ use buffers::{Buffers, RECORD_SIZE_MAXIMUM};
 use certificate::Certificate;
 use words::{Terms, in_words};
 
+#[cfg(feature = "bridge")]
+pub use client::check_client;
 pub use client::{ClientSetup, load_client};
+#[cfg(feature = "cluster")]
+pub use client::{check_client_of_node, load_client_of_node};
 pub use load::load;
 
 /// The TLS setup of a listener: its certificate, and which clients it accepts.

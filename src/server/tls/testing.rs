@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::core::limits::Limits;
 use crate::core::listener::ListenerOptions;
-use crate::settings::{Address, BridgeTls, Given, Listener, Protocol, Security, SocketFile, Tls, Trust};
+use crate::settings::{Address, ClientTls, Given, Listener, Protocol, Security, SocketFile, Tls, Trust};
 
 /// The configuration file of `openssl`.
 const CONFIGURATION: &str = "\
@@ -384,10 +384,10 @@ impl Files {
 }
 
 /// TLS with a server whose certificate was issued by the authority of this one.
-pub(in crate::server) fn bridge_tls(files: &Files) -> BridgeTls {
+pub(in crate::server) fn bridge_tls(files: &Files) -> ClientTls {
     let place = "test.conf:1".to_owned();
     let authorities = Some(files.authority.clone());
-    BridgeTls { trust: Trust { place, authorities, authorities_directory: None }, ..BridgeTls::default() }
+    ClientTls { trust: Trust { place, authorities, authorities_directory: None }, ..ClientTls::default() }
 }
 
 /// A listener with TLS and this certificate, which trusts no authority.

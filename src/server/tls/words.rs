@@ -8,6 +8,8 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerInco
 use crate::base::escape::Escaped;
 use crate::logging::in_utc;
 
+use super::files::Keywords;
+
 /// The most names of a certificate that are shown; there may be thousands.
 const NAMES_MAXIMUM: usize = 5;
 /// The kinds of keys and signatures that are supported.
@@ -22,6 +24,8 @@ pub(super) struct Terms {
     pub(super) is_1_3_only: bool,
     /// Whether a certificate is presented to a server that requests one.
     pub(super) has_certificate: bool,
+    /// The keywords of these settings.
+    pub(super) keywords: &'static Keywords,
 }
 
 /// Describes an error of a connection with a server on these terms, or with a client if there are none.
@@ -103,7 +107,7 @@ fn about_certificate(why: &CertificateError, terms: Option<&Terms>) -> String {
             format!("is not meant for {peers}")
         }
         (CertificateError::NotValidForNameContext { expected, presented }, _) => {
-            about_names(expected, presented)
+            about_names(expected, presented, terms)
         }
         (CertificateError::BadSignature, None) => "was not signed by the issuer that it names".to_owned(),
         (CertificateError::BadSignature, Some(_)) => format!(
@@ -124,7 +128,7 @@ fn about_certificate(why: &CertificateError, terms: Option<&Terms>) -> String {
 }
 
 /// Describes which names a certificate has, and the ways out.
-fn about_names(expected: &ServerName<'_>, presented: &[String]) -> String {
+fn about_names(expected: &ServerName<'_>, presented: &[String], terms: Option<&Terms>) -> String {
     let mut names = String::new();
     for name in presented.iter().take(NAMES_MAXIMUM) {
         // Writing to a `String` does not fail.
@@ -137,10 +141,9 @@ fn about_names(expected: &ServerName<'_>, presented: &[String]) -> String {
         }
         _ => {}
     }
-    format!(
-        "is for {names}, not for {}; use a name that it has, or accept any name with bridge_insecure",
-        expected.to_str()
-    )
+    let any = terms.and_then(|terms| terms.keywords.ignores_name);
+    let any = any.map(|keyword| format!(", or accept any name with {keyword}")).unwrap_or_default();
+    format!("is for {names}, not for {}; use a name that it has{any}", expected.to_str())
 }
 
 fn about_versions(terms: &Terms) -> String {
@@ -170,21 +173,28 @@ fn about_alert_of_client(alert: AlertDescription) -> String {
 }
 
 fn about_alert_of_server(alert: AlertDescription, terms: &Terms) -> String {
-    const SET: &str = "set bridge_certfile and bridge_keyfile";
+    let Keywords { certificate, key, .. } = terms.keywords;
+    let text;
     let meaning = match alert {
         AlertDescription::CertificateRequired if terms.has_certificate => {
-            "it requires a certificate of another kind than bridge_certfile"
+            text = format!("it requires a certificate of another kind than {certificate}");
+            &*text
         }
-        AlertDescription::CertificateRequired => return format!("the server requires a certificate; {SET}"),
+        AlertDescription::CertificateRequired => {
+            return format!("the server requires a certificate; set {certificate} and {key}");
+        }
         AlertDescription::UnknownCA
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateRevoked
         | AlertDescription::UnsupportedCertificate => {
+            let way_out = match terms.has_certificate {
+                true => format!("{certificate} needs one that it trusts"),
+                false => format!("set {certificate} and {key}"),
+            };
             return format!(
-                "the server does not trust the certificate of this broker ({alert:?}); {}",
-                if terms.has_certificate { "bridge_certfile needs one that it trusts" } else { SET }
+                "the server does not trust the certificate of this broker ({alert:?}); {way_out}"
             );
         }
         AlertDescription::AccessDenied => "it trusts the certificate of this broker, but denies access",
@@ -194,9 +204,11 @@ fn about_alert_of_server(alert: AlertDescription, terms: &Terms) -> String {
              P-521, or it expects a pre-shared key"
         }
         AlertDescription::HandshakeFailure => {
-            "it may require a certificate (bridge_certfile and bridge_keyfile), or there are no TLS parameters in \
-             common: its key may be of a kind that is not supported here, such as P-521, or it expects a pre-shared \
-             key"
+            text = format!(
+                "it may require a certificate ({certificate} and {key}), or there are no TLS parameters in common: its \
+                 key may be of a kind that is not supported here, such as P-521, or it expects a pre-shared key"
+            );
+            &*text
         }
         AlertDescription::UnknownPSKIdentity => "it expects a pre-shared key, which is not supported",
         AlertDescription::InsufficientSecurity => "it demands stronger encryption than there is here",

@@ -108,8 +108,54 @@ fn tls_is_not_left_out() {
     assert_eq!((injected.actions(), injected.sent().as_str()), (vec![Action::StartTls, Action::HangUp], ""));
     let mut none = open(true, &with("\"tls_required\":false"));
     assert_eq!((none.actions(), none.sent().as_str()), (vec![Action::HangUp], ""));
-    let mut required = open(false, &with("\"tls_required\":true"));
-    assert_eq!((required.actions(), required.sent().as_str()), (vec![Action::HangUp], ""));
+    assert!(none.lines()[0].1.contains("does not encrypt connections"));
+}
+
+#[test]
+fn a_server_that_requires_tls_gets_it() {
+    let with = |offer: &str| format!("{},{offer}}}\r\n", INFO.trim_end_matches('}'));
+    let mut rig = Rig::new(settings());
+    rig.actions();
+    rig.machine.connected(rig.now);
+    rig.receive(&with("\"tls_required\":true,\"connect_urls\":[\"evil:1\"]"));
+    assert_eq!((rig.actions(), rig.sent().as_str()), (vec![Action::StartTls], ""));
+    assert!(!format!("{:?}", rig.machine.servers).contains("evil"), "it was named without encryption");
+    rig.machine.secured(rig.now);
+    assert!(rig.sent().contains("\"tls_required\":true"));
+    rig.machine.closed("closed", rig.now);
+
+    // The next one is plain again.
+    rig.pass(200);
+    rig.actions();
+    rig.machine.connected(rig.now);
+    rig.receive(&with("\"tls_available\":true"));
+    assert!(rig.actions().is_empty() && rig.sent().contains("\"tls_required\":false"));
+}
+
+#[test]
+fn a_handshake_that_fails_or_lasts_too_long_is_left() {
+    let info = format!("{},\"tls_required\":true}}\r\n", INFO.trim_end_matches('}'));
+    let mut rig = Rig::new(settings());
+    for is_slow in [false, true] {
+        rig.pass(200);
+        rig.actions();
+        rig.machine.connected(rig.now);
+        rig.receive(&info);
+        assert_eq!(rig.actions(), [Action::StartTls]);
+        if is_slow {
+            rig.pass(4_999);
+            assert!(rig.actions().is_empty());
+            rig.pass(1);
+            assert_eq!(rig.actions(), [Action::HangUp]);
+        } else {
+            rig.machine.closed("an unknown authority", rig.now);
+        }
+        let lines = rig.lines();
+        let why = if is_slow { "the handshake of TLS takes too long" } else { "an unknown authority" };
+        assert!(lines.len() == 1 && lines[0].1.ends_with(why), "{lines:?}");
+        rig.machine.secured(rig.now);
+        assert_eq!(rig.sent(), "", "it comes too late");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::protocol::codec::ProtocolVersion;
 use crate::settings::{
-    Bridge, BridgeTls, BridgeTopic, Direction, Given, QueueDrop, Reload, RemoteAddress, Start,
+    Bridge, BridgeTopic, ClientTls, Direction, Given, QueueDrop, Reload, RemoteAddress, Start,
 };
 
 use super::shown::{Value, number, size, word, words};
@@ -94,8 +94,8 @@ pub(super) fn identity(of: &Bridge) -> Option<&[Given<PathBuf>; 2]> {
 pub(super) const fn tls_version(of: &Bridge) -> Value<'_> {
     match of.tls {
         None => Value::NotApplicable,
-        Some(BridgeTls { is_1_3_only: true, .. }) => word("tlsv1.3"),
-        Some(BridgeTls { is_1_3_only: false, .. }) => word("tlsv1.2"),
+        Some(ClientTls { is_1_3_only: true, .. }) => word("tlsv1.3"),
+        Some(ClientTls { is_1_3_only: false, .. }) => word("tlsv1.2"),
     }
 }
 

@@ -5,7 +5,7 @@ use super::row::{Keyword, row};
 use {
     super::row::Shown::AfterRestart,
     super::shown::{Value, path, size, text, word, words},
-    crate::settings::{Cluster, ClusterLog, ClusterLogin, ClusterTls, RemoteAddress, Settings},
+    crate::settings::{ClientTls, Cluster, ClusterLog, ClusterLogin, RemoteAddress, Settings},
 };
 #[cfg(feature = "cluster")]
 use {
@@ -111,7 +111,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         "none",
         Path(Named::File, |to, path| to.globals.cluster.authorities = Some(path)),
-        AfterRestart(|of| encrypted(of, |of| path(of.authorities.as_deref()))),
+        AfterRestart(|of| encrypted(of, |of| path(of.trust.authorities.as_deref()))),
         "Brooklet's own: the authorities that the certificates of `tls://` servers are from; by default those of the \
          system"
     ),
@@ -234,7 +234,7 @@ fn duration<'a>(seconds: u32) -> Value<'a> {
 
 /// A value of TLS, which does not apply without it.
 #[cfg(all(feature = "cluster", feature = "system"))]
-fn encrypted(of: &Settings, show: fn(&ClusterTls) -> Value<'_>) -> Value<'_> {
+fn encrypted(of: &Settings, show: fn(&ClientTls) -> Value<'_>) -> Value<'_> {
     of.cluster.as_ref().and_then(|cluster| cluster.tls.as_ref()).map_or(Value::NotApplicable, show)
 }
 
@@ -265,6 +265,6 @@ fn credentials(of: &Cluster) -> Option<&std::path::Path> {
 }
 
 #[cfg(all(feature = "cluster", feature = "system"))]
-fn identity(of: &ClusterTls, index: usize) -> Value<'_> {
+fn identity(of: &ClientTls, index: usize) -> Value<'_> {
     path(of.identity.as_ref().and_then(|identity| identity.get(index)).map(|file| &**file))
 }

@@ -12,7 +12,7 @@ use rustls::{AlertDescription, HandshakeKind, ServerConfig};
 use crate::core::listener::UserNameSource;
 use crate::server::tls::testing::{Authority, Directory, Files, bridge_tls, listener};
 use crate::server::tls::{ClientSetup, Layer, Outcome, Setup, load, load_client};
-use crate::settings::{BridgeTls, Listener};
+use crate::settings::{ClientTls, Listener};
 
 const BARE: &str = "basicConstraints = CA:FALSE";
 const NOW: [&str; 2] = ["20200101000000Z", "20800101000000Z"];
@@ -53,7 +53,7 @@ fn serve(files: &Files, change: impl FnOnce(&mut Listener)) -> Setup {
 }
 
 /// The outcome of connecting with these settings.
-fn outcome(tls: &BridgeTls, name: &str, server: &Setup) -> Outcome {
+fn outcome(tls: &ClientTls, name: &str, server: &Setup) -> Outcome {
     meet(&load_client(tls).unwrap(), name, server).1
 }
 
@@ -64,7 +64,7 @@ fn outcome_of(files: &Files, trusted: &Files, name: &str) -> Outcome {
 
 /// Connects to it without regard to its name.
 fn outcome_without_name(files: &Files, trusted: &Files) -> Outcome {
-    let tls = BridgeTls { ignores_name: true, ..bridge_tls(trusted) };
+    let tls = ClientTls { ignores_name: true, ..bridge_tls(trusted) };
     outcome(&tls, "elsewhere.example.org", &serve(files, |_| ()))
 }
 
@@ -354,7 +354,7 @@ fn a_server_that_requires_a_certificate_gets_one() {
         });
         let with = |identity: Option<&Files>| {
             let identity = identity.map(|files| [files.certificate.clone(), files.key.clone()]);
-            outcome(&BridgeTls { identity, ..bridge_tls(&files) }, "localhost", &server)
+            outcome(&ClientTls { identity, ..bridge_tls(&files) }, "localhost", &server)
         };
         assert_refused(&with(None), &["requires a certificate; set bridge_certfile and bridge_keyfile"]);
         assert_eq!(with(Some(&authority.issue("client", "/CN=client"))), Outcome::Open);
@@ -372,7 +372,7 @@ fn the_protocol_is_negotiated() {
     let server = serve(&files, |_| ());
     let offer = |alpn: Option<&str>| {
         let alpn = alpn.map(Into::into);
-        outcome(&BridgeTls { alpn, ..bridge_tls(&files) }, "localhost", &server)
+        outcome(&ClientTls { alpn, ..bridge_tls(&files) }, "localhost", &server)
     };
     assert_eq!((offer(None), offer(Some("mqtt"))), (Outcome::Open, Outcome::Open));
     assert_refused(&offer(Some("x-amzn-mqtt-ca")), &["does not speak the protocol in bridge_alpn"]);
@@ -384,12 +384,12 @@ fn versions_are_those_that_are_allowed() {
     for (is_1_3_only, servers_is, expected) in [(false, false, true), (true, false, true), (true, true, true)]
     {
         let server = serve(&files, |listener| listener.tls.as_mut().unwrap().is_1_3_only = servers_is);
-        let tls = BridgeTls { is_1_3_only, ..bridge_tls(&files) };
+        let tls = ClientTls { is_1_3_only, ..bridge_tls(&files) };
         assert_eq!(outcome(&tls, "localhost", &server) == Outcome::Open, expected);
     }
     // The server hello of one that speaks only TLS 1.2.
     let hello = [&[22, 3, 3, 0, 42, 2, 0, 0, 38, 3, 3][..], &[7; 32], &[0, 0xc0, 0x2b, 0]].concat();
-    let strict = BridgeTls { is_1_3_only: true, ..bridge_tls(&files) };
+    let strict = ClientTls { is_1_3_only: true, ..bridge_tls(&files) };
     let mut layer = Layer::connect(&load_client(&strict).unwrap(), "localhost").unwrap();
     let expected = ["speaks no version of TLS that is allowed here: only TLS 1.3 (bridge_tls_version)"];
     assert_refused(&layer.receive(&hello, &mut Vec::new()), &expected);
@@ -401,7 +401,7 @@ fn alerts_are_explained() {
     let files = authority.issue("server", "/CN=localhost");
     let plain = bridge_tls(&files);
     let identity = Some([files.certificate.clone(), files.key]);
-    let with_certificate = BridgeTls { identity, is_1_3_only: true, ..plain.clone() };
+    let with_certificate = ClientTls { identity, is_1_3_only: true, ..plain.clone() };
     let (trusts, kind) =
         ("does not trust the certificate of this broker", "of another kind than bridge_certfile");
     let set = "set bridge_certfile and bridge_keyfile";

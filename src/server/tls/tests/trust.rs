@@ -7,7 +7,7 @@ use super::{Pair, demand, setup};
 use crate::core::listener::UserNameSource;
 use crate::server::tls::testing::{Authority, Directory, Files, bridge_tls, listener};
 use crate::server::tls::{Outcome, load, load_client};
-use crate::settings::{BridgeTls, Given, Listener, Tls};
+use crate::settings::{ClientTls, Given, Listener, Tls};
 
 const NOW: [&str; 2] = ["20200101000000Z", "20800101000000Z"];
 const PAST: [&str; 2] = ["20200101000000Z", "20200102030405Z"];
@@ -82,7 +82,7 @@ fn the_chain_of_a_bridge_is_completed_as_well() {
     demand(&mut listener, &server, UserNameSource::CommonName);
     let there = setup(&listener);
     for (authorities, is_accepted) in [(root.pem(), false), ([root.pem(), issuer.pem()].concat(), true)] {
-        let mut tls = BridgeTls {
+        let mut tls = ClientTls {
             identity: Some([client.certificate.clone(), client.key.clone()]),
             ..bridge_tls(&server)
         };
