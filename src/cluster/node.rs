@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ::log::Level;
 
+use clients::Clients;
 use heard::Heard;
 
 use crate::base::escape::Escaped;
 use crate::base::time::{Duration, Time};
-use crate::cluster::claims::Claims;
 use crate::cluster::direct::{Direct, head};
 use crate::cluster::engine::{self, Action, Event, Machine, Notice, SubscriptionId};
 use crate::cluster::entry::next_record;
@@ -57,6 +57,8 @@ pub struct Figures {
     pub received: u64,
     /// Bodies that the other nodes did not get: there was no connection, too much waited for it, or they are too large.
     pub dropped: u64,
+    /// Connections that have ended because their clients have connected at other nodes.
+    pub takeovers: u64,
 }
 
 /// A node.
@@ -71,8 +73,7 @@ pub struct Node {
     input: Vec<u8>,
     rest: Option<Rest>,
     heard: Heard,
-    /// The clients that are connected here, and the subscription to what other nodes say about theirs.
-    claims: (Claims, SubscriptionId),
+    clients: Clients,
     origin: Origin,
     /// The subject of the message that is sent.
     subject: String,
@@ -96,7 +97,7 @@ impl Node {
         // Another number than that of the subjects for answers, which others see.
         let incarnation = seed.rotate_left(32);
         let mut engine = Machine::new(settings, seed, now);
-        let heard_at = clients::subscribe(&subjects, &mut engine);
+        let clients = Clients::new((incarnation, now, wall), &subjects, &mut engine);
         Self {
             log: Log::new(name, &subjects, log, incarnation),
             engine,
@@ -106,7 +107,7 @@ impl Node {
             input: Vec::new(),
             rest: None,
             heard: Heard::default(),
-            claims: (Claims::new(incarnation, wall, now), heard_at),
+            clients,
             origin: Origin { incarnation, counter: 0 },
             subject: String::new(),
             figures: Figures::default(),
@@ -247,7 +248,7 @@ impl Node {
 
     /// Whether more is to be received. If not, the core has no room for what has come, in this turn.
     pub const fn takes_input(&self) -> bool {
-        self.rest.is_none()
+        self.rest.is_none() && self.clients.takes_input()
     }
 
     /// Passes what has come to the core, as far as its turn has room for it.
@@ -259,14 +260,15 @@ impl Node {
                 self.publish_logged(broker, &Delivery { records: &records, age, is_own }, now);
             }
         }
+        self.hear_rest_of_claims(broker, now);
         let input = std::mem::take(&mut self.input);
         let mut processed = 0;
-        while self.rest.is_none() {
+        while self.takes_input() {
             let (length, event) = self.engine.read(&input[processed..], now);
             processed += length;
             match event {
                 None => break,
-                Some(Event::Message(id, message)) if id == self.claims.1 => {
+                Some(Event::Message(id, message)) if self.clients.is_heard_by(id) => {
                     self.hear_claims(message.payload, broker, now);
                 }
                 Some(Event::Message(subscription, message)) if self.log.is_for(subscription) => {
@@ -350,7 +352,7 @@ impl Node {
         while let Some(notice) = self.engine.next_notice() {
             match notice {
                 Notice::Ready => {
-                    self.claims.0.begin_again();
+                    self.clients.say_again();
                     self.log.begin_again(&mut self.engine, now);
                 }
                 Notice::Lost(_) => self.log.begin_again(&mut self.engine, now),

@@ -361,7 +361,7 @@ impl Server {
             return;
         }
         joined.shown = Some((state, now + SHOWN_EVERY));
-        let Figures { sent, received, dropped } = joined.node.figures();
+        let Figures { sent, received, dropped, takeovers } = joined.node.figures();
         let dropped = dropped + self.broker.dropped_for_nodes();
         let values = [
             ("node", joined.settings.node.as_str().to_owned()),
@@ -369,6 +369,7 @@ impl Server {
             ("sent", sent.to_string()),
             ("received", received.to_string()),
             ("dropped", dropped.to_string()),
+            ("takeovers", takeovers.to_string()),
         ];
         for (what, value) in values {
             self.broker.publish_about_cluster(what, &value, now);

@@ -5,6 +5,7 @@ use crate::base::peer::Peer;
 use crate::base::time::Duration;
 use crate::cluster::engine::{Address, Limits, Retry, Timing};
 use crate::core::access::AllowAll;
+use crate::core::broker::Effect;
 use crate::core::listener::ListenerId;
 use crate::core::slots::ConnectionId;
 use crate::protocol::nats::Authentication;
@@ -42,6 +43,8 @@ struct Side {
     client: ConnectionId,
     /// What it has subscribed to in the server.
     subscriptions: Vec<(String, String)>,
+    /// The connections that the broker has closed.
+    closed: Vec<ConnectionId>,
 }
 
 struct Rig {
@@ -56,6 +59,10 @@ fn text(text: &str) -> Vec<u8> {
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     [&[first, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
+fn connect(name: &str) -> Vec<u8> {
+    packet(0x10, &[&b"\0\x04MQTT\x04\x02\0\0"[..], &text(name)].concat())
 }
 
 fn publish(topic: &str, payload: &str) -> Vec<u8> {
@@ -86,8 +93,8 @@ impl Side {
         let log = log::Settings { keeping, patience: Duration::from_seconds(30) };
         let wall = Duration::from_seconds(1_800_000_000);
         let node = Node::new((&name, 3), settings(), log, seed, (now, wall));
-        let mut side = Self { broker, node, client, subscriptions: Vec::new() };
-        side.say(&packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01c"), now);
+        let mut side = Self { broker, node, client, subscriptions: Vec::new(), closed: Vec::new() };
+        side.say(&connect(&format!("client of {seed}")), now);
         side.heard(now);
         side
     }
@@ -95,6 +102,17 @@ impl Side {
     fn say(&mut self, bytes: &[u8], now: Time) {
         self.broker.received(self.client, bytes, now);
         self.end_turn(now);
+    }
+
+    /// Connects one more client.
+    fn connect(&mut self, name: &str, now: Time) -> ConnectionId {
+        let id = self.broker.accept(Peer::Local, ListenerId::default(), now).unwrap();
+        self.broker.received(id, &connect(name), now);
+        id
+    }
+
+    fn lines(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.node.next_line()).map(|(_, line)| line).collect()
     }
 
     fn subscribe(&mut self, filter: &str, now: Time) {
@@ -106,8 +124,14 @@ impl Side {
         for _ in 0..1_000 {
             self.broker.tick(now, 100);
             self.node.process(&mut self.broker, now);
-            while self.broker.next_effect().is_some() {}
+            while let Some(effect) = self.broker.next_effect() {
+                self.closed.extend(match effect {
+                    Effect::Close(id) | Effect::Drop(id) => Some(id),
+                    Effect::Resume(_) | Effect::Listen(_) => None,
+                });
+            }
         }
+        self.node.exchange_clients(&mut self.broker, now);
         self.node.change_filters(self.broker.take_filter_changes(), now);
         self.node.say(&self.broker.take_messages_for_nodes(Messages::default()));
     }
@@ -307,4 +331,96 @@ fn messages_for_which_a_turn_has_no_room_come_in_their_order() {
     }
     rig.run();
     assert_eq!(rig.heard(1), all);
+}
+
+#[test]
+fn a_client_is_connected_at_the_node_where_it_has_connected_last() {
+    let mut rig = Rig::new();
+    let first = rig.sides[0].connect("a", rig.now);
+    rig.run();
+    rig.now = rig.now + Duration::from_milliseconds(1);
+    let second = rig.sides[1].connect("a", rig.now);
+    rig.run();
+    assert_eq!((&*rig.sides[0].closed, &*rig.sides[1].closed), (&[first][..], &[][..]));
+    rig.now = rig.now + Duration::from_milliseconds(1);
+    rig.sides[0].connect("a", rig.now);
+    rig.run();
+    assert_eq!((&*rig.sides[0].closed, &*rig.sides[1].closed), (&[first][..], &[second][..]));
+    let figures = [0, 1].map(|side| rig.sides[side].node.figures());
+    assert_eq!(figures.map(|figures| figures.takeovers), [1, 1]);
+    assert_eq!(figures.map(|figures| figures.received), [0, 0], "these are no messages of clients");
+}
+
+#[test]
+fn what_was_not_said_without_a_server_is_said_when_there_is_one() {
+    let mut rig = Rig::new();
+    rig.is_server_there = false;
+    for side in &mut rig.sides {
+        side.node.engine().closed("cut", rig.now);
+    }
+    rig.run();
+    let clients: Vec<ConnectionId> =
+        (0..100).map(|number| rig.sides[0].connect(&number.to_string(), rig.now)).collect();
+    rig.now = rig.now + Duration::from_milliseconds(1);
+    for number in 0..100 {
+        rig.sides[1].connect(&number.to_string(), rig.now);
+    }
+    rig.run();
+    assert!(rig.sides[0].closed.is_empty());
+    rig.is_server_there = true;
+    rig.now = rig.now + Duration::from_seconds(1);
+    for side in &mut rig.sides {
+        side.node.tick(rig.now);
+    }
+    rig.run();
+    rig.sides[0].closed.sort_unstable();
+    assert_eq!((&rig.sides[0].closed, &*rig.sides[1].closed), (&clients, &[][..]));
+}
+
+/// What a node can do in a turn is limited; the rest follows in later turns.
+#[test]
+fn clients_that_are_taken_over_all_at_once_end_in_several_turns() {
+    const COUNT: usize = 300;
+    let mut rig = Rig::with_steps([512, 100_000]);
+    for number in 0..COUNT {
+        rig.sides[0].connect(&number.to_string(), rig.now);
+        rig.sides[0].end_turn(rig.now);
+    }
+    rig.run();
+    rig.now = rig.now + Duration::from_milliseconds(1);
+    for number in 0..COUNT {
+        rig.sides[1].connect(&number.to_string(), rig.now);
+    }
+    // The first node does not process what is delivered to it meanwhile.
+    (0..4).for_each(|_| rig.serve(1));
+    let side = &mut rig.sides[0];
+    let (mut turns, mut most, mut before) = (0, 0, 0);
+    while side.node.figures().takeovers < COUNT as u64 {
+        turns += 1;
+        assert!(turns < COUNT, "{} are left", COUNT as u64 - side.node.figures().takeovers);
+        assert!(turns == 1 || side.node.next_deadline() == Some(Time::ZERO) || !side.node.takes_input());
+        side.node.process(&mut side.broker, rig.now);
+        let ended = side.node.figures().takeovers;
+        (most, before) = (most.max(ended - before), ended);
+        side.broker.tick(rig.now, 100);
+        while side.broker.next_effect().is_some() {}
+    }
+    assert!(turns > 5 && most < 100, "{turns} turns, {most} at most");
+}
+
+#[test]
+fn what_no_node_says_about_its_clients_is_ignored_and_said_once() {
+    let mut rig = Rig::new();
+    let client = rig.sides[1].connect("a", rig.now);
+    rig.run();
+    rig.sides[1].lines();
+    let wrong: [&[u8]; 5] = [b"", b"\x01", &[0xff; 100], &[1; 25], &[1; 50]];
+    for body in wrong.iter().cycle().take(100) {
+        rig.deliver(1, "bk.c.c", body);
+    }
+    rig.run();
+    let lines = rig.sides[1].lines();
+    assert!((3..=4).contains(&lines.len()), "{lines:#?}");
+    assert!(lines.iter().all(|line| line.contains("about its clients was ignored")), "{lines:#?}");
+    assert!(!rig.sides[1].closed.contains(&client));
 }
