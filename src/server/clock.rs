@@ -91,6 +91,32 @@ pub(super) fn seed() -> u64 {
     RandomState::new().hash_one("a seed")
 }
 
+/// The same for a node of a cluster, different for each name. Machines that start with the same image may have nothing to
+/// be unpredictable with, and only their names tell them apart.
+#[cfg(feature = "cluster")]
+pub(super) fn seed_of_node(name: &str) -> u64 {
+    seed_with(&RandomState::new(), name)
+}
+
+#[cfg(feature = "cluster")]
+fn seed_with(state: &RandomState, name: &str) -> u64 {
+    state.hash_one(("the seed of a node", name))
+}
+
+#[cfg(all(test, feature = "cluster"))]
+mod seeds {
+    use super::*;
+
+    #[test]
+    fn nodes_differ_even_if_nothing_is_random() {
+        let state = RandomState::new();
+        let seeds = ["a", "b", "ab", ""].map(|name| seed_with(&state, name));
+        let different: std::collections::BTreeSet<u64> = seeds.into();
+        assert_eq!(different.len(), seeds.len());
+        assert_ne!(seed_of_node("a"), seed_of_node("a"), "each start differs as well");
+    }
+}
+
 #[cfg(all(test, any(feature = "system", feature = "persistence")))]
 mod tests {
     use super::*;

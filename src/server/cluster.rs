@@ -11,7 +11,7 @@ pub use access::check_node;
 use access::{Access, Tls};
 
 use super::Server;
-use super::clock::{seed, wall};
+use super::clock::{seed_of_node, wall};
 use super::destination::{CallId, Destination};
 use super::dial::Report;
 use crate::base::time::{Duration, Time};
@@ -189,6 +189,7 @@ impl Server {
             },
         };
         let times = (self.clock.now(), wall());
+        let seed = || seed_of_node(settings.node.as_str());
         let node = Node::new(
             (&settings.name, settings.interest_levels),
             engine,
@@ -198,6 +199,7 @@ impl Server {
         );
         self.broker.begin_cluster();
         self.broker.begin_log();
+        self.broker.assign_from(seed());
         self.cluster.0 = Some(Box::new(Joined {
             settings,
             node,

@@ -13,6 +13,13 @@ use crate::core::slots::{ConnectionId, SessionId};
 use crate::protocol::codec::ReasonCode;
 
 impl Broker {
+    /// From now on, assigned Client Identifiers are derived from this number. That of each node is another, so that no
+    /// two clients of the cluster get the same one. To be called before there are clients.
+    pub fn assign_from(&mut self, seed: u64) {
+        let _entered = self.account.enter();
+        self.clients.seed = seed;
+    }
+
     /// Takes which clients have connected, and which connections have ended. To be called at the end of each turn.
     pub fn take_client_changes(&mut self) -> Vec<ClientChange> {
         let _entered = self.account.enter();

@@ -207,6 +207,21 @@ fn what_waits_for_the_end_of_the_turn_is_counted() {
 }
 
 #[test]
+fn nodes_assign_different_client_identifiers() {
+    let assigned = [3, 4, 3].map(|seed| {
+        let mut node = Node::new();
+        node.broker.assign_from(seed);
+        node.connect(&connect_v5("", CLEAN_START, 0));
+        match &node.broker.take_client_changes()[..] {
+            [ClientChange::Connected { client_identifier, .. }] => client_identifier.clone(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_ne!(assigned[0], assigned[1]);
+    assert_eq!(assigned[0], assigned[2], "nothing else decides");
+}
+
+#[test]
 fn a_broker_alone_notes_nothing() {
     let now = Time::ZERO;
     let mut broker = Broker::new(Limits::default(), Box::new(AllowAll), 1, now);
