@@ -231,6 +231,32 @@ impl Client {
         self.wait_until_published(qos).await;
     }
 
+    /// Publishes, and waits until that is acknowledged, or returns why the connection ends before.
+    pub(crate) async fn try_to_publish(
+        &mut self,
+        topic: &str,
+        qos: QoS,
+        payload: String,
+    ) -> Result<(), String> {
+        let queued = match &self.line {
+            Line::V311(client, _) => client.try_publish(topic, qos, false, payload).is_ok(),
+            Line::V5(client, _) => client.try_publish(topic, in_v5(qos), false, payload).is_ok(),
+        };
+        assert!(queued, "it can wait");
+        loop {
+            match self.next_but_messages().await {
+                Happening::Acknowledged => return Ok(()),
+                Happening::Ended(why) => return Err(why),
+                _ => {}
+            }
+        }
+    }
+
+    /// Publishes at QoS 1, and waits until that is acknowledged.
+    pub(crate) async fn publish_one(&mut self, topic: &str, payload: String) {
+        self.publish(topic, QoS::AtLeastOnce, false, payload).await;
+    }
+
     /// Publishes at QoS 1, and returns why the connection ends instead of an acknowledgement.
     pub(crate) async fn publish_in_vain(mut self, topic: &str, payload: &str) -> String {
         assert!(self.try_publish(topic, payload.to_owned()), "it can wait");

@@ -9,7 +9,7 @@ use crate::servers::Servers;
 const QOS: [QoS; 2] = [QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 /// Receives messages with the numbers of a range as their payloads, in order.
-async fn expect(reader: &mut Client, numbers: std::ops::Range<usize>) {
+pub(crate) async fn expect(reader: &mut Client, numbers: std::ops::Range<usize>) {
     for number in numbers {
         let message = reader.receive().await;
         assert_eq!(String::from_utf8(message.payload).expect("a number"), number.to_string());

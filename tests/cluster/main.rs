@@ -10,6 +10,7 @@ mod certificates;
 mod client;
 mod direct;
 mod example;
+mod faults;
 mod log;
 #[path = "../clients/client.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]

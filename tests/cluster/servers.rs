@@ -139,6 +139,11 @@ impl Servers {
         }
     }
 
+    /// The same without waiting until it answers, which it may not do alone.
+    pub fn start_again(&mut self, number: usize) {
+        self.begin(number);
+    }
+
     /// Starts a server again, with what it has on disk.
     pub fn restart(&mut self, number: usize) {
         self.begin(number);
