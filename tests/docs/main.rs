@@ -1,6 +1,7 @@
 //! Runs every command of README.md and of the pages in docs/ as it is printed, in a fresh directory and a network of its
 //! own for each page, and compares what is printed with the page. [`page`] says how a page is read.
 
+mod cluster;
 mod commands;
 mod page;
 mod shell;
