@@ -49,7 +49,6 @@ impl Nodes {
         Self::begin_with(name, lines, count, &[("SSL_CERT_FILE", authorities), ("SSL_CERT_DIR", "")])
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the broker reads a file")]
     fn begin_with(name: &str, lines: &str, count: usize, variables: &[(&str, &str)]) -> Self {
         let directory = std::env::temp_dir().join(format!("brooklet-nodes-{name}-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory can be made");
