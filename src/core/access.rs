@@ -1,6 +1,7 @@
 //! The seam for authentication and authorization: the questions that the core asks, and the answers that it knows. An
 //! answer may come later; the connection that waits for it is not read until then, and all others go on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
@@ -144,10 +145,15 @@ pub trait AccessControl {
         None
     }
 
-    /// Why a client that was refused by [`Question::Connect`] is not authenticated, in words for the log only: whether
-    /// there is such a user, for example. `None` if there is no more to say.
-    fn why_unauthenticated(&self, client: &Client<'_>, has_password: bool) -> Option<&'static str> {
-        let _ = (client, has_password);
+    /// Why a client that was refused by [`Question::Connect`] for this reason is not authenticated, in words for the log
+    /// only: whether there is such a user, for example, or which limit was reached. `None` if there is no more to say.
+    fn why_unauthenticated(
+        &self,
+        client: &Client<'_>,
+        reason: ReasonCode,
+        has_password: bool,
+    ) -> Option<Cow<'static, str>> {
+        let _ = (client, reason, has_password);
         None
     }
 
@@ -169,9 +175,9 @@ pub trait Exchange: fmt::Debug {
         None
     }
 
-    /// Why it has failed, in words for the log only: whether there is such a user, for example. `None` if there is no
-    /// more to say.
-    fn why_failed(&self) -> Option<&'static str> {
+    /// Why it has failed, in words for the log only: whether there is such a user, for example, or which limit was
+    /// reached. `None` if there is no more to say.
+    fn why_failed(&self) -> Option<Cow<'static, str>> {
         None
     }
 

@@ -52,6 +52,15 @@ impl Spoken {
         Some(match (self, port) {
             (Self::Mqtt, Port::Mqtt) | (Self::Tls, Port::Tls) | (Self::Http, Port::WebSocket) => return None,
             (Self::Ssh, _) => "it is SSH: this port is for MQTT",
+            (Self::Tls, Port::Mqtt) if !cfg!(feature = "tls") => {
+                "it is TLS at a port without TLS: turn TLS off in the client"
+            }
+            (Self::Tls, Port::WebSocket) if !cfg!(feature = "tls") => {
+                "it is TLS at a WebSocket port without TLS: use ws instead of wss in the client"
+            }
+            (Self::Http, Port::Mqtt) if !cfg!(feature = "websocket") => {
+                "it is HTTP or WebSocket at a port for MQTT: turn WebSocket off in the client"
+            }
             (Self::Tls, Port::Mqtt) => {
                 "it is TLS at a port without TLS: turn TLS off in the client, or set certfile and keyfile here"
             }

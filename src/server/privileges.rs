@@ -17,12 +17,14 @@ use crate::settings::{ConfigError, Given, Process};
 /// The file with the groups of this machine.
 const GROUPS: &str = "/etc/group";
 
-/// The users to switch to if the operator has not named one: the first of these that exists.
+/// The users to switch to if the operator has not named one: the first of these that exists. The packages make the first
+/// of them, and their service runs as that user. So a start by root and `--test-config` mean the same user as the service,
+/// also on a machine that has mosquitto.
 #[cfg(feature = "system")]
-const USUAL: [&str; 3] = ["mosquitto", "brooklet", "nobody"];
+const USUAL: [&str; 3] = ["brooklet", "mosquitto", "nobody"];
 
 /// Gives up the rights of root permanently and switches to the user that `process` specifies, by number or by name, or
-/// otherwise to the first of `mosquitto`, `brooklet` and `nobody` that exists. Nothing happens if the process does not
+/// otherwise to the first of `brooklet`, `mosquitto` and `nobody` that exists. Nothing happens if the process does not
 /// run as root, or if that user is root. The log files get the new owner; `give_to` is called with the numbers of the
 /// user and its group to give it other files.
 /// Returns the user that the process has switched to.
@@ -142,9 +144,14 @@ impl Rights {
         self.0.is_none()
     }
 
-    /// The name of the user.
-    pub fn name(&self) -> &str {
-        self.0.as_ref().map_or("of this process", |(account, _)| &account.name)
+    /// Says which user that is.
+    pub fn user(&self) -> String {
+        match &self.0 {
+            None => "the user of this process".to_owned(),
+            Some((Account { name, .. }, _)) => {
+                format!("the user '{}', which a start as root switches to,", Escaped(name))
+            }
+        }
     }
 
     /// Whether the user may read and write a file, or read, write and search a directory, and reach it. Access control
@@ -288,13 +295,15 @@ mod tests {
     use super::*;
     #[test]
     fn a_user_has_to_be_there() {
-        let users = "root:x:0:0:root:/root:/bin/sh\n\nbad\n:x:7:7\nmosquitto:x:a:1::\nbrooklet:x:12:34:,,,:/:/bin/false";
+        let users = "root:x:0:0:root:/root:/bin/sh\n\nbad\n:x:7:7\nbad:x:a:1::\nmosquitto:x:56:78::\nbrooklet:x:12:34:,,,:/:/bin/false";
         let error =
             choose(Some(&"no-such-user".to_owned().into()), users).expect_err("there is none").to_string();
         assert_eq!(error, "user: there is no user 'no-such-user' to become instead of root");
         assert!(choose(Some(&"root".to_owned().into()), users).expect("there is one").is_none());
         let account = choose(None, users).expect("there is one").expect("it is not root");
         assert_eq!(account, Account { name: "brooklet".to_owned(), user: 12, group: 34 });
+        let of_mosquitto = choose(Some(&"mosquitto".to_owned().into()), users).expect("there is one");
+        assert_eq!(of_mosquitto.map(|account| account.user), Some(56));
         let numbers = |user_number, group_number| Process { user_number, group_number, ..Process::default() };
         for (process, expected) in [
             (numbers(None, None), ("brooklet", 12, 34)),

@@ -415,10 +415,11 @@ fn a_refused_login_names_its_client_and_user_but_never_the_password() {
     let guesses: Vec<_> = (0..10).map(|number| format!("Secret-{number}")).collect();
     let _streams: Vec<_> = guesses.iter().map(|guess| send(&server, &login("ann", guess).bytes())).collect();
     server.wait_for_line(
-        "address. Client Identifier 'kitchen', User Name 'ann': the limit is max_password_attempts.",
+        "address. Client Identifier 'kitchen', User Name 'ann': the limit is 3 for a user, 30 for an address \
+         (max_password_attempts).",
     );
     server.wait_for_line(
-        "are refused for up to a minute. The limit is 3 for each user (max_password_attempts).",
+        "are refused for up to a minute; the limit is 3 for a user, 30 for an address (max_password_attempts).",
     );
     assert!(server.lines_with("Secret").is_empty());
 }

@@ -83,7 +83,10 @@ fn the_environment_is_checked_like_the_file() {
 #[test]
 fn without_tls_certificates_are_refused() {
     let errors = file::load(Some("tests/config/good/tls-server.conf"), &CommandLine::default()).errors;
-    let expected = "tests/config/good/tls-server.conf:3:1: this binary was built without TLS (feature tls)";
+    let expected = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/config/good/tls-server.conf:3:1: this binary was built without TLS (feature tls)"
+    );
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
 
@@ -92,7 +95,10 @@ fn without_tls_certificates_are_refused() {
 fn without_bridges_they_are_refused() {
     let errors =
         file::load(Some("tests/config/good/bridge-test-server.conf"), &CommandLine::default()).errors;
-    let expected = "tests/config/good/bridge-test-server.conf:1:1: 'connection': this binary was built without bridges (feature bridge)";
+    let expected = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/config/good/bridge-test-server.conf:1:1: 'connection': this binary was built without bridges (feature bridge)"
+    );
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
 
@@ -110,6 +116,44 @@ fn without_clusters_they_are_refused() {
 #[test]
 fn without_websocket_its_listeners_are_refused() {
     let errors = file::load(Some("tests/config/good/docker-websocket.conf"), &CommandLine::default()).errors;
-    let expected = "tests/config/good/docker-websocket.conf:10:1: this binary was built without WebSocket (feature websocket)";
+    let expected = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/config/good/docker-websocket.conf:10:1: this binary was built without WebSocket (feature websocket)"
+    );
     assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+/// No error advises what the binary was built without.
+#[cfg(not(any(feature = "passwords", feature = "tls", feature = "websocket")))]
+#[test]
+fn without_features_no_error_advises_them() {
+    let absent =
+        ["passwd", "password_file and", "certfile and", "'certfile' and", "a keyfile", "websockets;"];
+    for text in [
+        "psk_file /a",
+        "psk_hint a",
+        "tls_engine a",
+        "plugin /a",
+        "global_plugin /a",
+        "auth_plugin /a",
+        "plugin_load a /a",
+        "listener 1\ncertfile /a",
+        "listener 1\nkeyfile /a",
+        "listener 1\ncafile /a",
+        "listener 1\nrequire_certificate true",
+        "listener 1\nuse_identity_as_username true",
+        "listener 1\nwebsockets_origin a",
+        "listener 1\nprotocol http_api",
+        "listener 1\nprotocol a",
+    ] {
+        let (statements, findings) = file::parse(format!("{text}\n").as_bytes(), "a.conf");
+        let steps: Vec<_> = statements.into_iter().map(file::Step::Statement).collect();
+        let (_, more) = file::settle(&steps, &CommandLine::default());
+        let found: Vec<&str> = findings.iter().chain(&more).map(|finding| &*finding.text).collect();
+        assert!(!found.is_empty(), "{text} is an error");
+        let is_advised = |words: &&str| found.iter().any(|found| found.contains(*words));
+        assert_eq!(absent.iter().find(|words| is_advised(words)), None, "{text}: {found:?}");
+        let is_absent = |found: &&str| found.contains("without") && found.contains("expected");
+        assert_eq!(found.iter().find(|found| is_absent(found)), None, "{text}");
+    }
 }

@@ -1,12 +1,13 @@
 //! SCRAM-SHA-256 with the users of a password file.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use base64ct::{Base64, Encoding};
 use log::error;
 
 use super::random;
-use crate::auth::attempts::{Attempts, Claimant, Standing};
+use crate::auth::attempts::{Attempts, Claimant, Standing, limit};
 use crate::auth::passwords::{Digest, Passwords, Secret, digest, pick};
 use crate::auth::scram::{self, Step, Verifier};
 use crate::base::memory;
@@ -45,7 +46,16 @@ pub(super) struct Conversation {
     /// The user that the client claims to be, from its first message on.
     claimed: Option<Claimed>,
     /// Why it has failed, if there is more to say than the client is told.
-    failure: Option<&'static str>,
+    failure: Option<Failure>,
+}
+
+/// What the client is not told about its failure.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// Why its proof is wrong.
+    Proof(&'static str),
+    /// There were too many wrong passwords before.
+    Limit,
 }
 
 /// The user that a client claims to be.
@@ -130,20 +140,26 @@ impl Exchange for Conversation {
                 Step::Challenge(_) | Step::Passed { .. } => unreachable!("the first message names the user"),
             };
         };
-        let too_many = Progress::Failed(ReasonCode::ConnectionRateExceeded, TOO_MANY_WRONG);
+        let mut too_many = || {
+            *failure = Some(Failure::Limit);
+            Progress::Failed(ReasonCode::ConnectionRateExceeded, TOO_MANY_WRONG)
+        };
         match step {
-            _ if attempts.standing(claimant, now) == Standing::Closed => too_many,
+            _ if attempts.standing(claimant, now) == Standing::Closed => too_many(),
             Step::Challenge(text) => Progress::Challenge(text.into_bytes()),
-            Step::Passed { .. } if !attempts.accepts(claimant, *proof, now) => too_many,
+            Step::Passed { .. } if !attempts.accepts(claimant, *proof, now) => too_many(),
             Step::Passed { user, proof } => {
                 Progress::Passed { user_name: user.into(), data: proof.into_bytes() }
             }
             Step::Failed(what) => {
-                *failure = (what == scram::WRONG_PROOF).then_some(*doubt);
                 let was_open = attempts.standing(claimant, now) == Standing::Open;
                 // No two proofs are the same, so repeated use of one wrong password cannot be recognised.
                 attempts.note_wrong(claimant, digest(secret, &[b"exchange", data]), now);
-                if was_open { Progress::Failed(ReasonCode::NotAuthorized, what) } else { too_many }
+                if !was_open {
+                    return too_many();
+                }
+                *failure = (what == scram::WRONG_PROOF).then_some(Failure::Proof(doubt));
+                Progress::Failed(ReasonCode::NotAuthorized, what)
             }
         }
     }
@@ -152,8 +168,11 @@ impl Exchange for Conversation {
         self.exchange.user_name()
     }
 
-    fn why_failed(&self) -> Option<&'static str> {
-        self.failure
+    fn why_failed(&self) -> Option<Cow<'static, str>> {
+        self.failure.map(|failure| match failure {
+            Failure::Proof(doubt) => doubt.into(),
+            Failure::Limit => limit(self.caller.most).into(),
+        })
     }
 
     fn memory(&self) -> usize {

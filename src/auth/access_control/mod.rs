@@ -16,6 +16,7 @@ mod unused;
 #[cfg(feature = "passwords")]
 mod worker;
 
+use std::borrow::Cow;
 use std::io::{self, Read as _};
 use std::rc::Rc;
 
@@ -31,6 +32,8 @@ use crate::settings::{ConfigError, Security};
 
 #[cfg(feature = "passwords")]
 pub use crate::auth::attempts::Attempts;
+#[cfg(feature = "passwords")]
+use crate::auth::attempts::limit;
 use crate::protocol::topic::TopicName;
 #[cfg(not(feature = "passwords"))]
 pub use absent::Attempts;
@@ -321,15 +324,25 @@ impl AccessControl for Authority {
         self.refused_by.take().map(|(acl, ruling)| acl.explain(ruling).to_string())
     }
 
-    fn why_unauthenticated(&self, client: &Client<'_>, has_password: bool) -> Option<&'static str> {
+    #[cfg_attr(not(feature = "passwords"), expect(unused_variables, reason = "there is no limit on guesses"))]
+    fn why_unauthenticated(
+        &self,
+        client: &Client<'_>,
+        reason: ReasonCode,
+        has_password: bool,
+    ) -> Option<Cow<'static, str>> {
         let policy = self.policies.of(client.listener)?;
-        Some(match (client.user_name, &policy.passwords) {
+        #[cfg(feature = "passwords")]
+        if reason == ReasonCode::ConnectionRateExceeded {
+            return Some(limit(policy.security.password_attempts).into());
+        }
+        Some(Cow::Borrowed(match (client.user_name, &policy.passwords) {
             (None, _) => "allow_anonymous is false",
             (Some(_), None) => "there is no password_file",
             (Some(user), Some(passwords)) if !passwords.contains(user) => "no such user",
             (Some(_), Some(_)) if !has_password => "no password",
             (Some(_), Some(_)) => "wrong password",
-        })
+        }))
     }
 
     #[cfg(feature = "passwords")]

@@ -90,7 +90,9 @@ pub fn read_file(path: &Given<PathBuf>, keyword: &str) -> Result<Vec<u8>, Config
 /// The error for a file or directory that `keyword` names and that cannot be read, with advice where there is any.
 pub fn unreadable(path: &Given<PathBuf>, keyword: &str, why: &io::Error) -> ConfigError {
     let advice = match (why.kind(), keyword) {
-        (io::ErrorKind::NotFound, "password_file") => "; make one with `brooklet passwd -c`",
+        (io::ErrorKind::NotFound, "password_file") if cfg!(feature = "passwords") => {
+            "; make one with `brooklet passwd -c`"
+        }
         (io::ErrorKind::PermissionDenied, _) => "; give it to the broker's user",
         _ => "",
     };

@@ -20,7 +20,7 @@ use crate::base::memory;
 use crate::base::time::{Duration, Time};
 
 /// The limit of an address, as a multiple of the limit of one user at that address.
-const USERS_OF_ADDRESS: usize = 10;
+pub(super) const USERS_OF_ADDRESS: usize = 10;
 /// How long wrong passwords count, from the first one on.
 const SPAN: Duration = Duration::from_seconds(60);
 /// Users, addresses and devices whose wrong passwords are remembered. Beyond: the oldest entry is forgotten.

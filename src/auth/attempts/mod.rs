@@ -29,7 +29,7 @@ use crate::core::slots::ConnectionId;
 use crate::protocol::codec::ReasonCode;
 
 pub use guesses::{Claimant, Standing};
-use guesses::{Guesses, Limit};
+use guesses::{Guesses, Limit, USERS_OF_ADDRESS};
 pub use queue::Password;
 use queue::{Busy, Job, Queue, Waiter};
 use remembered::Remembered;
@@ -302,12 +302,19 @@ fn tell(claimant: &Claimant, limit: Option<Limit>) {
         Limit::Address => "all users",
         Limit::User => "one user",
     };
-    let most = claimant.most;
     info!(
         target: "notice",
-        "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute. The limit is \
-         {most} for each user (max_password_attempts)."
+        "Too many wrong passwords from {address}: those of {whose} are refused for up to a minute; {}.",
+        self::limit(claimant.most),
     );
+}
+
+/// The limit on different wrong passwords of a user, and what follows for an address, in words for the log.
+pub fn limit(most: usize) -> String {
+    format!(
+        "the limit is {most} for a user, {} for an address (max_password_attempts)",
+        most * USERS_OF_ADDRESS
+    )
 }
 
 const fn refused(reason: ReasonCode) -> Answer {

@@ -26,8 +26,11 @@ use absent::digest;
 pub use secret::{Kind, MEMORY_MAXIMUM_KIB, ROUNDS_MAXIMUM, Secret, digest};
 
 /// The error about a user without a password. With an empty one, anyone who knows the name could log in.
-pub const NO_PASSWORD: &str =
-    "no password after ':', expected a hash; give the user one with `brooklet passwd`, or delete the line";
+pub const NO_PASSWORD: &str = if cfg!(feature = "passwords") {
+    "no password after ':', expected a hash; give the user one with `brooklet passwd`, or delete the line"
+} else {
+    "no password after ':'; delete the line, since this binary knows no hashed passwords (feature passwords)"
+};
 
 /// A keyed digest under which a secret is remembered. It reveals nothing without the key.
 pub type Digest = [u8; 16];

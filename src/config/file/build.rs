@@ -153,6 +153,9 @@ fn check_persistence(globals: &Globals, findings: &mut Vec<Finding>) {
     }
 }
 
+/// The error about an option that needs TLS, in a binary without it.
+const NO_TLS: &str = "this binary was built without TLS (feature tls)";
+
 struct Builder<'a> {
     globals: &'a Globals,
     /// The options that apply to all listeners.
@@ -332,6 +335,14 @@ fn report(pending: &PendingListener, keyword: &str, text: &str, findings: &mut V
 fn tls(pending: &PendingListener, key_log: Option<&str>, findings: &mut Vec<Finding>) -> Option<Tls> {
     let Options { certificate, key, tls, .. } = &pending.options;
     let (certificate, key) = match (certificate, key) {
+        (Some(_), _) if !cfg!(feature = "tls") => {
+            report(pending, "certfile", NO_TLS, findings);
+            return None;
+        }
+        (None, Some(_)) if !cfg!(feature = "tls") => {
+            report(pending, "keyfile", NO_TLS, findings);
+            return None;
+        }
         (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
         (Some(_), None) => {
             let text = "'certfile' without 'keyfile', expected both for a listener";
@@ -348,9 +359,6 @@ fn tls(pending: &PendingListener, key_log: Option<&str>, findings: &mut Vec<Find
             return None;
         }
     };
-    if !cfg!(feature = "tls") {
-        report(pending, "certfile", "this binary was built without TLS (feature tls)", findings);
-    }
     if tls.requires_certificate && tls.authorities.is_none() && tls.authorities_directory.is_none() {
         let text =
             "'require_certificate' without 'cafile' or 'capath', expected one of them to verify certificates";
@@ -382,8 +390,10 @@ fn check_no_tls(pending: &PendingListener, findings: &mut Vec<Finding>) {
                 format!(
                     "'{keyword}' with 'enable_proxy_protocol 2', expected it in the proxy, which terminates TLS"
                 )
-            } else {
+            } else if cfg!(feature = "tls") {
                 format!("'{keyword}' without TLS, expected 'certfile' and 'keyfile' for the same listener")
+            } else {
+                format!("'{keyword}': {NO_TLS}")
             };
             report(pending, keyword, &text, findings);
         }
@@ -400,10 +410,16 @@ fn check_socket_file(pending: &PendingListener, findings: &mut Vec<Finding>) {
 }
 
 fn check_websocket(pending: &PendingListener, findings: &mut Vec<Finding>) {
-    if pending.options.is_websocket && !cfg!(feature = "websocket") {
-        report(pending, "protocol", "this binary was built without WebSocket (feature websocket)", findings);
-    }
-    if !pending.options.is_websocket && !pending.options.origins.is_empty() {
+    if !cfg!(feature = "websocket") {
+        let needing = [
+            ("protocol", pending.options.is_websocket),
+            ("websockets_origin", !pending.options.origins.is_empty()),
+        ];
+        if let Some((keyword, _)) = needing.into_iter().find(|(_, is_set)| *is_set) {
+            let text = "this binary was built without WebSocket (feature websocket)";
+            report(pending, keyword, text, findings);
+        }
+    } else if !pending.options.is_websocket && !pending.options.origins.is_empty() {
         let text = "'websockets_origin' without 'protocol websockets', expected it for the same listener";
         report(pending, "websockets_origin", text, findings);
     }

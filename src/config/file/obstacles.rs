@@ -4,8 +4,6 @@
 #[cfg(feature = "system")]
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "system")]
-use crate::base::escape::Escaped;
 #[cfg(feature = "persistence")]
 use crate::server::AllClocks;
 #[cfg(feature = "system")]
@@ -76,10 +74,7 @@ fn expect_writable(path: &Given<PathBuf>, keyword: &str, rights: &Rights, found:
     let text = match rights.allow(path) {
         Ok(true) => return,
         Ok(false) => {
-            format!(
-                "the user '{}' cannot write to it ({keyword}); give it to that user",
-                Escaped(rights.name())
-            )
+            format!("{} cannot write to it ({keyword}); give it to that user", rights.user())
         }
         Err(why) => format!("{why} ({keyword})"),
     };

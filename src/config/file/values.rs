@@ -156,13 +156,15 @@ pub(super) fn on_damage(text: &str) -> Result<OnDamage, &'static str> {
     }
 }
 
-pub(super) const PROTOCOLS: &str = "mqtt or websockets";
+pub(super) const PROTOCOLS: &str = if cfg!(feature = "websocket") { "mqtt or websockets" } else { "mqtt" };
 
 pub(super) fn is_websocket(text: &str) -> Result<bool, &'static str> {
     match text {
         "mqtt" => Ok(false),
         "websockets" => Ok(true),
-        "http_api" => Err("mqtt or websockets; the HTTP interface is not supported"),
+        "http_api" if cfg!(feature = "websocket") => {
+            Err("mqtt or websockets; the HTTP interface is not supported")
+        }
         _ => Err(PROTOCOLS),
     }
 }

@@ -59,7 +59,7 @@ impl Broker {
     pub(super) fn connect_is_due(&mut self, id: ConnectionId) {
         if !self.waits_for_admission(id) {
             let peer = self.connections[id].peer();
-            match self.waiting_applicant(id, None) {
+            match self.waiting_applicant(id) {
                 None => info!(target: "connection", "Client {peer} disconnected: no CONNECT in time."),
                 Some(who) => {
                     info!(target: "connection", "Client {peer} disconnected: not authenticated in time.{who}")

@@ -73,7 +73,7 @@ impl Broker {
             Packet::Auth(auth) => self.go_on_connecting(id, &auth, decisions),
             Packet::Disconnect(_) => {
                 let peer = self.connections[id].peer();
-                let who = self.waiting_applicant(id, None).unwrap_or_default();
+                let who = self.waiting_applicant(id).unwrap_or_default();
                 info!(target: "connection", "Client {peer} disconnected: before it was authenticated.{who}");
                 self.begin_ending(id);
                 self.effects.push_back(Effect::Drop(id));

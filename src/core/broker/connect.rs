@@ -11,7 +11,7 @@ use super::clock::Timer;
 use super::cluster_log::CLOSED;
 use super::decisions::Decisions;
 use super::listener_options::{Claim, Refusal, granted_keep_alive, limit, mounted_name};
-use super::refuse::{Applicant, hint_of, unauthenticated};
+use super::refuse::{Applicant, unauthenticated};
 use super::{Broker, Fault, Step};
 use crate::base::escape::Escaped;
 use crate::base::memory::Counted;
@@ -230,8 +230,7 @@ impl Broker {
             self.ask(decisions, 0, id, &client, Question::Connect { password, now: self.clock.now })?;
         if let Verdict::Refused(reason) = verdict {
             let access = &self.permission.access;
-            let hint = hint_of(reason).or_else(|| access.why_unauthenticated(&client, password.is_some()));
-            decisions.hint = hint.map(Cow::Borrowed);
+            decisions.hint = access.why_unauthenticated(&client, reason, password.is_some());
             return Some(Err((reason, unauthenticated(reason, claim.user_name).into())));
         }
         if !is_bridge && let Some(owner) = self.other_owner(claim) {

@@ -77,7 +77,7 @@ impl Broker {
     fn end_for(&mut self, id: ConnectionId, reason: ReasonCode, what: &str, logged: &str) {
         // A client whose authentication has begun has said who it is.
         let is_known = self.connections[id].authentication().is_some();
-        let who = is_known.then(|| self.waiting_applicant(id, None)).flatten().unwrap_or_default();
+        let who = is_known.then(|| self.waiting_applicant(id)).flatten().unwrap_or_default();
         let connection = &mut self.connections[id];
         if connection.state != State::Ending && reason == ReasonCode::QuotaExceeded {
             self.output.statistics.refused += 1;

@@ -59,12 +59,12 @@ impl Broker {
 
     /// Like [`Broker::refuse`], for a client whose CONNECT has arrived before and waits.
     pub(super) fn refuse_waiting(&mut self, id: ConnectionId, reason: ReasonCode, what: &str) {
-        let who = self.waiting_applicant(id, hint_of(reason)).unwrap_or_default();
+        let who = self.waiting_applicant(id).unwrap_or_default();
         self.refuse_named(id, reason, what, &who);
     }
 
     /// Describes the client of a CONNECT that waits for an answer or for its turn.
-    pub(super) fn waiting_applicant(&self, id: ConnectionId, hint: Option<&str>) -> Option<String> {
+    pub(super) fn waiting_applicant(&self, id: ConnectionId) -> Option<String> {
         let connection = &self.connections[id];
         let authentication = connection.authentication();
         let bytes =
@@ -75,12 +75,13 @@ impl Broker {
             AuthenticationStage::Challenged(exchange) => exchange.user_name(),
             AuthenticationStage::Passed { user_name, .. } => Some(&**user_name),
         });
-        let failure = authentication.and_then(|authentication| match authentication.stage() {
+        let hint = authentication.and_then(|authentication| match authentication.stage() {
             AuthenticationStage::Challenged(exchange) => exchange.why_failed(),
             AuthenticationStage::Passed { .. } => None,
         });
-        let (named, hint) = (Applicant::of(&connect), hint.or(failure));
-        Some(Applicant { user_name: claimed.or(named.user_name), hint, ..named }.to_string())
+        let named = Applicant::of(&connect);
+        let (user_name, hint) = (claimed.or(named.user_name), hint.as_deref());
+        Some(Applicant { user_name, hint, ..named }.to_string())
     }
 
     fn refuse_named(&mut self, id: ConnectionId, reason: ReasonCode, what: &str, who: &str) {
@@ -105,11 +106,6 @@ impl Broker {
         }
         self.end_output(id);
     }
-}
-
-/// The hint for every refusal with this reason.
-pub(super) fn hint_of(reason: ReasonCode) -> Option<&'static str> {
-    (reason == ReasonCode::ConnectionRateExceeded).then_some("the limit is max_password_attempts")
 }
 
 /// Returns why a client is not accepted, in words that it may read: they do not reveal which User Names exist.

@@ -331,7 +331,7 @@ pub(super) static ROWS: &[Keyword] = &[
             Ok(())
         }),
         AfterRestart(|of| text(of.process.user.as_deref())),
-        "if not set: `mosquitto`, otherwise `brooklet`, otherwise `nobody`"
+        "if not set: `brooklet`, otherwise `mosquitto`, otherwise `nobody`"
     )
     .never(),
     setting!(

@@ -6,6 +6,22 @@ use super::row::{
     row,
 };
 
+// What a binary was built without is not expected.
+const NO_PRE_SHARED_KEYS: &str = if cfg!(feature = "tls") {
+    "TLS with pre-shared keys is not supported, expected certfile and keyfile"
+} else {
+    "TLS with pre-shared keys is not supported"
+};
+const NO_ENGINES: &str = if cfg!(feature = "tls") {
+    "keys in engines are not supported, expected a keyfile"
+} else {
+    "keys in engines are not supported"
+};
+const NO_PLUGINS: &str = if cfg!(feature = "passwords") {
+    "plugins are not supported, expected password_file and acl_file"
+} else {
+    "plugins are not supported, expected acl_file"
+};
 const PLUGINS: &[&str] = &["plugin", "global_plugin", "auth_plugin", "plugin_load"];
 
 pub(super) static ROWS: &[Keyword] = &[
@@ -37,14 +53,14 @@ pub(super) static ROWS: &[Keyword] = &[
         Ignored,
         "names with characters that could widen a pattern are always denied",
     ),
-    row("psk_file", Refused, "TLS with pre-shared keys is not supported, expected certfile and keyfile"),
-    row("psk_hint", Refused, "TLS with pre-shared keys is not supported, expected certfile and keyfile"),
-    row("tls_engine", Refused, "keys in engines are not supported, expected a keyfile"),
+    row("psk_file", Refused, NO_PRE_SHARED_KEYS),
+    row("psk_hint", Refused, NO_PRE_SHARED_KEYS),
+    row("tls_engine", Refused, NO_ENGINES),
     row("tls_engine_kpass_sha1", PartOf("tls_engine"), ""),
-    row("plugin", Refused, "plugins are not supported, expected password_file and acl_file"),
-    row("global_plugin", Refused, "plugins are not supported, expected password_file and acl_file"),
-    row("auth_plugin", Refused, "plugins are not supported, expected password_file and acl_file"),
-    row("plugin_load", Refused, "plugins are not supported, expected password_file and acl_file"),
+    row("plugin", Refused, NO_PLUGINS),
+    row("global_plugin", Refused, NO_PLUGINS),
+    row("auth_plugin", Refused, NO_PLUGINS),
+    row("plugin_load", Refused, NO_PLUGINS),
     row("plugin_use", PartOf("plugin_load"), ""),
     row("plugin_opt_", Family(PLUGINS), ""),
     row("auth_opt_", Family(PLUGINS), ""),
