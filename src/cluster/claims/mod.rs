@@ -323,16 +323,18 @@ impl Claims {
         self.round.is_some()
     }
 
-    /// Counts the memory. The maps are nodes with 11 places, of which half are in use at least.
+    /// Counts the memory. The maps consist of nodes with 11 places, of which 5 at least are in use.
     fn count(&mut self) {
-        const CLIENT: usize = 2 * (size_of::<ClientHash>() + size_of::<Client>());
-        const CONNECTION: usize = 2 * (size_of::<ConnectionId>() + size_of::<ClientHash>());
-        const UNSAID: usize = 2 * size_of::<ClientHash>();
+        const fn map(length: usize, entry: usize) -> usize {
+            length * entry * 11 / 5
+        }
         self.counted.set(
             memory::allocation(size_of::<Self>())
-                + self.clients.len() * CLIENT
-                + self.connections.len() * CONNECTION
-                + self.unsaid.len() * UNSAID
+                + map(self.clients.len(), size_of::<(ClientHash, Client)>())
+                + map(self.connections.len(), size_of::<(ConnectionId, ClientHash)>())
+                + map(self.unsaid.len(), size_of::<ClientHash>())
+                + map(self.peers.len(), Peers::ENTRY)
+                + map(self.rivals.len(), Rivals::ENTRY)
                 + memory::allocation(self.lost.capacity() * size_of::<Lost>()),
         );
     }

@@ -27,6 +27,13 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    /// The bytes of an entry.
+    pub(super) const ENTRY: usize = size_of::<(u64, (u64, u64))>();
+
+    pub(super) fn len(&self) -> usize {
+        self.last.len()
+    }
+
     /// Takes note of a message.
     pub(super) fn hear(&mut self, incarnation: u64, number: u64) -> Heard {
         self.count += 1;

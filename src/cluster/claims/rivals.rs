@@ -17,6 +17,13 @@ const WATCHED_MAXIMUM: usize = 256;
 pub(super) struct Rivals(BTreeMap<ClientHash, (Time, u32)>);
 
 impl Rivals {
+    /// The bytes of an entry.
+    pub(super) const ENTRY: usize = size_of::<(ClientHash, (Time, u32))>();
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// A client was lost. Returns true when that has happened too often, once in the period.
     pub(super) fn lost(&mut self, client: ClientHash, now: Time) -> bool {
         if !self.0.contains_key(&client) && self.0.len() >= WATCHED_MAXIMUM {

@@ -335,6 +335,20 @@ fn what_was_lost_is_found_out_by_the_next_message() {
     assert_eq!((world.holders(0), world.holders(1)), (vec![1], vec![2]));
 }
 
+/// The same before the nodes have heard anything of each other.
+#[test]
+fn what_was_lost_before_the_first_message_is_found_out_as_well() {
+    for (first, second) in [(0, 1), (1, 0)] {
+        let mut world = World::new(&[0, 0]);
+        world.connect(first, 0);
+        world.connect(second, 0);
+        (0..2).for_each(|place| while world.say(place, &mut |_| false) {});
+        assert_eq!(world.holders(0), [0, 1]);
+        world.settle();
+        assert_eq!(world.holders(0), [second]);
+    }
+}
+
 /// Ten thousand clients at once are claimed in pieces, each once.
 #[test]
 fn many_clients_are_claimed_in_pieces() {
@@ -359,7 +373,7 @@ fn many_clients_are_claimed_in_pieces() {
     for number in 0..10_000 {
         claims.ended(ConnectionId::of(number, 0));
     }
-    assert_eq!(memory::held(), before);
+    assert!(memory::held() - before < 10_000, "the others that it knows are left");
 }
 
 /// While messages are lost all the time, all clients are claimed again only now and then.
