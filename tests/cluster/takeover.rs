@@ -11,6 +11,11 @@ use crate::servers::Servers;
 /// Longer than a server of NATS may be silent.
 const FROZEN: Duration = Duration::from_secs(4);
 
+/// Waits for longer than the clocks of the nodes differ, so that the next CONNECT is the later one.
+async fn wait_until_later() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
 /// Waits until a client is told that it has connected elsewhere.
 async fn wait_until_taken_over(client: Client, version: Version) {
     let (_, why) = client.wait_for_end().await;
@@ -37,6 +42,7 @@ fn the_later_connect_wins_and_the_will_of_the_earlier_is_published() {
         };
         let mut former = options(0).connect().await;
         for node in [1, 2, 1, 0, 2] {
+            wait_until_later().await;
             let next = options(node).connect().await;
             wait_until_taken_over(former, version).await;
             former = next;
@@ -58,8 +64,10 @@ fn the_session_of_the_earlier_connection_ends() {
     run(async {
         let options = |node: usize| Options::persistent(nodes.node(node), Version::V5, "one");
         let first = options(0).connect().await;
+        wait_until_later().await;
         let second = options(1).connect().await;
         wait_until_taken_over(first, Version::V5).await;
+        wait_until_later().await;
         let third = options(0).connect().await;
         assert!(!third.session_present);
         wait_until_taken_over(second, Version::V5).await;
@@ -113,6 +121,7 @@ fn clients_that_take_over_in_turn_are_named_once() {
         wait_until_heard(&mut writer, &mut reader, "a").await;
         let mut former = nodes.client(0, Version::V5, "rivals").await;
         for number in 1..=100_usize {
+            wait_until_later().await;
             let next = nodes.client(number % 2, Version::V5, "rivals").await;
             wait_until_taken_over(former, Version::V5).await;
             former = next;
@@ -158,13 +167,15 @@ fn while_nodes_do_not_hear_each_other_both_serve_a_client_and_then_one_does() {
             nodes.node(node).wait_for_line("The connection to the NATS server ");
         }
         let mut first = nodes.client(0, Version::V5, "one").await;
+        wait_until_later().await;
         let mut second = nodes.client(1, Version::V5, "one").await;
         let mut others = Vec::new();
         for number in 0..40 {
             others.push(nodes.client(number % 2, Version::V5, &format!("other {number}")).await);
         }
-        check_connected(&mut first).await;
-        check_connected(&mut second).await;
+        // Subscriptions wait for the cluster.
+        assert!(receive_soon(&mut first).await.is_none());
+        assert!(receive_soon(&mut second).await.is_none());
         servers.restart(0);
         wait_until_taken_over(first, Version::V5).await;
         check_connected(&mut second).await;
@@ -183,6 +194,7 @@ fn a_node_that_was_frozen_finds_out() {
     run(async {
         let first = nodes.client(0, Version::V5, "one").await;
         nodes.node(0).signal("STOP");
+        wait_until_later().await;
         let mut second = nodes.client(1, Version::V5, "one").await;
         tokio::time::sleep(FROZEN).await;
         nodes.node(0).signal("CONT");

@@ -15,7 +15,8 @@
 //! each other differ by what a message takes, and by no more than their clocks if they have not heard each other yet. A
 //! node that is behind and loses a client to an older CONNECT learns the time from the message that says so, finds its
 //! own CONNECT to be the later one, and says that. The system's clock is read once at the start: if it is set later, the
-//! time of the cluster does not jump.
+//! time of the cluster does not jump. Of two CONNECTs that are no further apart than the times of their nodes, either may
+//! win, but only one.
 //!
 //! A node moves its time forward by a hundred years at most, so that a message with an impossible time does no harm
 //! for ever: a node that starts later comes as far as the others are.
