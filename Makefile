@@ -15,7 +15,7 @@ SMALLER = -C relocation-model=static -C link-arg=-Wl,-T,$(abspath $(BUILT))/mini
 UNTOLD = SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame_hdr .gcc_except_table*) } } INSERT AFTER .text;
 UNWOUND = GetDataRelBase GetIP GetIPInfo GetLanguageSpecificData GetRegionStart GetTextRelBase Resume SetGR SetIP
 
-.PHONY: help run test check fuzz bench instructions interop minimal size cluster conformance sim crash powercut bridgecrash pages packages
+.PHONY: help run test check fuzz bench instructions interop minimal size cluster conformance sim crash powercut bridgecrash clustercrash pages packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,10 @@ crash: ## Kill the broker in ROUNDS rounds (100) from SEED (0) on, with clients 
 
 bridgecrash: ## Kill two brokers with a bridge between them in RUNS rounds (20) from SEED (0) on
 	RUNS=$(RUNS) SEED=$(SEED) cargo test --release --test crash outlives_both_brokers -- --nocapture
+
+clustercrash: ## Kill and freeze nodes of a cluster and their servers of NATS in ROUNDS rounds (100) from SEED (0) on
+	NATS_SERVER=$$(tests/cluster/server) ROUNDS=$(ROUNDS) SEED=$(SEED) cargo test --release --features cluster \
+	    --test cluster what_was_acknowledged -- --nocapture
 
 powercut: ## Cut its power in RUNS rounds (20) from SEED (0) on; installs strace if it can
 	@command -v strace >/dev/null || { apt-get update -qq && apt-get install -y -qq strace; }

@@ -292,6 +292,8 @@ impl Node {
 
     fn take(&mut self, body: &[u8], broker: &mut Broker, now: Time) {
         match Direct::read(body) {
+            // It is on its way over a connection that was given up, which a server that stood still has read after all.
+            Ok(direct) if direct.origin.incarnation == self.origin.incarnation => {}
             // Several subscriptions may match one message.
             Ok(direct) if !self.heard.is_new(direct.origin) => {}
             Ok(direct) => {

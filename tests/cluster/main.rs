@@ -7,15 +7,27 @@
 
 mod account;
 mod certificates;
+#[path = "../simulation/chance.rs"]
+#[allow(dead_code, reason = "the simulator uses the rest")]
+mod chance;
 mod client;
 mod direct;
 mod example;
 mod faults;
+#[path = "../crash/ledger.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod ledger;
+#[path = "../crash/link.rs"]
+mod link;
 mod log;
 #[path = "../clients/client.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod mqtt;
 mod nodes;
+#[path = "../crash/client.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod participant;
+mod rounds;
 mod secure;
 #[path = "../clients/server.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
@@ -23,3 +35,6 @@ mod server;
 mod servers;
 mod subjects;
 mod takeover;
+#[path = "../conformance/wire.rs"]
+#[allow(dead_code, reason = "the conformance tests use the rest")]
+mod wire;

@@ -98,6 +98,11 @@ impl Nodes {
         self.wait_until_joined(number);
     }
 
+    /// What a node has logged, if it runs.
+    pub(crate) fn lines(&self, number: usize) -> Vec<String> {
+        self.nodes[number].as_ref().map_or_else(Vec::new, |node| node.lines_with(""))
+    }
+
     /// A node by its number.
     pub(crate) fn node(&self, number: usize) -> &Server {
         self.nodes[number].as_ref().expect("it runs")

@@ -313,6 +313,13 @@ impl Client {
         !packets.is_empty()
     }
 
+    /// The broker is dead, and with it the session.
+    pub fn lose_session(&mut self, ledger: &mut Ledger) {
+        self.mourn(ledger);
+        self.forget(ledger);
+        self.memory.known_session = KnownSession::Gone;
+    }
+
     /// Processes the last packets of a broker that is dead.
     pub fn mourn(&mut self, ledger: &mut Ledger) {
         if let Some(link) = &mut self.link {

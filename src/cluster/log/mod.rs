@@ -85,6 +85,8 @@ pub struct Log {
     appender: Appender,
     /// The last entry of the log that was read.
     position: Option<u64>,
+    /// The last one of which the core has taken all messages.
+    taken: u64,
     /// The last entry of the log whose retained messages are loaded.
     loaded: u64,
     /// How many readers there were.
@@ -120,6 +122,7 @@ impl Log {
             stage: Stage::Waiting { until: Time::ZERO },
             appender: Appender::new(incarnation),
             position: None,
+            taken: 0,
             loaded: 0,
             readers: 0,
             clock: None,
@@ -166,8 +169,7 @@ impl Log {
 
     /// Whether the log was read up to the end that was asked for.
     pub fn is_read_to_the_end(&mut self) -> bool {
-        let is_read =
-            matches!(self.end, End::At(end) if self.position.is_some_and(|position| position >= end));
+        let is_read = matches!(self.end, End::At(end) if self.taken >= end);
         if is_read {
             self.end = End::Unknown;
         }
@@ -376,7 +378,7 @@ impl Log {
                     "Error: the log of the cluster is another one than before: what was in it is gone"
                         .to_owned(),
                 );
-                (self.position, self.loaded) = (None, 0);
+                (self.position, self.loaded, self.taken) = (None, 0, 0);
             }
             Some(position) if position + 1 < info.first_sequence => {
                 let lost = info.first_sequence - position - 1;
@@ -434,7 +436,10 @@ impl Log {
         self.stop(now, engine);
         match stream {
             Stream::Retained if self.loaded < end => self.load(Stream::Log, end, engine, now),
-            _ => self.read_from(end + 1, engine, now),
+            _ => {
+                self.taken = end;
+                self.read_from(end + 1, engine, now);
+            }
         }
     }
 
@@ -532,6 +537,7 @@ impl Log {
 
     /// The core has taken an entry.
     pub fn is_taken(&mut self, engine: &mut Machine, now: Time) {
+        self.taken = self.position.unwrap_or_default();
         self.end_loading(engine, now);
     }
 

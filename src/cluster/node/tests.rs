@@ -424,3 +424,22 @@ fn what_no_node_says_about_its_clients_is_ignored_and_said_once() {
     assert!(lines.iter().all(|line| line.contains("about its clients was ignored")), "{lines:#?}");
     assert!(!rig.sides[1].closed.contains(&client));
 }
+
+/// A server stood still, the node left it for another one, and then the first one passes on what it had received.
+#[test]
+fn what_a_node_has_said_itself_is_not_delivered_again() {
+    let mut rig = Rig::new();
+    rig.subscribe(0, "a/b");
+    rig.say(0, &publish("a/b", "once"));
+    assert_eq!(rig.heard(0), publish("a/b", "once"));
+    let origin = Origin { counter: 1, ..rig.sides[0].node.origin };
+    let body = [&head(ProtocolVersion::V311, origin)[..], &publish("a/b", "once")].concat();
+    rig.deliver(0, "bk.c.d.a.b.%", &body);
+    rig.run();
+    assert_eq!(rig.heard(0), b"");
+    let origin = Origin { incarnation: origin.incarnation + 1, ..origin };
+    let body = [&head(ProtocolVersion::V311, origin)[..], &publish("a/b", "of another node")].concat();
+    rig.deliver(0, "bk.c.d.a.b.%", &body);
+    rig.run();
+    assert_eq!(rig.heard(0), publish("a/b", "of another node"));
+}

@@ -5,7 +5,8 @@
 //! reads it from there. What is retained for a topic is what the log has last.
 //!
 //! A SUBSCRIBE waits until the node has read what was in the log when it came, so that its client gets what was retained
-//! before. A later message is delivered to it in any case.
+//! before. A later message is delivered to it in any case. An UNSUBSCRIBE waits as well: the client gets what was
+//! acknowledged before it.
 //!
 //! While the log is closed, clients are refused, and so is what would go there. Other messages are still delivered to the
 //! clients of this node.
@@ -15,6 +16,7 @@ use std::num::NonZeroU64;
 use super::deliver::Routed;
 use super::distribution::Published;
 use super::nodes::{WRONG, decode_from_node};
+use super::operation::{LogRead, Operation};
 use super::turn::steps;
 use super::{Broker, Effect, Fault};
 use crate::base::plural::Count;
@@ -46,7 +48,7 @@ pub struct Logged<'a> {
     pub is_own: bool,
 }
 
-/// SUBSCRIBE packets that wait for the log.
+/// Connections with a SUBSCRIBE or UNSUBSCRIBE that waits for the log.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     /// Those that have come since the end of the log was asked for.
@@ -56,6 +58,11 @@ pub(super) struct Readers {
 }
 
 impl Readers {
+    /// Adds a connection whose packet has come now.
+    pub(super) fn wait(&mut self, id: ConnectionId) {
+        self.new.push(id);
+    }
+
     /// The bytes of memory that it takes.
     pub(super) const fn memory(&self) -> usize {
         (self.new.capacity() + self.waiting.capacity()) * size_of::<ConnectionId>()
@@ -139,16 +146,11 @@ impl Broker {
         let _entered = self.account.enter();
         self.advance(now);
         for id in std::mem::take(&mut self.waiting.readers.waiting) {
-            if self.connections.find(id).is_some() {
+            if let Some(Operation::Filters(filters)) = self.waiting.operations.find_mut(&id) {
+                filters.log = LogRead::ToTheEnd;
                 self.defer(id);
             }
         }
-    }
-
-    /// Makes a connection wait until the log is read up to its end.
-    pub(super) fn wait_for_end_of_log(&mut self, id: ConnectionId) {
-        self.connections[id].is_paused = true;
-        self.waiting.readers.new.push(id);
     }
 
     /// Publishes a message that was read from the log, to the clients of this broker. Returns false if it has to wait for

@@ -34,6 +34,17 @@ impl Operation {
     }
 }
 
+/// How far the log of the cluster was read since a packet came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogRead {
+    /// Nothing is known about it.
+    NotYet,
+    /// The packet waits until the node has read up to the end.
+    Waiting,
+    /// The node has.
+    ToTheEnd,
+}
+
 /// How far a SUBSCRIBE or UNSUBSCRIBE has come.
 #[derive(Debug)]
 pub(super) struct FilterWork {
@@ -53,8 +64,8 @@ pub(super) struct FilterWork {
     pub(super) followed: usize,
     /// The first filter for which there was no room, by its place in the packet, and why.
     pub(super) over_limit: Option<(usize, String)>,
-    /// Whether the log of the cluster need not be read before the first filter is processed.
-    pub(super) is_log_read: bool,
+    /// Whether the log of the cluster was read up to its end since the packet came.
+    pub(super) log: LogRead,
     /// The codes of the filters that have been processed.
     pub(super) codes: Vec<u8>,
     counted: Counted,
@@ -80,7 +91,7 @@ impl FilterWork {
             decisions,
             followed: 0,
             over_limit: None,
-            is_log_read: false,
+            log: LogRead::NotYet,
             codes: Vec::new(),
             counted: Counted::default(),
         }
@@ -207,9 +218,13 @@ impl Broker {
 
     /// Suspends a packet's filters until the node has read the log of the cluster up to its end.
     pub(super) fn suspend_filters_for_log(&mut self, id: ConnectionId, mut filters: Box<FilterWork>) -> Step {
-        filters.is_log_read = true;
+        let is_new = filters.log == LogRead::NotYet;
+        filters.log = LogRead::Waiting;
         self.keep_filters(id, filters);
-        self.wait_for_end_of_log(id);
+        self.connections[id].is_paused = true;
+        if is_new {
+            self.waiting.readers.wait(id);
+        }
         Step::Suspended
     }
 

@@ -6,7 +6,7 @@ use super::budget::Pressure;
 use super::decisions::Decisions;
 use super::ending::set_places;
 use super::listener_options::limit;
-use super::operation::FilterWork;
+use super::operation::{FilterWork, LogRead};
 use super::shortage::LITTLE_ROOM;
 use super::turn::steps;
 use super::{Broker, Fault, Step};
@@ -76,12 +76,12 @@ impl Broker {
         if !self.check_filters(id, &mut filters, bytes)? {
             return Ok(self.suspend_filters(id, filters));
         }
+        if self.persistence.has_log() && filters.log != LogRead::ToTheEnd {
+            return Ok(self.suspend_filters_for_log(id, filters));
+        }
         let Some(identifier) = filters.subscription_identifier else {
             return self.unsubscribe_all((id, session), filters, bytes);
         };
-        if self.persistence.has_log() && !filters.is_log_read {
-            return Ok(self.suspend_filters_for_log(id, filters));
-        }
         match self.ask_to_subscribe((id, session), &mut filters, bytes) {
             Asked::Wholly => {}
             Asked::InPart => return Ok(self.suspend_filters(id, filters)),

@@ -433,3 +433,152 @@ fn publishers_wait_while_too_much_waits_for_the_log() {
     node.durable(&batch);
     assert!(node.batch().is_some());
 }
+
+const SUBSCRIBE: &[u8] = b"\x82\x07\0\x05\0\0\x01a\x01";
+const UNSUBSCRIBE: &[u8] = b"\xa2\x06\0\x06\0\0\x01a";
+
+/// A SUBSCRIBE and an UNSUBSCRIBE wait until the node has read the log up to its end, whatever else happens.
+#[test]
+fn filters_wait_for_the_end_of_the_log() {
+    let mut node = Node::with_log();
+    let reader = node.connect("reader", V5);
+    for (packet, answer) in [(SUBSCRIBE, &b"\x90\x04\0\x05\0\x01"[..]), (UNSUBSCRIBE, b"\xb0\x04\0\x06\0\0")]
+    {
+        node.send(reader, packet);
+        node.broker.resume(reader, node.now);
+        node.end_turn();
+        node.broker.open_log(node.now);
+        node.end_turn();
+        assert_eq!(node.output(reader), b"");
+        assert!(node.broker.begin_reading_to_the_end());
+        assert!(!node.broker.begin_reading_to_the_end(), "one question at a time");
+        node.broker.resume(reader, node.now);
+        node.end_turn();
+        assert_eq!(node.output(reader), b"");
+        node.broker.end_of_log_is_read(node.now);
+        node.end_turn();
+        assert_eq!(node.output(reader), answer);
+        assert!(!node.broker.begin_reading_to_the_end());
+    }
+}
+
+/// What a client receives that sends something while the log is closed, and whether it keeps its connection.
+fn told_while_closed(version: ProtocolVersion, packet: &[u8]) -> (Vec<u8>, bool) {
+    let mut node = Node::with_log();
+    let client = node.connect("client", version);
+    node.broker.close_log(node.now);
+    node.send(client, packet);
+    let told = node.output(client);
+    node.send(client, b"\xc0\0");
+    (told, node.output(client) == b"\xd0\0")
+}
+
+#[test]
+fn publishers_are_told_or_cut_off_while_the_log_is_closed() {
+    for (flags, first) in [(2, 0x40), (4, 0x50)] {
+        let (told, is_served) = told_while_closed(V5, &publish(flags, "a", b"\0\x07\0x"));
+        assert_eq!((told[0], &told[2..5], is_served), (first, &[0, 7, 0x97][..], true));
+    }
+    assert_eq!(told_while_closed(V311, &publish(2, "a", b"\0\x07x")), (vec![], false));
+    for version in [V311, V5] {
+        let properties: &[u8] = if version == V5 { b"\0x" } else { b"x" };
+        assert_eq!(told_while_closed(version, &publish(1, "a", properties)), (vec![], true), "not retained");
+        assert_eq!(told_while_closed(version, &publish(0, "a", properties)), (vec![], true));
+    }
+}
+
+#[test]
+fn clients_that_wait_for_an_answer_lose_their_connections_when_the_log_is_closed() {
+    for version in [V311, V5] {
+        let mut node = Node::with_log();
+        let properties: &[u8] = if version == V5 { b"\0" } else { b"" };
+        let writer = node.connect("writer", version);
+        node.send(writer, &publish(2, "a", &[b"\0\x07", properties, b"x"].concat()));
+        let reader = node.connect("reader", version);
+        node.send(reader, &packet(0x82, &[b"\0\x05", properties, b"\0\x01a\x01"].concat()));
+        let other = node.connect("other", version);
+        node.broker.close_log(node.now);
+        node.end_turn();
+        for id in [writer, reader] {
+            let told = node.output(id);
+            match version {
+                V5 => assert_eq!((told[0], told[2]), (0xe0, 0x89)),
+                _ => assert_eq!(told, b""),
+            }
+            node.send(id, b"\xc0\0");
+            assert_eq!(node.output(id), b"", "its connection has ended");
+        }
+        node.send(other, b"\xc0\0");
+        assert_eq!(node.output(other), b"\xd0\0");
+        // What was under way is stored nevertheless, perhaps.
+        assert_eq!(node.batch().unwrap().log.len(), 1);
+    }
+}
+
+#[test]
+fn clients_are_refused_until_the_log_is_open() {
+    let mut node = Node::new(Limits::default());
+    node.broker.begin_log();
+    for is_open in [false, true] {
+        let connects: [(Vec<u8>, &[u8]); 2] = [
+            (packet(0x10, b"\0\x04MQTT\x04\x02\0\0\0\x01c"), b"\x20\x02\0\x03"),
+            (packet(0x10, b"\0\x04MQTT\x05\x02\0\0\0\0\x01c"), b"\x20\x03\0\x88"),
+        ];
+        for (connect, refusal) in connects {
+            let id = node.broker.accept(Peer::Local, ListenerId::default(), node.now).unwrap();
+            node.send(id, &connect);
+            let told = node.output(id);
+            let is_refused = told.starts_with(&refusal[..1]) && told[3] == refusal[3];
+            assert_eq!(is_refused, !is_open, "{told:?}");
+        }
+        node.broker.open_log(node.now);
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long_for_the_log_ends_the_connection_of_its_publisher() {
+    let mut node = Node::with_log();
+    node.broker.limit_logged(20);
+    let writer = node.connect("writer", V5);
+    for (length, is_taken) in [(5, true), (30, false)] {
+        node.send(writer, &publish(2, "a", &[&b"\0\x07\0"[..], &vec![b'x'; length]].concat()));
+        assert_eq!(
+            node.batch().is_some_and(|batch| {
+                node.durable(&batch);
+                true
+            }),
+            is_taken
+        );
+    }
+    let told = node.output(writer);
+    assert!(told.starts_with(b"\x40\x02\0\x07\xe0"), "{told:?}");
+    assert_eq!(told[6], 0x95);
+}
+
+/// No Local concerns what comes back from the log as well, and a message expires in time.
+#[test]
+fn a_message_of_the_log_has_its_publisher_and_its_age() {
+    let mut node = Node::with_log();
+    let client = node.connect("client", V5);
+    node.subscribe(client, V5, "a", 1 | 4);
+    let other = node.connect("other", V5);
+    node.subscribe(other, V5, "a", 1);
+    let properties = b"\x05\x02\0\0\0\x3c";
+    let packet = publish(2, "a", &[&b"\0\x01"[..], properties, b"x"].concat());
+    for (age, expected) in [(0, Some(60)), (20, Some(40)), (60, None), (1_000, None)] {
+        let logged = Logged {
+            publisher: Some("0\0client"),
+            packet: &packet,
+            age: Duration::from_seconds(age),
+            is_own: false,
+        };
+        assert_eq!(node.broker.publish_from_log(&logged, node.now), Ok(true));
+        node.end_turn();
+        assert_eq!(node.output(client), b"", "it has published it");
+        let told = node.output(other);
+        assert_eq!(told.get(12).copied(), expected, "{told:?}");
+        if !told.is_empty() {
+            node.send(other, &[0x40, 2, told[5], told[6]]);
+        }
+    }
+}
