@@ -112,10 +112,11 @@ fn test(file: Option<&str>, given: &CommandLine, is_strict: bool) -> ExitCode {
     #[cfg(feature = "persistence")]
     let warnings =
         warnings.into_iter().chain(settings.iter().flat_map(|settings| before_start(file, settings)));
-    for warning in warnings {
+    let found = settings.as_ref().map(file::obstacles).unwrap_or_default();
+    for warning in warnings.into_iter().chain(found.warnings) {
         let _ = writeln!(std::io::stderr(), "Warning: {warning}");
     }
-    let obstacles = settings.as_ref().map(file::obstacles).unwrap_or_default();
+    let obstacles = found.errors;
     let is_startable = obstacles.is_empty() || !is_strict;
     let noted = if is_strict { differences } else { [differences, obstacles.clone()].concat() };
     for note in noted {

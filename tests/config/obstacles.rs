@@ -137,6 +137,34 @@ fn a_damaged_newer_or_foreign_store_is_an_obstacle() {
     expect_no_obstacle(&path);
 }
 
+/// What a start only warns about, since it goes on without it.
+#[test]
+fn damaged_rows_of_a_store_are_told() {
+    for (statement, told) in [
+        (
+            "INSERT INTO owed VALUES ('bridge', 'a/b', 1)",
+            "a retained message that has changed may not reach a bridge",
+        ),
+        ("UPDATE msg SET topic = 'another'", " is lost (the checksum of a row of 'msg' does not match)"),
+    ] {
+        let (scratch, path) = store("obstacle-rows", "");
+        let database = rusqlite::Connection::open(scratch.0.join("brooklet.db")).expect("it is a database");
+        database.execute(statement, ()).expect("it can be changed");
+        database.close().expect("it can be closed");
+        let before = files(&scratch);
+        for flag in ["--test-config", "--test-start"] {
+            let output = brooklet(&["-c", &path, flag]);
+            let found = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{flag}: {found}");
+            let is_told = |line: &str| {
+                line.starts_with("Warning: ") && line.contains("it is damaged: ") && line.contains(told)
+            };
+            assert!(found.lines().any(is_told), "{flag}, {statement}: {found}");
+            assert_eq!(files(&scratch), before, "{flag}");
+        }
+    }
+}
+
 #[test]
 fn a_store_in_use_is_an_obstacle_and_stays_locked() {
     let (_scratch, path) = store("obstacle-lock", "");

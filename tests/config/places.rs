@@ -61,7 +61,8 @@ fn findings(path: &str) -> Vec<ConfigError> {
     let outcome = file::load(Some(path), &given);
     let Some(settings) = outcome.settings else { return Vec::new() };
     let checked = file::check(&settings);
-    [checked.errors, checked.warnings, file::obstacles(&settings), file::check_sessions(&settings)].concat()
+    let met = file::obstacles(&settings);
+    [checked.errors, checked.warnings, met.errors, met.warnings, file::check_sessions(&settings)].concat()
 }
 
 /// The keyword of the line that a message names; `None` if it names none.

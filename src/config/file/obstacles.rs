@@ -15,29 +15,42 @@ use crate::settings::{ConfigError, Settings};
 #[cfg(feature = "system")]
 use crate::settings::{Given, LogDestination};
 #[cfg(feature = "persistence")]
-use crate::storage::store::{OpenError, obstacle};
+use crate::storage::store::{OpenError, inspect};
 
-/// Returns what would make a start with these settings fail now. Changes nothing, and binds ports only to close them at
-/// once. A broker that has the store open must not call it.
-pub fn obstacles(settings: &Settings) -> Vec<ConfigError> {
-    let found = settings.listeners.iter().filter_map(probe);
-    #[cfg(feature = "system")]
-    let found = found.chain(unwritable(settings));
-    #[cfg(feature = "persistence")]
-    let found = found.chain(unusable_store(settings));
-    found.collect()
+/// What a start would meet.
+#[derive(Debug, Default)]
+pub struct Obstacles {
+    /// What would make it fail.
+    pub errors: Vec<ConfigError>,
+    /// What it would warn about.
+    pub warnings: Vec<ConfigError>,
 }
 
-/// The store, if it cannot be opened.
+/// Returns what a start with these settings would meet now. Changes nothing, and binds ports only to close them at once. A
+/// broker that has the store open must not call it.
+pub fn obstacles(settings: &Settings) -> Obstacles {
+    let errors = settings.listeners.iter().filter_map(probe);
+    #[cfg(feature = "system")]
+    let errors = errors.chain(unwritable(settings));
+    let found = Obstacles { errors: errors.collect(), warnings: Vec::new() };
+    #[cfg(feature = "persistence")]
+    let found = with_store(settings, found);
+    found
+}
+
+/// Adds that the store cannot be opened, or what of it is damaged.
 #[cfg(feature = "persistence")]
-fn unusable_store(settings: &Settings) -> Option<ConfigError> {
-    let persistence = settings.persistence.as_ref()?;
+fn with_store(settings: &Settings, mut found: Obstacles) -> Obstacles {
+    let Some(persistence) = &settings.persistence else { return found };
     let path = persistence.path();
-    let error = obstacle(&path, AllClocks::start().read())?;
-    if matches!(error, OpenError::Damaged { .. }) && persistence.on_damage == OnDamage::SetAside {
-        return None;
+    match inspect(&path, AllClocks::start().read()) {
+        Ok(damaged) => {
+            found.warnings.extend(damaged.iter().map(|what| path.error_in(format_args!("it is {what}"))));
+        }
+        Err(OpenError::Damaged { .. }) if persistence.on_damage == OnDamage::SetAside => {}
+        Err(error) => found.errors.push(path.error("persistence_file", error)),
     }
-    Some(path.error("persistence_file", error))
+    found
 }
 
 /// The files and directories that the broker's user cannot write to.

@@ -14,7 +14,7 @@ use super::{Severed, StoreError};
 use crate::base::escape::Escaped;
 use crate::core::journal::{MessageNumber, SessionNumber};
 
-/// Reports to log one by one. Further ones are only counted.
+/// Reports to make one by one. Further ones are only counted.
 const LINES_MAXIMUM: u64 = 1000;
 
 /// Largest file whose structure is checked at the start, in pages: 64 MiB, which takes a moment.
@@ -40,9 +40,21 @@ pub(super) struct Damage {
     pub(super) removals: Vec<(&'static Table, Vec<Value>)>,
     /// Whether rows may be missing, so that rows that seem to be unused may still be needed.
     pub(super) lacks_rows: bool,
+    /// What would otherwise be logged.
+    noted: Option<Vec<String>>,
 }
 
 impl Damage {
+    /// Collects what is found instead of logging it.
+    pub(super) fn noting() -> Self {
+        Self { noted: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// Returns what was collected, each as what may follow "the store is".
+    pub(super) fn into_notes(self) -> Vec<String> {
+        self.noted.unwrap_or_default()
+    }
+
     /// Checks the structure of the file. A page can be valid in itself and lack rows, which no checksum reveals.
     pub(super) fn check_structure(&mut self, connection: &Connection) -> Outcome<()> {
         if connection.query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))? > CHECKED_PAGES_MAXIMUM
@@ -62,15 +74,17 @@ impl Damage {
         }
     }
 
-    /// Counts one damage and reports it with its reason. `what` is only called for damage that is still logged.
+    /// Counts one damage and reports it with its reason. `what` is only called for damage that is still reported.
     pub(super) fn tell(&mut self, what: impl FnOnce() -> String, why: &str) {
         self.count += 1;
-        match self.count {
-            ..LINES_MAXIMUM => warn!("Warning: the store is damaged: {} ({}).", what(), Escaped(why.trim())),
-            LINES_MAXIMUM => {
-                warn!("Warning: the store is damaged in {LINES_MAXIMUM} places; the rest is counted.")
-            }
-            _ => {}
+        let text = match self.count {
+            ..LINES_MAXIMUM => format!("damaged: {} ({})", what(), Escaped(why.trim())),
+            LINES_MAXIMUM => format!("damaged in {LINES_MAXIMUM} places; the rest is counted"),
+            _ => return,
+        };
+        match &mut self.noted {
+            Some(noted) => noted.push(text),
+            None => warn!("Warning: the store is {text}."),
         }
     }
 
@@ -135,13 +149,17 @@ pub(super) fn describe(connection: &Connection, number: i64, content: [Option<Ve
 }
 
 /// Reports the commits that are lost after a damaged place in the journal.
-pub(super) fn report_severed(Severed { commits, frames }: Severed, journal: &Path) {
-    warn!(
-        "Warning: {} is damaged: commits that were written to disk after that place are lost (commits: at least \
-         {commits}, pages: {frames}). Their content may have been acknowledged. Put a copy from a backup in the place \
-         of the store if that matters more than everything since the backup.",
-        Escaped(&journal.display().to_string())
-    );
+pub(super) fn report_severed(severed: Severed, journal: &Path) {
+    warn!("Warning: {} is {}.", Escaped(&journal.display().to_string()), severed_in_words(severed));
+}
+
+/// What may follow "the journal is" if it is damaged.
+pub(super) fn severed_in_words(Severed { commits, frames }: Severed) -> String {
+    format!(
+        "damaged: commits that were written to disk after that place are lost (commits: at least {commits}, pages: \
+         {frames}). Their content may have been acknowledged. Put a copy from a backup in the place of the store if \
+         that matters more than everything since the backup"
+    )
 }
 
 /// Returns the bytes of a column that holds text or a blob.

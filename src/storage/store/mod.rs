@@ -50,7 +50,7 @@ pub use beginning::Beginning;
 pub use error::{OpenError, StoreError};
 pub use file::{is_database_of_mosquitto, replace};
 pub use pages::Wanted;
-pub use survey::{StoredQueue, holds_nothing, obstacle, survey};
+pub use survey::{StoredQueue, holds_nothing, inspect, survey};
 pub use upkeep::{JOURNAL_BYTES_MAXIMUM, Pause, Written};
 pub use wal::Severed;
 

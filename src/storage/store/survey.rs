@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::beginning::Beginning;
-use super::damage::Damage;
+use super::damage::{Damage, severed_in_words};
 use super::error::{OpenError, Outcome, StoreError};
 use super::listeners::Listeners;
 use super::rows::{Present, Translation};
 use super::wal::{self, Overlay, PAGE_SIZE};
 use super::write::Marks;
-use super::{anchor, file, load, schema};
+use super::{Severed, anchor, file, load, schema};
 use crate::core::journal::{Restored, SessionNumber};
 use crate::storage::timeline::{Clocks, Timeline};
 
@@ -87,7 +87,7 @@ pub fn holds_nothing(path: &Path, bridges: &str, clocks: Clocks) -> Result<bool,
         beginning.take_note(restored, listeners.names(), bridges);
         if beginning.has_more() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let outcome = copy.load(clocks, each);
+    let outcome = copy.load(clocks, &mut Damage::noting(), each);
     // It was stopped before the end.
     if beginning.has_more() {
         return Ok(false);
@@ -95,29 +95,32 @@ pub fn holds_nothing(path: &Path, bridges: &str, clocks: Clocks) -> Result<bool,
     outcome.map(|()| true).map_err(|why| why.to_string())
 }
 
-/// Returns why the store at a path could not be opened now, if it could not: another process uses it, it is damaged, or
-/// not of this version. Like [`survey`], it changes nothing, and is not for a process that has the store open. A large store
-/// is not read.
-pub fn obstacle(path: &Path, clocks: Clocks) -> Option<OpenError> {
+/// Returns what an open of the store at a path would report as lost now: damaged rows and the damaged end of its journal,
+/// each as what may follow "the store is". Like [`survey`], it changes nothing, and is not for a process that has the store
+/// open. A large store is not read.
+///
+/// # Errors
+///
+/// Why the store could not be opened: another process uses it, it is damaged, or not of this version.
+pub fn inspect(path: &Path, clocks: Clocks) -> Result<Vec<String>, OpenError> {
+    let unreadable = |why| OpenError::File { path: path.to_owned(), why };
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
-        Err(why) => return Some(OpenError::File { path: path.to_owned(), why }),
-        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        metadata => metadata.map_err(unreadable)?,
     };
     if is_locked(&metadata) {
-        return Some(OpenError::Locked(path.to_owned()));
+        return Err(OpenError::Locked(path.to_owned()));
     }
     if let Some(what) = file::foreign(path) {
-        return Some(OpenError::Foreign(path.to_owned(), what));
+        return Err(OpenError::Foreign(path.to_owned(), what));
     }
     if metadata.len() == 0 || metadata.len() > COPIED_MAXIMUM {
-        return None;
+        return Ok(Vec::new());
     }
-    let copy = match path.canonicalize().and_then(|path| Copy::of(&path)) {
-        Ok(copy) => copy,
-        Err(why) => return Some(OpenError::File { path: path.to_owned(), why }),
-    };
-    copy.check(path, clocks).err()
+    let real = path.canonicalize().map_err(unreadable)?;
+    let damaged = Copy::of(&real).map_err(unreadable)?.check(path, clocks)?;
+    let severed = Some(wal::severed(&file::journal(&real))).filter(|severed| *severed != Severed::default());
+    Ok(severed.map(severed_in_words).into_iter().chain(damaged).collect())
 }
 
 /// The first byte that SQLite locks in a file, and how many it uses.
@@ -226,7 +229,7 @@ impl Copy {
 
     fn queues(&self, listener: &str, clocks: Clocks) -> Outcome<Vec<StoredQueue>> {
         let mut queues = BTreeMap::<SessionNumber, StoredQueue>::new();
-        self.load(clocks, |restored, listeners| {
+        self.load(clocks, &mut Damage::noting(), |restored, listeners| {
             match restored {
                 Restored::Session(session) => {
                     let name = listeners.names().nth(session.listener.0.into());
@@ -250,21 +253,24 @@ impl Copy {
         Ok(queues.into_values().collect())
     }
 
-    /// Checks what an open of the store at `path` would check, of which this is a copy.
-    fn check(&self, path: &Path, clocks: Clocks) -> Result<(), OpenError> {
+    /// Checks what an open of the store at `path` would check, of which this is a copy. Returns what it would report.
+    fn check(&self, path: &Path, clocks: Clocks) -> Result<Vec<String>, OpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let in_words = |error: StoreError| error.about(path);
         let connection = Connection::open_with_flags(&self.0, flags).map_err(|why| in_words(why.into()))?;
         schema::identify(&connection, path)?;
-        Damage::default().check_structure(&connection).map_err(in_words)?;
+        let mut damage = Damage::noting();
+        damage.check_structure(&connection).map_err(in_words)?;
         drop(connection);
-        self.load(clocks, |_, _| ControlFlow::Continue(())).map_err(in_words)
+        self.load(clocks, &mut damage, |_, _| ControlFlow::Continue(())).map_err(in_words)?;
+        Ok(damage.into_notes())
     }
 
     /// Passes on what it holds; nothing if it has an older layout.
     fn load(
         &self,
         clocks: Clocks,
+        damage: &mut Damage,
         mut each: impl FnMut(Restored, &Listeners) -> ControlFlow<()>,
     ) -> Outcome<()> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -278,7 +284,7 @@ impl Copy {
         let timeline = Timeline::resume(anchor::read(&connection)?, clocks);
         let translation = Translation { present: Present::new(clocks.now, &timeline), listeners: &listeners };
         let mut each = |restored| each(restored, &listeners);
-        load::load(&mut connection, translation, (marks, &mut Damage::default()), &mut each)
+        load::load(&mut connection, translation, (marks, damage), &mut each)
     }
 }
 
