@@ -1,6 +1,6 @@
 //! `brooklet migrate`: takes over the configuration and the database of mosquitto, whose files it only reads.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
@@ -23,9 +23,10 @@ Takes over the configuration of mosquitto in FILE, /etc/mosquitto/mosquitto.conf
 Prints what it would do; with --apply it does that, or nothing if something fails. The files of mosquitto are only read.
 
 The statements become files in conf.d of DIRECTORY, and brooklet.conf there is written if it does not exist. Files beside
-FILE that it names, such as those with passwords and certificates, are copied, and so are those in directories. What belongs to the service is not taken
-over: the user, the pid file, and where the database is; nor is a log file if there is no /var/log/brooklet. Neither
-mosquitto nor Brooklet may be running.";
+FILE that it names, such as those with passwords and certificates, are copied, and so are those in directories. What
+belongs to the service is not taken over: the user, the pid file, and where the database is. The service can write only to
+directories of its own: a socket moves to /run/brooklet, and a log file to /var/log/brooklet, or it is not taken over if
+there is no such directory. Neither mosquitto nor Brooklet may be running.";
 
 /// Where the configuration of mosquitto is if no file is given.
 const MOSQUITTO: &str = "/etc/mosquitto/mosquitto.conf";
@@ -35,6 +36,10 @@ const BROOKLET: &str = "/etc/brooklet";
 const MAIN: &str = include_str!("../../../packages/debian/brooklet.conf");
 /// The directory for log files, if there is one. The packages make it.
 const LOGS: &str = "/var/log/brooklet";
+/// The directory for sockets. The service makes it when it starts.
+const SOCKETS: &str = "/run/brooklet";
+/// All directories that the service can write to.
+const WRITABLE: [&str; 4] = [SOCKETS, "/var/run/brooklet", "/var/lib/brooklet", LOGS];
 /// The maximum size of a file to copy, and of all files together.
 const FILE_MAXIMUM: u64 = 16 * 1024 * 1024;
 const TOTAL_MAXIMUM: u64 = 64 * 1024 * 1024;
@@ -56,6 +61,25 @@ struct Planned {
     from: PathBuf,
 }
 
+/// A path that the service could not write to.
+struct Move {
+    /// What is there.
+    what: &'static str,
+    from: PathBuf,
+    /// `None` if it is not taken over.
+    to: Option<PathBuf>,
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the {} {} ", self.what, shown(&self.from))?;
+        match &self.to {
+            Some(to) => write!(formatter, "becomes {}, where the service can write", shown(to)),
+            None => write!(formatter, "is not taken over, since there is no {LOGS}"),
+        }
+    }
+}
+
 /// What to do.
 struct Plan {
     /// The directory of FILE.
@@ -65,6 +89,7 @@ struct Plan {
     /// Directories that may remain empty.
     directories: Vec<PathBuf>,
     files: Vec<Planned>,
+    moves: Vec<Move>,
     /// How many more bytes of files may be copied.
     room: u64,
 }
@@ -128,6 +153,7 @@ impl Plan {
             ours: to.to_owned(),
             directories: Vec::new(),
             files: Vec::new(),
+            moves: Vec::new(),
             room: TOTAL_MAXIMUM,
         };
         let main = to.join("brooklet.conf");
@@ -175,16 +201,33 @@ impl Plan {
             return Ok(format!("# not taken over: {}\n", line.trim()));
         }
         let Some((named, path)) = statement.path() else { return Ok(format!("{}\n", line.trim_end())) };
-        if keyword == "log_dest" {
-            let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(match Path::new(LOGS).is_dir() {
-                true => format!("log_dest file {LOGS}/{name}\n"),
-                false => format!("# not taken over: {}\n", line.trim()),
-            });
-        }
         let from = files::absolute(Path::new(path));
+        let is_log = keyword == "log_dest";
+        if (is_log || named == Named::Socket) && !WRITABLE.iter().any(|there| from.starts_with(there)) {
+            let to = self.moved(if is_log { "log file" } else { "socket" }, &from);
+            let taken = to.map(|to| format!("{keyword} {}\n", statement.value_with(&to.to_string_lossy())));
+            return Ok(taken.unwrap_or_else(|| format!("# not taken over: {}\n", line.trim())));
+        }
         let to = self.copied(named, &from)?.unwrap_or(from);
         Ok(format!("{keyword} {}\n", statement.value_with(&to.to_string_lossy())))
+    }
+
+    /// Plans to move what the broker writes at a path. Returns the new path; `None` if there is no directory for it.
+    fn moved(&mut self, what: &'static str, from: &Path) -> Option<PathBuf> {
+        let directory = if what == "socket" { SOCKETS } else { LOGS };
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let mut to = Path::new(directory).join(&*name);
+        let is_taken = |to: &Path, moves: &[Move]| moves.iter().any(|other| other.to.as_deref() == Some(to));
+        for number in 2.. {
+            if !is_taken(&to, &self.moves) {
+                break;
+            }
+            to.set_file_name(format!("{number}-{name}"));
+        }
+        // The service makes the directory for sockets.
+        let to = Some(to).filter(|_| directory == SOCKETS || Path::new(LOGS).is_dir());
+        self.moves.push(Move { what, from: from.to_owned(), to: to.clone() });
+        to
     }
 
     /// Plans to copy what a path names, if it is beside the main file. Returns the path of the copy.
@@ -240,6 +283,9 @@ impl Plan {
         for Planned { path, from, .. } in &self.files {
             let _ = writeln!(text, "would write {} from {}", shown(path), shown(from));
         }
+        for moved in &self.moves {
+            let _ = writeln!(text, "{moved}");
+        }
         match database {
             Some(database) => {
                 let _ = writeln!(text, "would import {}", shown(&database));
@@ -271,7 +317,8 @@ impl Plan {
         });
         done.map(|imported| {
             let files = self.files.iter().map(|planned| format!("wrote {}\n", shown(&planned.path)));
-            files.collect::<String>() + &imported
+            let moves = self.moves.iter().map(|moved| format!("{moved}\n"));
+            files.chain(moves).collect::<String>() + &imported
         })
         .inspect_err(|_| {
             // What remains of a failed attempt would be in the way of the next one.

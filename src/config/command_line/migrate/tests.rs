@@ -61,7 +61,8 @@ impl Machine {
     /// A plan in which there is nothing yet.
     fn plan(&self) -> Plan {
         let [theirs, ours] = ["mosquitto", "brooklet"].map(|name| self.0.join(name));
-        Plan { theirs, ours, directories: Vec::new(), files: Vec::new(), room: TOTAL_MAXIMUM }
+        let (directories, files, moves) = (Vec::new(), Vec::new(), Vec::new());
+        Plan { theirs, ours, directories, files, moves, room: TOTAL_MAXIMUM }
     }
 
     /// All files with their contents, but for the store.
@@ -126,6 +127,34 @@ fn the_configuration_and_the_database_are_taken_over() {
     assert!(again.code == 1 && again.error.contains("exists already"), "{again:?}");
 }
 
+/// The service can make sockets and logs only in directories of its own.
+#[test]
+fn sockets_and_logs_move_to_where_the_service_can_write() {
+    let machine = Machine::new("sockets");
+    machine.write(
+        "mosquitto/conf.d/listener.conf",
+        "listener 18830\nlistener 0 /run/mosquitto/mqtt.sock\nlistener 0 /tmp/mqtt.sock\n\
+         listener 0 /run/brooklet/own.sock\n",
+    );
+    let moved = [
+        "/run/mosquitto/mqtt.sock becomes /run/brooklet/mqtt.sock,",
+        "/tmp/mqtt.sock becomes /run/brooklet/2-mqtt.sock,",
+    ];
+    let log = format!("the log file {}/mosquitto.log ", machine.0.display());
+    for flags in [&[][..], &["--apply"]] {
+        let finished = machine.migrate(flags);
+        assert_eq!((finished.error.as_str(), finished.code), ("", 0));
+        for line in moved.iter().copied().chain([&*log]) {
+            assert!(finished.output.contains(line), "{line}: {}", finished.output);
+        }
+        assert!(!finished.output.contains("own.sock"), "{}", finished.output);
+    }
+    let text = machine.text("brooklet/conf.d/20-listener.conf");
+    let expected = "\nlistener 18830\nlistener 0 /run/brooklet/mqtt.sock\nlistener 0 /run/brooklet/2-mqtt.sock\n\
+                    listener 0 /run/brooklet/own.sock\n";
+    assert!(text.ends_with(expected), "{text}");
+}
+
 #[test]
 fn a_failed_attempt_leaves_nothing() {
     let machine = Machine::new("failed");
@@ -163,7 +192,7 @@ fn what_any_keyword_names_is_copied_or_belongs_to_the_service() {
                 "{converted}"
             );
         } else if named == Named::Socket {
-            assert_eq!(converted, format!("{line}\n"));
+            assert_eq!(converted, format!("{} {word}{SOCKETS}/acl\n", keyword.name));
         } else {
             assert_eq!(converted, format!("{} {word}{}\n", keyword.name, ours.join(name).display()));
             assert_eq!(plan.files.len(), 1, "{line}");
