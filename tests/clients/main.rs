@@ -18,8 +18,14 @@ mod properties;
 mod proxies;
 mod refusals;
 mod reload;
+#[cfg(all(feature = "passwords", feature = "persistence"))]
+mod scram;
 mod server;
 mod sessions;
 mod subscriptions;
 #[cfg(feature = "persistence")]
 mod unix_sockets;
+#[cfg(all(feature = "passwords", feature = "persistence"))]
+#[expect(dead_code, reason = "the conformance tests use the rest")]
+#[path = "../conformance/wire.rs"]
+mod wire;

@@ -338,7 +338,7 @@ fn connections_that_are_too_many_to_be_answered_name_the_limit() {
 fn every_limit_of_the_page_has_a_line_in_the_log() {
     // A limit that refuses and drops nothing: more waits, or the rest is done in another way.
     const WITHOUT_LINE: [&str; 2] = ["max_matching_subscriptions", "retry_interval"];
-    // Its line needs a bridge: src/core/broker/owed.rs.
+    // Its line needs a bridge: tests/clients/bridges/retained.rs.
     const OF_BRIDGES: [&str; 1] = ["bridge_max_retained_changes"];
     let page = fs::read_to_string("docs/limits.md").expect("the page is there");
     let own = include_str!("refusals.rs");

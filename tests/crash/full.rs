@@ -417,6 +417,29 @@ fn messages_for_groups_fill_no_disk() {
     fills("shared", "$share/g/full/#", |server, owed| publish_all(server, 1, owed));
 }
 
+/// The log says that the disk is full, which messages are refused for it, and which Wills are published with QoS 0.
+#[test]
+fn the_log_says_what_a_full_disk_has_cost() {
+    let Some(mut small) = SmallPlace::mount("named", "") else { return };
+    let server = small.serve();
+    leave_owner(&server, "full/#");
+    let doomed = Connect::new(V5, "doomed").will("full/will", b"gone", 1, false, &[]);
+    let _doomed = Peer::connect_as(server.address(), &doomed);
+    small.disk.leave(LEFT);
+    publish_all(&server, 1, &mut Owed::new());
+    server.wait_for_line(
+        "There is no room for new messages on disk: they are refused until there is room again.",
+    );
+    server.wait_for_line(
+        "Refused PUBLISH from filling ('full/x', ... (60000 bytes)): there is too little room on disk.",
+    );
+    server.signal("TERM");
+    let (status, log) = server.wait_for_end();
+    let expected =
+        "The Will of client doomed to 'full/will' is published with QoS 0: there is too little room on disk.";
+    assert!(status == Some(0) && log.iter().any(|line| line.ends_with(expected)), "{log:?}");
+}
+
 /// The space of messages that the owner of a queue has acknowledged goes back to the disk, even while other clients
 /// keep the broker writing.
 #[test]

@@ -119,7 +119,9 @@ fn too_many_changes_are_named_once() {
         for _ in 0..20 {
             watcher.receive().await;
         }
-        assert_eq!(near.lines_with("too many retained messages have changed").len(), 1);
+        let lines = near.lines_with("too many retained messages have changed");
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].ends_with("The limit is 2 (bridge_max_retained_changes)."), "{}", lines[0]);
     });
     end(near);
 }
