@@ -286,7 +286,7 @@ impl Server {
     /// Passes bytes on in both directions.
     fn pass_on(&mut self, joined: &mut Joined, now: Time) {
         self.act_for_node(joined, now);
-        self.send_of_node(joined);
+        self.send_of_node(joined, now);
         self.receive_for_node(joined, now);
         self.act_for_node(joined, now);
     }
@@ -332,7 +332,7 @@ impl Server {
         }
     }
 
-    fn send_of_node(&mut self, joined: &mut Joined) {
+    fn send_of_node(&mut self, joined: &mut Joined, now: Time) {
         let Some(call) = &mut joined.call else { return };
         let bytes = joined.node.output();
         if call.is_full || bytes.is_empty() {
@@ -340,7 +340,7 @@ impl Server {
         }
         let count = self.links.calls.send(call.id, bytes);
         call.is_full = count < bytes.len();
-        joined.node.engine().sent(count);
+        joined.node.engine().sent(count, now);
     }
 
     fn receive_for_node(&mut self, joined: &mut Joined, now: Time) {

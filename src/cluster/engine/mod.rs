@@ -1,7 +1,8 @@
 //! The connection of a node to NATS: a client of one of several servers.
 //!
 //! It connects to any server that it knows, makes the subscriptions again on each new connection, and matches answers
-//! with requests. A server that is silent is asked with PING, and left if it stays silent, long before TCP would notice.
+//! with requests. A server that is silent is asked with PING, and left if it stays silent, long before TCP would notice. So
+//! is one that takes no bytes.
 //!
 //! # Calls
 //!
@@ -83,7 +84,8 @@ pub struct Settings {
 pub struct Timing {
     /// After how long without a byte from the server it is asked with PING.
     pub quiet: Duration,
-    /// After how long without a byte from the server the connection is given up.
+    /// After how long without a byte from the server the connection is given up. The same if there are bytes for it, and it
+    /// takes none.
     pub silence: Duration,
     /// How long each step may take until there is a connection, and the end of one.
     pub patience: Duration,
@@ -253,13 +255,13 @@ impl Machine {
         self.output.pending()
     }
 
-    /// So many bytes of [`Machine::output`] were sent.
+    /// So many bytes of [`Machine::output`] were sent; none, if the socket has taken none.
     ///
     /// # Panics
     ///
     /// If there are fewer.
-    pub fn sent(&mut self, count: usize) {
-        self.output.advance(count);
+    pub fn sent(&mut self, count: usize, now: Time) {
+        self.output.advance(count, now);
     }
 
     /// When [`Machine::tick`] is to be called at the latest; `None` if time alone changes nothing.
@@ -275,7 +277,8 @@ impl Machine {
                 let timing = &self.settings.timing;
                 let silence = self.heard + timing.silence;
                 let ping = if pinged { silence } else { self.heard + timing.quiet };
-                ping.min(silence).min(self.requests.deadline())
+                let stuck = self.output.stuck().map_or(Time::NEVER, |since| since + timing.silence);
+                ping.min(silence).min(stuck).min(self.requests.deadline())
             }
             State::Over => Time::NEVER,
         };
@@ -284,6 +287,7 @@ impl Machine {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Time) {
+        self.output.look(now);
         while let Some(request) = self.requests.expired(now) {
             self.signals.note(Notice::Unanswered(request, Unanswered::TimedOut));
         }
@@ -304,6 +308,9 @@ impl Machine {
     fn check_silence(&mut self, pinged: bool, now: Time) {
         if self.heard + self.settings.timing.silence <= now {
             return self.lose("the server is silent", now);
+        }
+        if self.output.stuck().is_some_and(|since| since + self.settings.timing.silence <= now) {
+            return self.lose("the server takes no bytes", now);
         }
         if !pinged && self.heard + self.settings.timing.quiet <= now {
             self.output.write(write_ping);

@@ -1,6 +1,7 @@
 //! The bytes that are to be sent to the server.
 
 use crate::base::memory::Bytes;
+use crate::base::time::Time;
 
 /// The number of sent bytes from which on they are removed from the front.
 const SENT_KEPT: usize = 64 * 1024;
@@ -13,6 +14,8 @@ pub struct Output {
     bytes: Bytes,
     /// How many bytes at the front were sent.
     sent: usize,
+    /// Since when there have been bytes of which none was sent, as far as it was looked at.
+    stuck: Option<Time>,
 }
 
 impl Output {
@@ -31,14 +34,28 @@ impl Output {
         self.bytes.edit(write)
     }
 
+    /// Since when there have been bytes of which none was sent.
+    pub const fn stuck(&self) -> Option<Time> {
+        self.stuck
+    }
+
+    /// Looks whether there are bytes to be sent.
+    pub fn look(&mut self, now: Time) {
+        self.stuck = if self.len() == 0 { None } else { self.stuck.or(Some(now)) };
+    }
+
     /// `count` of the pending bytes were sent.
     ///
     /// # Panics
     ///
     /// If there are fewer.
-    pub fn advance(&mut self, count: usize) {
+    pub fn advance(&mut self, count: usize, now: Time) {
         assert!(count <= self.len(), "{count} of {} bytes were sent", self.len());
         self.sent += count;
+        if count > 0 {
+            self.stuck = None;
+        }
+        self.look(now);
         if self.len() == 0 {
             self.clear();
         } else if self.sent >= SENT_KEPT && self.sent >= self.len() {
@@ -49,7 +66,7 @@ impl Output {
 
     /// Drops everything that was not sent.
     pub fn clear(&mut self) {
-        self.sent = 0;
+        (self.sent, self.stuck) = (0, None);
         self.bytes.edit(|bytes| {
             bytes.clear();
             if bytes.capacity() > CAPACITY_KEPT {
@@ -70,7 +87,7 @@ mod tests {
         output.write(|into| into.extend_from_slice(&bytes));
         for piece in bytes.chunks(7_000) {
             assert!(output.pending().starts_with(piece));
-            output.advance(piece.len());
+            output.advance(piece.len(), Time::ZERO);
         }
         assert_eq!((output.len(), output.sent), (0, 0));
         output.write(|into| into.extend_from_slice(&[0; CAPACITY_KEPT + 1]));

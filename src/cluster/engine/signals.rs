@@ -76,9 +76,10 @@ impl Signals {
         Some(notice)
     }
 
+    /// Adds a line, which gets its period here.
     pub fn say(&mut self, level: Level, line: String) {
         if self.lines.len() < WAITING_MAXIMUM {
-            self.lines.push_back((level, line));
+            self.lines.push_back((level, line + "."));
         }
     }
 

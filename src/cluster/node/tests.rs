@@ -200,7 +200,7 @@ impl Rig {
         }
         side.end_turn(now);
         let output = side.node.output().to_vec();
-        side.node.engine().sent(output.len());
+        side.node.engine().sent(output.len(), now);
         let mut rest = &output[..];
         while let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
             let line = String::from_utf8(rest[..end].to_vec()).unwrap();

@@ -34,6 +34,54 @@ fn a_part_of_a_message_is_heard_once() {
 }
 
 #[test]
+fn a_server_that_takes_no_bytes_is_left() {
+    let mut rig = Rig::ready();
+    rig.sent();
+    rig.publish("b", b"x").unwrap();
+    rig.machine.sent(0, rig.now);
+    for _ in 0..3 {
+        rig.pass(600);
+        rig.receive("PING\r\n");
+        assert!(rig.machine.is_ready(), "it is not silent");
+    }
+    // One byte that it takes is enough.
+    rig.machine.sent(1, rig.now);
+    for _ in 0..3 {
+        rig.pass(600);
+        rig.receive("PING\r\n");
+    }
+    rig.pass(199);
+    assert!(rig.machine.is_ready());
+    rig.pass(1);
+    assert_eq!(rig.notices(), [Notice::Lost("the server takes no bytes".into())]);
+    rig.pass(200);
+    assert!(matches!(&rig.actions()[..], [Action::HangUp, Action::Dial(_)]));
+}
+
+#[test]
+fn a_server_has_its_time_from_the_first_byte_for_it() {
+    let mut rig = Rig::ready();
+    rig.sent();
+    for _ in 0..10 {
+        rig.pass(900);
+        rig.receive("+OK\r\n");
+        assert_eq!(rig.sent(), "", "nothing is to be sent");
+    }
+    rig.publish("b", b"x").unwrap();
+    rig.machine.tick(rig.now);
+    for _ in 0..2 {
+        rig.pass(900);
+        rig.receive("+OK\r\n");
+    }
+    assert!(rig.machine.is_ready());
+    assert_eq!(rig.sent(), "PUB b 1\r\nx\r\n");
+    rig.pass(900);
+    rig.receive("+OK\r\n");
+    rig.pass(900);
+    assert!(rig.machine.is_ready(), "it has taken all");
+}
+
+#[test]
 fn each_step_has_a_time_limit() {
     let mut rig = Rig::new(settings());
     rig.pass(5_000);
@@ -151,7 +199,7 @@ fn a_handshake_that_fails_or_lasts_too_long_is_left() {
             rig.machine.closed("an unknown authority", rig.now);
         }
         let lines = rig.lines();
-        let why = if is_slow { "the handshake of TLS takes too long" } else { "an unknown authority" };
+        let why = if is_slow { "the handshake of TLS takes too long." } else { "an unknown authority." };
         assert!(lines.len() == 1 && lines[0].1.ends_with(why), "{lines:?}");
         rig.machine.secured(rig.now);
         assert_eq!(rig.sent(), "", "it comes too late");

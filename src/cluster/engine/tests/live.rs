@@ -52,7 +52,7 @@ impl Live {
         let Some(socket) = &mut self.socket else { return std::thread::sleep(Wait::from_millis(STEP)) };
         let count = self.machine.output().len();
         socket.write_all(self.machine.output()).unwrap();
-        self.machine.sent(count);
+        self.machine.sent(count, self.now);
         let mut piece = [0; 4_096];
         match socket.read(&mut piece) {
             Ok(0) => {

@@ -82,7 +82,7 @@ impl Rig {
     /// Takes what is to be sent.
     pub fn sent(&mut self) -> String {
         let sent = String::from_utf8(self.machine.output().to_vec()).unwrap();
-        self.machine.sent(sent.len());
+        self.machine.sent(sent.len(), self.now);
         sent
     }
 
