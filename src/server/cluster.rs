@@ -159,7 +159,7 @@ impl Server {
     pub fn join_cluster(&mut self, settings: &Settings) -> Result<(), Vec<ConfigError>> {
         let Some(cluster) = &settings.cluster else { return Ok(()) };
         let access = Access::load(cluster)?;
-        self.begin_node(cluster.clone(), access, settings.limits.packet_size);
+        self.begin_node(cluster.clone(), access, message_maximum(settings));
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Server {
         &mut self,
         settings: settings::Cluster,
         Access { authentication, tls }: Access,
-        packet_size: usize,
+        message: usize,
     ) {
         let name = format!("brooklet {}", settings.node.as_str());
         let address = |server: &settings::RemoteAddress| Address {
@@ -182,7 +182,7 @@ impl Server {
             inbox: format!("_INBOX.{}", settings.name.as_str()).into(),
             timing: TIMING,
             limits: Limits {
-                message: packet_size.saturating_add(HEAD_LENGTH).max(BODY_LENGTH_MAXIMUM),
+                message,
                 output: OUTPUT_BYTES,
                 requests: REQUESTS,
                 subscriptions: ALL_SUBSCRIPTIONS_MAXIMUM,
@@ -413,6 +413,11 @@ fn settings_of_log(settings: &settings::ClusterLog) -> log::Settings {
         },
         patience: if settings.refuses { Duration::ZERO } else { seconds(settings.patience) },
     }
+}
+
+/// The largest message from node to node in bytes.
+fn message_maximum(settings: &Settings) -> usize {
+    settings.limits.packet_size.saturating_add(HEAD_LENGTH).max(BODY_LENGTH_MAXIMUM)
 }
 
 /// Where a server is.

@@ -108,8 +108,10 @@ impl Server {
         let outcome = hosts.and_then(|hosts| {
             logging::set_up(&new.log).map_err(|error| vec![error])?;
             let bridges = self.load_bridges(&new)?;
+            let access = self.load_access(&new)?;
             self.reload_listeners(&plan, &new.listeners, &hosts, &bridges)?;
             self.replace_bridges(bridges, &new.limits, self.clock.now());
+            self.change_access(access, &new, self.clock.now());
             Ok(())
         });
         if let Err(errors) = outcome {

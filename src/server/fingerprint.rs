@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::base::escape::Escaped;
 use crate::base::files;
+#[cfg(any(feature = "bridge", feature = "cluster"))]
+use crate::settings::ClientTls;
 use crate::settings::{Given, Settings};
 
 /// A hash of each file; `None` if it could not be read.
@@ -27,7 +29,22 @@ impl Fingerprint {
                 files.add(tls.authorities.iter().chain(&tls.authorities_directory).chain(&tls.revoked));
             }
         }
+        #[cfg(feature = "bridge")]
+        settings.bridges.iter().for_each(|bridge| files.add_client(bridge.tls.as_ref()));
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &settings.cluster {
+            files.add_client(cluster.tls.as_ref());
+            files.add(cluster.secret_files());
+        }
         files
+    }
+
+    /// Adds the files of connections to other servers.
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
+    fn add_client(&mut self, tls: Option<&ClientTls>) {
+        let Some(ClientTls { trust, identity, .. }) = tls else { return };
+        self.add(trust.authorities.iter().chain(&trust.authorities_directory));
+        self.add(identity.iter().flatten());
     }
 
     fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a Given<PathBuf>>) {

@@ -29,6 +29,10 @@ impl Cluster {
     }
 }
 
+/// A node has no files.
+#[cfg(feature = "system")]
+pub(super) struct Access;
+
 #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "the feature does something here")]
 impl Server {
     /// Does nothing: the settings have no cluster.
@@ -39,6 +43,14 @@ impl Server {
     pub const fn join_cluster(&mut self, _settings: &Settings) -> Result<(), Vec<ConfigError>> {
         Ok(())
     }
+
+    #[cfg(feature = "system")]
+    pub(super) const fn load_access(&self, _settings: &Settings) -> Result<Access, Vec<ConfigError>> {
+        Ok(Access)
+    }
+
+    #[cfg(feature = "system")]
+    pub(super) const fn change_access(&mut self, _access: Access, _settings: &Settings, _now: Time) {}
 
     pub(super) const fn run_cluster(&mut self, _now: Time) {}
 

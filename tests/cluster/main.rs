@@ -27,6 +27,7 @@ mod nodes;
 #[path = "../crash/client.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod participant;
+mod reload;
 mod rounds;
 mod secure;
 #[path = "../clients/server.rs"]

@@ -80,6 +80,14 @@ impl Servers {
         }
     }
 
+    /// Ends the only server, and starts it again with other lines.
+    pub fn restart_with(&mut self, lines: &str) {
+        self.kill(0);
+        self.configure(lines);
+        self.begin(0);
+        self.wait_for_greeting();
+    }
+
     fn begin(&mut self, number: usize) {
         let server = &mut self.servers[number];
         assert!(server.process.is_none(), "it does not run");

@@ -227,11 +227,33 @@ fn a_reload_names_what_waits_for_a_restart_but_no_password() {
     );
     let old = format!("{ENCRYPTED}cluster_username u\ncluster_password old\n");
     let changes = file::changes(&settle(&old).0, &settle(&new).0);
-    assert!(changes.waiting.iter().any(|line| line.contains("cluster_password")), "{:?}", changes.waiting);
+    let applied = ["cluster_password changed."];
+    assert_eq!(changes.applied, applied);
     assert!(
-        changes.waiting.iter().all(|line| !line.contains("hidden") && !line.contains("old,")),
-        "{:?}",
-        changes.waiting
+        changes.waiting.iter().any(|line| line.starts_with("cluster_node changed from HOSTNAME to other,"))
+    );
+    let lines = [&changes.waiting[..], &changes.applied].concat();
+    assert!(lines.iter().all(|line| !line.contains("hidden") && !line.contains("old")), "{lines:?}");
+}
+
+#[cfg(feature = "system")]
+#[test]
+fn a_reload_says_when_a_change_takes_effect() {
+    let changes = |lines: &str| {
+        let changes =
+            file::changes(&settle(ENCRYPTED).0, &settle(&format!("cluster_interest_levels 3\n{lines}")).0);
+        [changes.applied, changes.waiting].map(|lines| lines.join("\n"))
+    };
+    let at_once = ["cluster_credentials changed from none to /a.", ""];
+    assert_eq!(changes(&format!("{ENCRYPTED}cluster_credentials /a\n")), at_once);
+    let later = ["cluster_cafile changed from none to /a, from the next connection of the node on.", ""];
+    assert_eq!(changes(&format!("{ENCRYPTED}cluster_cafile /a\n")), later);
+    let waits = |line: &str| ["".to_owned(), format!("{line}, which takes effect after a restart.")];
+    let name = "cluster tls://a.example\ncluster_name other\n";
+    assert_eq!(changes(name), waits("cluster_name changed from home to other"));
+    assert_eq!(
+        changes("cluster tls://b.example\ncluster_name home\n"),
+        waits("cluster changed from tls://a.example:4222 to tls://b.example:4222")
     );
 }
 

@@ -323,6 +323,41 @@ impl Machine {
         self.signals.act(Action::Dial(self.servers.current().clone()));
     }
 
+    /// The node proves who it is in another way from now on. A connection that it has stays as it is.
+    pub fn set_authentication(&mut self, authentication: Authentication) {
+        self.settings.authentication = authentication;
+    }
+
+    /// The largest message that is sent or received from now on, in bytes of headers and payload.
+    pub const fn set_message_maximum(&mut self, maximum: usize) {
+        self.settings.limits.message = maximum;
+    }
+
+    /// Connects again at once, to prove who the node is in another way. What was not sent is lost.
+    pub fn log_in_again(&mut self, now: Time) {
+        match self.state {
+            State::Ready { .. } => {
+                let address = self.servers.current();
+                self.signals.say(Level::Info, format!("Logging in to the NATS server {address} again"));
+                self.signals.act(Action::HangUp);
+                self.fail_requests();
+                self.signals.note(Notice::Lost("the login has changed".to_owned()));
+            }
+            State::Introducing { .. } => self.signals.act(Action::HangUp),
+            State::Waiting { .. } => {}
+            // The new way is used when it comes to that, or never.
+            State::Dialling { .. }
+            | State::Greeting { .. }
+            | State::Securing { .. }
+            | State::Draining { .. }
+            | State::Over => return,
+        }
+        (self.rest, self.skipping) = (0, 0);
+        self.output.clear();
+        self.signals.forget_said();
+        self.start(now);
+    }
+
     /// The connection that `Dial` has asked for is open.
     pub fn connected(&mut self, now: Time) {
         if matches!(self.state, State::Dialling { .. }) {

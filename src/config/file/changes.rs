@@ -31,6 +31,11 @@ pub fn changes(old: &Settings, new: &Settings) -> Changes {
                 let line = difference(name, show(old), show(new));
                 changes.applied.extend(line.map(|line| line + "."));
             }
+            #[cfg(feature = "cluster")]
+            Shown::AtNextConnection(show) => {
+                let line = difference(name, show(old), show(new));
+                changes.applied.extend(line.map(|line| line + ", from the next connection of the node on."));
+            }
             Shown::AfterRestart(show) => {
                 let line = difference(name, show(old), show(new));
                 let line = line.map(|line| line + ", which takes effect after a restart.");
@@ -100,7 +105,7 @@ fn difference(name: &str, old: Value<'_>, new: Value<'_>) -> Option<String> {
     if old == new {
         return None;
     }
-    #[cfg(feature = "bridge")]
+    #[cfg(any(feature = "bridge", feature = "cluster"))]
     if let (Value::Secret(_), Value::Secret(_)) = (&old, &new) {
         return Some(format!("{name} changed"));
     }

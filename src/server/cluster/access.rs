@@ -4,6 +4,8 @@ use crate::base::files;
 use crate::protocol::nats::{Authentication, CREDENTIALS_MAXIMUM, Secret};
 use crate::server::tls::{ClientSetup, check_client_of_node, load_client_of_node};
 use crate::settings::{ClientTls, Cluster, ClusterLogin, ConfigError, Trust};
+#[cfg(feature = "system")]
+use {super::message_maximum, crate::base::time::Time, crate::server::Server, crate::settings::Settings};
 
 /// Everything that is wrong with the files of a node. The authorities of the system are not looked for.
 pub fn check_node(cluster: &Cluster) -> Vec<ConfigError> {
@@ -12,7 +14,7 @@ pub fn check_node(cluster: &Cluster) -> Vec<ConfigError> {
 }
 
 /// What the files of a node have.
-pub(super) struct Access {
+pub(in crate::server) struct Access {
     /// How the node proves who it is.
     pub(super) authentication: Authentication,
     pub(super) tls: Tls,
@@ -53,6 +55,39 @@ impl Tls {
         let setup = loaded.map_err(in_words)?;
         self.0 = Some(setup.clone());
         Ok(setup)
+    }
+}
+
+#[cfg(feature = "system")]
+impl Server {
+    /// Reads the files of the node in these settings. Changes nothing. `None` if the broker is no node, or would no longer
+    /// be one, which takes a restart.
+    pub(in crate::server) fn load_access(
+        &self,
+        settings: &Settings,
+    ) -> Result<Option<Access>, Vec<ConfigError>> {
+        let cluster = settings.cluster.as_ref().filter(|_| self.cluster.0.is_some());
+        cluster.map(Access::load).transpose()
+    }
+
+    /// Uses what was read for the next connection, which is made at once if the login has changed.
+    pub(in crate::server) fn change_access(
+        &mut self,
+        access: Option<Access>,
+        settings: &Settings,
+        now: Time,
+    ) {
+        let Some(joined) = &mut self.cluster.0 else { return };
+        joined.node.engine().set_message_maximum(message_maximum(settings));
+        let (Some(Access { authentication, tls }), Some(new)) = (access, &settings.cluster) else { return };
+        if joined.settings.tls.is_some() == new.tls.is_some() {
+            joined.tls = tls;
+        }
+        joined.node.engine().set_authentication(authentication);
+        if joined.settings.login != new.login {
+            joined.settings.login.clone_from(&new.login);
+            joined.node.engine().log_in_again(now);
+        }
     }
 }
 

@@ -218,6 +218,47 @@ fn a_password_is_sent_and_never_shown() {
 }
 
 #[test]
+fn a_changed_login_is_used_at_once() {
+    let ann = || Authentication::Password { user: "ann".into(), password: Secret::new("pencil") };
+    let mut ready = Rig::ready();
+    ready.request(Answers::One).unwrap();
+    ready.machine.set_authentication(ann());
+    assert!(ready.machine.is_ready() && ready.actions().is_empty(), "a connection stays");
+    let server = ready.machine.address().clone();
+    ready.machine.log_in_again(ready.now);
+    assert_eq!(ready.actions(), [Action::HangUp, Action::Dial(server)]);
+    assert!(matches!(&ready.notices()[..], [Notice::Unanswered(..), Notice::Lost(_)]));
+    assert_eq!(ready.sent(), "");
+
+    let mut introducing = Rig::new(settings());
+    introducing.actions();
+    introducing.machine.connected(introducing.now);
+    introducing.receive(&format!("{INFO}\r\n"));
+    introducing.machine.set_authentication(ann());
+    introducing.machine.log_in_again(introducing.now);
+    assert!(matches!(&introducing.actions()[..], [Action::HangUp, Action::Dial(_)]));
+
+    let mut waiting = Rig::new(settings());
+    waiting.actions();
+    waiting.machine.dial_failed("refused", waiting.now);
+    waiting.machine.set_authentication(ann());
+    waiting.machine.log_in_again(waiting.now);
+    assert!(matches!(&waiting.actions()[..], [Action::Dial(_)]));
+
+    for rig in [&mut ready, &mut introducing, &mut waiting] {
+        rig.machine.log_in_again(rig.now);
+        assert_eq!(rig.actions(), [], "it connects already");
+        rig.machine.connected(rig.now);
+        rig.receive(&format!("{INFO}\r\n"));
+        assert!(rig.sent().contains("\"pass\":\"pencil\""));
+    }
+    waiting.machine.drain(waiting.now);
+    waiting.actions();
+    waiting.machine.log_in_again(waiting.now);
+    assert!(waiting.machine.is_over() && waiting.actions().is_empty());
+}
+
+#[test]
 fn what_does_not_follow_the_protocol_ends_the_connection() {
     for text in
         ["HELLO\r\n", "PONG\r\n", "INFO {}\r\n", "INFO nonsense\r\n", "-ERR 'x'\r\n", "MSG a 1 0\r\n\r\n"]

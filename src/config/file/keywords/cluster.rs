@@ -3,7 +3,7 @@
 use super::row::{Keyword, row};
 #[cfg(all(feature = "cluster", feature = "system"))]
 use {
-    super::row::Shown::AfterRestart,
+    super::row::Shown::{AfterRestart, AtNextConnection, AtOnce},
     super::shown::{Value, path, size, text, word, words},
     crate::settings::{ClientTls, Cluster, ClusterLog, ClusterLogin, RemoteAddress, Settings},
 };
@@ -83,7 +83,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.cluster.user_name = Some(text.into());
             Ok(())
         }),
-        AfterRestart(|of| clustered(of, user_name)),
+        AtOnce(|of| clustered(of, user_name)),
         "Brooklet's own: the user of NATS as which this node logs in, with `cluster_password`"
     ),
     setting!(
@@ -94,7 +94,7 @@ pub(super) static ROWS: &[Keyword] = &[
             to.globals.cluster.password = Some(text.into());
             Ok(())
         }),
-        AfterRestart(|of| clustered(of, password)),
+        AtOnce(|of| clustered(of, password)),
         "Brooklet's own: the password for `cluster_username`"
     ),
     setting!(
@@ -102,7 +102,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         "none",
         Path(Named::File, |to, path| to.globals.cluster.credentials = Some(path)),
-        AfterRestart(|of| clustered(of, |of| path(credentials(of)))),
+        AtOnce(|of| clustered(of, |of| path(credentials(of)))),
         "Brooklet's own: the credentials file of NATS with which this node logs in, in place of a user name and a \
          password"
     ),
@@ -111,7 +111,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         "none",
         Path(Named::File, |to, path| to.globals.cluster.authorities = Some(path)),
-        AfterRestart(|of| encrypted(of, |of| path(of.trust.authorities.as_deref()))),
+        AtNextConnection(|of| encrypted(of, |of| path(of.trust.authorities.as_deref()))),
         "Brooklet's own: the authorities that the certificates of `tls://` servers are from; by default those of the \
          system"
     ),
@@ -120,7 +120,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         "none",
         Path(Named::File, |to, path| to.globals.cluster.certificate = Some(path)),
-        AfterRestart(|of| encrypted(of, |of| identity(of, 0))),
+        AtNextConnection(|of| encrypted(of, |of| identity(of, 0))),
         "Brooklet's own: the certificate that this node shows to `tls://` servers"
     ),
     setting!(
@@ -128,7 +128,7 @@ pub(super) static ROWS: &[Keyword] = &[
         Global,
         "none",
         Path(Named::File, |to, path| to.globals.cluster.key = Some(path)),
-        AfterRestart(|of| encrypted(of, |of| identity(of, 1))),
+        AtNextConnection(|of| encrypted(of, |of| identity(of, 1))),
         "Brooklet's own: the private key for `cluster_certfile`"
     ),
     setting!(

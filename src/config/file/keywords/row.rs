@@ -93,6 +93,8 @@ impl Keyword {
         let Meaning::Sets(setting) = self.meaning else { return None };
         match setting.shown {
             Shown::AtOnce(show) | Shown::AfterRestart(show) => show(settings).text(),
+            #[cfg(feature = "cluster")]
+            Shown::AtNextConnection(show) => show(settings).text(),
             Shown::ForAll(show) | Shown::ForNewcomers(show) => show(listener).text(),
             #[cfg(feature = "bridge")]
             Shown::OfBridge(_) => None,
@@ -236,6 +238,9 @@ pub(in crate::config::file) enum Shown {
     AtOnce(fn(&Settings) -> Value<'_>),
     /// A value of the broker. A change takes effect after a restart.
     AfterRestart(fn(&Settings) -> Value<'_>),
+    /// A value of a node of a cluster. A change takes effect with its next connection to a server.
+    #[cfg(feature = "cluster")]
+    AtNextConnection(fn(&Settings) -> Value<'_>),
     /// A value of a listener. A change takes effect at once, for all its clients.
     ForAll(fn(&Listener) -> Value<'_>),
     /// A value of a listener. A change takes effect for new connections.
