@@ -11,6 +11,7 @@ mod broker;
 #[path = "../simulation/chance.rs"]
 #[expect(dead_code, reason = "the simulator uses the rest")]
 mod chance;
+#[expect(dead_code, reason = "the tests of clusters use the rest")]
 mod client;
 #[cfg(feature = "system")]
 mod damage;
