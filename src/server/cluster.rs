@@ -15,8 +15,6 @@ use super::clock::{seed_of_node, wall};
 use super::destination::{CallId, Destination};
 use super::dial::Report;
 use crate::base::time::{Duration, Time};
-use crate::cluster::claims::BODY_LENGTH_MAXIMUM;
-use crate::cluster::direct::HEAD_LENGTH;
 use crate::cluster::engine::{self, Action, Address, Limits, Retry, Timing};
 use crate::cluster::entry::OVERHEAD;
 use crate::cluster::log::{self, Keeping};
@@ -33,6 +31,9 @@ const TIMING: Timing = Timing {
     patience: PATIENCE,
     retry: Retry { least: Duration::from_milliseconds(100), most: Duration::from_milliseconds(5_000) },
 };
+/// The largest message from node to node in bytes: no server can be configured to take a larger one. Other nodes may have
+/// other limits than this one, which reads what they have put into the log.
+const MESSAGE_MAXIMUM: usize = 64 * 1024 * 1024;
 /// How many bytes may wait to be sent. Further messages do not reach the other nodes.
 const OUTPUT_BYTES: usize = 8 * 1024 * 1024;
 /// How many requests may wait for answers.
@@ -159,16 +160,11 @@ impl Server {
     pub fn join_cluster(&mut self, settings: &Settings) -> Result<(), Vec<ConfigError>> {
         let Some(cluster) = &settings.cluster else { return Ok(()) };
         let access = Access::load(cluster)?;
-        self.begin_node(cluster.clone(), access, message_maximum(settings));
+        self.begin_node(cluster.clone(), access);
         Ok(())
     }
 
-    fn begin_node(
-        &mut self,
-        settings: settings::Cluster,
-        Access { authentication, tls }: Access,
-        message: usize,
-    ) {
+    fn begin_node(&mut self, settings: settings::Cluster, Access { authentication, tls }: Access) {
         let name = format!("brooklet {}", settings.node.as_str());
         let address = |server: &settings::RemoteAddress| Address {
             host: server.host.as_str().into(),
@@ -182,7 +178,7 @@ impl Server {
             inbox: format!("_INBOX.{}", settings.name.as_str()).into(),
             timing: TIMING,
             limits: Limits {
-                message,
+                message: MESSAGE_MAXIMUM,
                 output: OUTPUT_BYTES,
                 requests: REQUESTS,
                 subscriptions: ALL_SUBSCRIPTIONS_MAXIMUM,
@@ -242,7 +238,7 @@ impl Server {
 
     /// Passes on what goes to the log, and what was learned from it.
     fn exchange_log(&mut self, joined: &mut Joined, now: Time) {
-        let maximum = joined.node.engine().message_maximum();
+        self.broker.limit_logged(joined.node.engine().message_maximum().saturating_sub(OVERHEAD));
         let log = joined.node.log();
         while let Some(number) = log.next_durable() {
             self.broker.durable(number, now);
@@ -250,14 +246,10 @@ impl Server {
                 self.write_one(id, now);
             }
         }
-        let access = log.access();
-        if joined.access != access {
-            joined.access = access;
-            match access {
-                log::Access::Open => {
-                    self.broker.limit_logged(maximum.saturating_sub(OVERHEAD));
-                    self.broker.open_log(now);
-                }
+        let access = std::mem::replace(&mut joined.access, log.access());
+        if access != joined.access {
+            match joined.access {
+                log::Access::Open => self.broker.open_log(now),
                 log::Access::Held => {}
                 log::Access::Joining | log::Access::Away => self.broker.close_log(now),
             }
@@ -413,11 +405,6 @@ fn settings_of_log(settings: &settings::ClusterLog) -> log::Settings {
         },
         patience: if settings.refuses { Duration::ZERO } else { seconds(settings.patience) },
     }
-}
-
-/// The largest message from node to node in bytes.
-fn message_maximum(settings: &Settings) -> usize {
-    settings.limits.packet_size.saturating_add(HEAD_LENGTH).max(BODY_LENGTH_MAXIMUM)
 }
 
 /// Where a server is.

@@ -161,3 +161,22 @@ fn a_message_that_is_too_long_for_the_servers_is_refused() {
         assert_eq!(reader.receive().await.payload.len(), 1_000_000);
     });
 }
+
+/// The nodes do not accept packets of the same length. Each reads what the others have appended.
+#[test]
+fn a_node_with_a_small_packet_size_reads_what_others_append() {
+    let servers = Servers::start("faults-small", 1);
+    let mut nodes = Nodes::start("faults-small", &servers, 2);
+    nodes.kill(1);
+    nodes.add_line(1, "max_packet_size 500\n");
+    nodes.restart(1);
+    run(async {
+        let mut reader = nodes.client(1, Version::V5, "reader").await;
+        reader.subscribe("a", QoS::AtLeastOnce).await;
+        let mut writer = nodes.client(0, Version::V5, "writer").await;
+        for length in [10, 100_000, 1_000_000] {
+            writer.publish_one("a", "x".repeat(length)).await;
+            assert_eq!(reader.receive().await.payload.len(), length);
+        }
+    });
+}

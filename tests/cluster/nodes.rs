@@ -86,6 +86,13 @@ impl Nodes {
         self.node(number).wait_for_line("This node has joined the cluster");
     }
 
+    /// Adds a line to the configuration of a node.
+    #[expect(clippy::disallowed_methods, reason = "the broker reads a file")]
+    pub(crate) fn add_line(&self, number: usize, line: &str) {
+        let text = fs::read_to_string(self.path(number)).expect("it was written here");
+        fs::write(self.path(number), text + line).expect("a file can be written");
+    }
+
     /// Kills a node.
     pub(crate) fn kill(&mut self, number: usize) {
         self.nodes[number] = None;

@@ -328,11 +328,6 @@ impl Machine {
         self.settings.authentication = authentication;
     }
 
-    /// The largest message that is sent or received from now on, in bytes of headers and payload.
-    pub const fn set_message_maximum(&mut self, maximum: usize) {
-        self.settings.limits.message = maximum;
-    }
-
     /// Connects again at once, to prove who the node is in another way. What was not sent is lost.
     pub fn log_in_again(&mut self, now: Time) {
         match self.state {
@@ -439,6 +434,12 @@ impl Machine {
     /// Whether something can be published now.
     pub fn has_room(&self) -> bool {
         self.check_room().is_ok()
+    }
+
+    /// Whether messages of this many bytes can be published together now.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.has_room()
+            && (self.output.len() == 0 || self.output.len() + bytes <= self.settings.limits.output)
     }
 
     /// The largest message that can be sent on this connection, in bytes of headers and payload.

@@ -16,7 +16,7 @@ use crate::core::journal::Batch;
 use crate::core::message::{Encoder, Portable};
 use crate::protocol::codec::ProtocolVersion;
 use crate::protocol::nats::jetstream::{ApiError, ApiFault, AtomicBatch, Commit, Conditions, PubAck};
-use crate::protocol::nats::{HeaderBlock, Publication, Subject};
+use crate::protocol::nats::{HeaderBlock, Invalid, Publication, Subject};
 
 /// Messages that are not retained are gathered in one entry, up to so many bytes.
 const GATHERED_BYTES: usize = 64 * 1024;
@@ -24,6 +24,8 @@ const GATHERED_BYTES: usize = 64 * 1024;
 const TOGETHER: usize = 500;
 /// The most bytes that are sent together, unless one entry has more.
 const TOGETHER_BYTES: usize = 2 * 1024 * 1024;
+/// About how many bytes an entry has besides its subject and its content.
+const HEADERS_LENGTH: usize = 256;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_seconds(2);
 /// How long to wait before something is sent again that was refused.
@@ -147,17 +149,18 @@ impl Appender {
         self.entries.push(Waiting { subject, counter: self.counter, bytes: writer.into_bytes() });
     }
 
-    /// Sends what can be sent now.
-    pub fn send(&mut self, engine: &mut Machine, now: Time) {
+    /// Sends what can be sent now. Returns what is wrong with it.
+    pub fn send(&mut self, engine: &mut Machine, now: Time) -> Option<&'static str> {
         let due = match self.state {
             State::Due(due) | State::Known(due) => due,
-            State::Sent { .. } => return,
+            State::Sent { .. } => return None,
         };
-        if self.batch.is_none() || now < due || !engine.has_room() {
-            return;
+        let (together, bytes) = self.fitting();
+        if self.batch.is_none() || now < due || !engine.has_room_for(bytes) {
+            return None;
         }
         self.attempts += 1;
-        self.together = self.fitting();
+        self.together = together;
         let entries = self.entries[self.stored..].split_at(self.together).0;
         let id = format!("{:x}-{}", self.incarnation, self.attempts);
         let mut ends = [None, None];
@@ -187,28 +190,35 @@ impl Appender {
             match sent {
                 Ok(request) if is_first => ends = [request, request],
                 Ok(request) => ends[1] = request.or(ends[1]),
-                Err(NotSent::NotReady | NotSent::Full | NotSent::Invalid(_)) => {
+                Err(why) => {
                     // The engine forgets a batch that does not end.
                     ends.into_iter().flatten().for_each(|request| engine.end_request(request));
                     self.state = State::Due(now + PAUSE);
-                    return;
+                    return match why {
+                        NotSent::Invalid(Invalid(what)) => Some(what),
+                        NotSent::NotReady | NotSent::Full => None,
+                    };
                 }
             }
         }
         if let [Some(first), Some(last)] = ends {
             self.state = State::Sent { first, last };
         }
+        None
     }
 
-    /// How many entries are sent together.
-    fn fitting(&self) -> usize {
-        let mut bytes = 0;
+    /// How many entries are sent together, and about how many bytes that takes.
+    fn fitting(&self) -> (usize, usize) {
         let rest = &self.entries[self.stored..];
-        let count = rest.iter().take(TOGETHER).take_while(|entry| {
-            bytes += entry.bytes.len();
-            bytes <= TOGETHER_BYTES
-        });
-        count.count().max(1).min(rest.len())
+        let (mut count, mut bytes) = (0, 0);
+        for entry in rest.iter().take(TOGETHER) {
+            let length = entry.bytes.len() + entry.subject.len() + HEADERS_LENGTH;
+            if count > 0 && bytes + length > TOGETHER_BYTES {
+                break;
+            }
+            (count, bytes) = (count + 1, bytes + length);
+        }
+        (count, bytes)
     }
 
     /// Takes an answer, if it is one to what was sent. Returns what the engine has against it, in its own words.

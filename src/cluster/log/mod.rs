@@ -201,7 +201,9 @@ impl Log {
                 _ => {}
             }
             if matches!(self.stage, Stage::Reading { .. }) {
-                self.appender.send(engine, now);
+                if let Some(why) = self.appender.send(engine, now) {
+                    self.take_refusal(why.to_owned());
+                }
                 self.ask_for_end(engine, now);
             }
         }
@@ -268,14 +270,8 @@ impl Log {
     /// Takes an answer of the engine, if it is for the log.
     pub fn answered(&mut self, request: RequestId, payload: &[u8], engine: &mut Machine, now: Time) {
         if let Some(outcome) = self.appender.answered(request, payload, engine, now) {
-            if let Err(why) = outcome
-                && self.fault != why
-            {
-                self.say(
-                    Level::Warn,
-                    format!("Warning: the log of the cluster takes nothing: {}", Escaped(&why)),
-                );
-                self.fault = why;
+            if let Err(why) = outcome {
+                self.take_refusal(why);
             }
             return;
         }
@@ -292,6 +288,17 @@ impl Log {
             }
             _ if self.end == End::Asked(request) => self.take_end(payload, now),
             _ => {}
+        }
+    }
+
+    /// Something was not stored, for this reason, which is said once.
+    fn take_refusal(&mut self, why: String) {
+        if self.fault != why {
+            self.say(
+                Level::Warn,
+                format!("Warning: the log of the cluster takes nothing: {}", Escaped(&why)),
+            );
+            self.fault = why;
         }
     }
 

@@ -5,7 +5,7 @@ use crate::protocol::nats::{Authentication, CREDENTIALS_MAXIMUM, Secret};
 use crate::server::tls::{ClientSetup, check_client_of_node, load_client_of_node};
 use crate::settings::{ClientTls, Cluster, ClusterLogin, ConfigError, Trust};
 #[cfg(feature = "system")]
-use {super::message_maximum, crate::base::time::Time, crate::server::Server, crate::settings::Settings};
+use {crate::base::time::Time, crate::server::Server, crate::settings::Settings};
 
 /// Everything that is wrong with the files of a node. The authorities of the system are not looked for.
 pub fn check_node(cluster: &Cluster) -> Vec<ConfigError> {
@@ -78,7 +78,6 @@ impl Server {
         now: Time,
     ) {
         let Some(joined) = &mut self.cluster.0 else { return };
-        joined.node.engine().set_message_maximum(message_maximum(settings));
         let (Some(Access { authentication, tls }), Some(new)) = (access, &settings.cluster) else { return };
         if joined.settings.tls.is_some() == new.tls.is_some() {
             joined.tls = tls;
