@@ -40,6 +40,8 @@ const LOGS: &str = "/var/log/brooklet";
 const SOCKETS: &str = "/run/brooklet";
 /// All directories that the service can write to.
 const WRITABLE: [&str; 4] = [SOCKETS, "/var/run/brooklet", "/var/lib/brooklet", LOGS];
+/// Directories that the service does not see, or sees as empty.
+const UNREADABLE: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 /// The maximum size of a file to copy, and of all files together.
 const FILE_MAXIMUM: u64 = 16 * 1024 * 1024;
 const TOTAL_MAXIMUM: u64 = 64 * 1024 * 1024;
@@ -61,21 +63,30 @@ struct Planned {
     from: PathBuf,
 }
 
-/// A path that the service could not write to.
-struct Move {
+/// A path that the service cannot use as it is.
+struct Remark {
     /// What is there.
     what: &'static str,
     from: PathBuf,
-    /// `None` if it is not taken over.
-    to: Option<PathBuf>,
+    outcome: Outcome,
 }
 
-impl fmt::Display for Move {
+/// What becomes of such a path.
+enum Outcome {
+    Moves(PathBuf),
+    IsNotTakenOver,
+    Stays,
+}
+
+impl fmt::Display for Remark {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the {} {} ", self.what, shown(&self.from))?;
-        match &self.to {
-            Some(to) => write!(formatter, "becomes {}, where the service can write", shown(to)),
-            None => write!(formatter, "is not taken over, since there is no {LOGS}"),
+        match &self.outcome {
+            Outcome::Moves(to) => write!(formatter, "becomes {}, where the service can write", shown(to)),
+            Outcome::IsNotTakenOver => write!(formatter, "is not taken over, since there is no {LOGS}"),
+            Outcome::Stays => {
+                formatter.write_str("stays where the service cannot read it; move it elsewhere")
+            }
         }
     }
 }
@@ -89,7 +100,7 @@ struct Plan {
     /// Directories that may remain empty.
     directories: Vec<PathBuf>,
     files: Vec<Planned>,
-    moves: Vec<Move>,
+    remarks: Vec<Remark>,
     /// How many more bytes of files may be copied.
     room: u64,
 }
@@ -153,7 +164,7 @@ impl Plan {
             ours: to.to_owned(),
             directories: Vec::new(),
             files: Vec::new(),
-            moves: Vec::new(),
+            remarks: Vec::new(),
             room: TOTAL_MAXIMUM,
         };
         let main = to.join("brooklet.conf");
@@ -208,7 +219,12 @@ impl Plan {
             let taken = to.map(|to| format!("{keyword} {}\n", statement.value_with(&to.to_string_lossy())));
             return Ok(taken.unwrap_or_else(|| format!("# not taken over: {}\n", line.trim())));
         }
-        let to = self.copied(named, &from)?.unwrap_or(from);
+        let copy = self.copied(named, &from)?;
+        if copy.is_none() && UNREADABLE.iter().any(|there| from.starts_with(there)) {
+            let what = if named == Named::Directory { "directory" } else { "file" };
+            self.remarks.push(Remark { what, from: from.clone(), outcome: Outcome::Stays });
+        }
+        let to = copy.unwrap_or(from);
         Ok(format!("{keyword} {}\n", statement.value_with(&to.to_string_lossy())))
     }
 
@@ -217,16 +233,19 @@ impl Plan {
         let directory = if what == "socket" { SOCKETS } else { LOGS };
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let mut to = Path::new(directory).join(&*name);
-        let is_taken = |to: &Path, moves: &[Move]| moves.iter().any(|other| other.to.as_deref() == Some(to));
+        let is_taken = |to: &Path, remarks: &[Remark]| {
+            remarks.iter().any(|other| matches!(&other.outcome, Outcome::Moves(taken) if taken == to))
+        };
         for number in 2.. {
-            if !is_taken(&to, &self.moves) {
+            if !is_taken(&to, &self.remarks) {
                 break;
             }
             to.set_file_name(format!("{number}-{name}"));
         }
         // The service makes the directory for sockets.
         let to = Some(to).filter(|_| directory == SOCKETS || Path::new(LOGS).is_dir());
-        self.moves.push(Move { what, from: from.to_owned(), to: to.clone() });
+        let outcome = to.clone().map_or(Outcome::IsNotTakenOver, Outcome::Moves);
+        self.remarks.push(Remark { what, from: from.to_owned(), outcome });
         to
     }
 
@@ -283,8 +302,8 @@ impl Plan {
         for Planned { path, from, .. } in &self.files {
             let _ = writeln!(text, "would write {} from {}", shown(path), shown(from));
         }
-        for moved in &self.moves {
-            let _ = writeln!(text, "{moved}");
+        for remark in &self.remarks {
+            let _ = writeln!(text, "{remark}");
         }
         match database {
             Some(database) => {
@@ -317,8 +336,8 @@ impl Plan {
         });
         done.map(|imported| {
             let files = self.files.iter().map(|planned| format!("wrote {}\n", shown(&planned.path)));
-            let moves = self.moves.iter().map(|moved| format!("{moved}\n"));
-            files.chain(moves).collect::<String>() + &imported
+            let remarks = self.remarks.iter().map(|remark| format!("{remark}\n"));
+            files.chain(remarks).collect::<String>() + &imported
         })
         .inspect_err(|_| {
             // What remains of a failed attempt would be in the way of the next one.

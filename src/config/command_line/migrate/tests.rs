@@ -61,8 +61,8 @@ impl Machine {
     /// A plan in which there is nothing yet.
     fn plan(&self) -> Plan {
         let [theirs, ours] = ["mosquitto", "brooklet"].map(|name| self.0.join(name));
-        let (directories, files, moves) = (Vec::new(), Vec::new(), Vec::new());
-        Plan { theirs, ours, directories, files, moves, room: TOTAL_MAXIMUM }
+        let (directories, files, remarks) = (Vec::new(), Vec::new(), Vec::new());
+        Plan { theirs, ours, directories, files, remarks, room: TOTAL_MAXIMUM }
     }
 
     /// All files with their contents, but for the store.
@@ -153,6 +153,23 @@ fn sockets_and_logs_move_to_where_the_service_can_write() {
     let expected = "\nlistener 18830\nlistener 0 /run/brooklet/mqtt.sock\nlistener 0 /run/brooklet/2-mqtt.sock\n\
                     listener 0 /run/brooklet/own.sock\n";
     assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
+fn files_that_the_service_cannot_read_are_named() {
+    let machine = Machine::new("unreadable");
+    for (line, told) in [
+        ("acl_file /run/user/1/acl", "the file /run/user/1/acl stays where the service cannot read it"),
+        ("capath /tmp/cas", "the directory /tmp/cas stays where the service cannot read it"),
+        ("keyfile /etc/ssl/a.key", ""),
+        ("certfile /homes/a.crt", ""),
+    ] {
+        let (statements, _) = file::parse(line.as_bytes(), "a.conf");
+        let mut plan = machine.plan();
+        assert_eq!(plan.converted(&statements[0], line).unwrap(), format!("{line}\n"));
+        let text = plan.tell("a.conf", None);
+        assert!(text.contains(told) && text.contains("stays") != told.is_empty(), "{line}: {text}");
+    }
 }
 
 #[test]
