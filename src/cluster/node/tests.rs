@@ -408,6 +408,22 @@ fn clients_that_are_taken_over_all_at_once_end_in_several_turns() {
     assert!(turns > 5 && most < 100, "{turns} turns, {most} at most");
 }
 
+/// Clients are looked up at the cost of the turn, also those that are not here.
+#[test]
+fn hearing_of_clients_takes_steps() {
+    let mut rig = Rig::new();
+    for number in 0..200 {
+        rig.sides[1].connect(&number.to_string(), rig.now);
+    }
+    rig.serve(1);
+    let side = &mut rig.sides[0];
+    side.broker.tick(rig.now, 100);
+    let before = side.broker.steps_taken();
+    side.node.process(&mut side.broker, rig.now);
+    let taken = side.broker.steps_taken() - before;
+    assert!(taken >= 50, "{taken}");
+}
+
 #[test]
 fn what_no_node_says_about_its_clients_is_ignored_and_said_once() {
     let mut rig = Rig::new();
