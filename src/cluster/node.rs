@@ -141,9 +141,10 @@ impl Node {
         self.engine.output()
     }
 
-    /// The next line for the log.
+    /// The next line for the log of the broker, a whole sentence.
     pub fn next_line(&mut self) -> Option<(Level, String)> {
-        self.lines.pop_front().or_else(|| self.engine.next_line()).or_else(|| self.log.next_line())
+        let own = self.lines.pop_front().or_else(|| self.log.next_line());
+        own.map(|(level, line)| (level, line + ".")).or_else(|| self.engine.next_line())
     }
 
     /// When [`Node::tick`] is to be called at the latest.

@@ -298,7 +298,7 @@ impl Server {
             }
         }
         while let Some((level, line)) = joined.node.next_line() {
-            log!(level, "{line}.");
+            log!(level, "{line}");
         }
     }
 

@@ -351,7 +351,8 @@ impl Log {
             }
             Err(why) => {
                 let name = self.streams.name(stream);
-                return self.fail(&format!("the stream {name}: {why}"), engine, now);
+                let hint = if is_made { self.streams.hint() } else { String::new() };
+                return self.fail(&format!("the stream {name}: {why}{hint}"), engine, now);
             }
         };
         let differences = expected.differences(&info.config);

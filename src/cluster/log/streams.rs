@@ -59,6 +59,11 @@ impl Streams {
         Name::new(name).expect("the name of a cluster is one of a stream")
     }
 
+    /// What a reader may do about a stream that cannot be made.
+    pub fn hint(&self) -> String {
+        format!("; this node asks for it on {} of the servers (cluster_replicas)", self.keeping.replicas)
+    }
+
     /// All that is to be retained, as a subscription.
     pub fn all_retained(&self) -> &str {
         &self.subjects[1]
