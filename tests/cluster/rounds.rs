@@ -163,7 +163,6 @@ impl Round {
     }
 
     /// All clients process what has come, and answer some of it.
-    #[expect(clippy::disallowed_methods, reason = "the brokers live in real time")]
     fn turn_all(&mut self) {
         let mut is_idle = true;
         for client in &mut self.clients {
