@@ -1,5 +1,7 @@
 //! A map in the order of its keys.
 
+use std::borrow::Borrow;
+
 /// The most entries of a block.
 const BLOCK_MAXIMUM: usize = 64;
 
@@ -37,28 +39,40 @@ impl<K: Ord, V> OrderedMap<K, V> {
     }
 
     /// The place of a key, or else the one where it would have to be inserted.
-    fn place(&self, key: &K) -> Result<Place, Place> {
-        let after = self.blocks.partition_point(|block| block[0].0 <= *key);
+    fn place<Q: Ord + ?Sized>(&self, key: &Q) -> Result<Place, Place>
+    where
+        K: Borrow<Q>,
+    {
+        let after = self.blocks.partition_point(|block| block[0].0.borrow() <= key);
         let Some(index) = after.checked_sub(1) else { return Err((0, 0)) };
-        match self.blocks[index].binary_search_by(|(other, _)| other.cmp(key)) {
+        match self.blocks[index].binary_search_by(|(other, _)| other.borrow().cmp(key)) {
             Ok(place) => Ok((index, place)),
             Err(place) => Err((index, place)),
         }
     }
 
     /// Whether there is an entry for this key.
-    pub fn contains_key(&self, key: &K) -> bool {
+    pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
         self.place(key).is_ok()
     }
 
     /// Returns the value of a key.
-    pub fn find(&self, key: &K) -> Option<&V> {
+    pub fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         let (index, place) = self.place(key).ok()?;
         Some(&self.blocks[index][place].1)
     }
 
     /// Returns the value of a key.
-    pub fn find_mut(&mut self, key: &K) -> Option<&mut V> {
+    pub fn find_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
         let (index, place) = self.place(key).ok()?;
         Some(&mut self.blocks[index][place].1)
     }
@@ -89,9 +103,17 @@ impl<K: Ord, V> OrderedMap<K, V> {
     }
 
     /// Removes a key. Returns its value.
-    pub fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         let place = self.place(key).ok()?;
         Some(self.take(place).1)
+    }
+
+    /// Returns the first entry.
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.iter().next()
     }
 
     /// Removes the first entry.

@@ -1,6 +1,6 @@
 //! What was heard of the other nodes, by the numbers of their messages.
 
-use std::collections::BTreeMap;
+use crate::base::ordered_map::OrderedMap;
 
 /// The most incarnations that are remembered. Beyond it, the one that was heard least recently is forgotten.
 const INCARNATIONS_MAXIMUM: usize = 256;
@@ -22,7 +22,7 @@ pub(super) enum Heard {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     /// The number, and when it was heard, counted in messages.
-    last: BTreeMap<u64, (u64, u64)>,
+    last: OrderedMap<u64, (u64, u64)>,
     count: u64,
 }
 
@@ -37,7 +37,7 @@ impl Peers {
     /// Takes note of a message.
     pub(super) fn hear(&mut self, incarnation: u64, number: u64) -> Heard {
         self.count += 1;
-        if let Some((last, heard)) = self.last.get_mut(&incarnation) {
+        if let Some((last, heard)) = self.last.find_mut(&incarnation) {
             *heard = self.count;
             let is_next = number <= last.saturating_add(1);
             *last = number.max(*last);

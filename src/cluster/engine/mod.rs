@@ -36,8 +36,6 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use log::Level;
 
 use output::Output;
@@ -46,6 +44,7 @@ use servers::{Random, Servers};
 use signals::Signals;
 
 use crate::base::escape::Escaped;
+use crate::base::ordered_map::OrderedMap;
 use crate::base::time::{Duration, Time};
 use crate::protocol::nats::{
     Authentication, HeaderBlock, Invalid, Publication, QueueGroup, ServerInfo, Subject, SubjectPattern,
@@ -160,7 +159,7 @@ pub struct Machine {
     server: ServerInfo,
     /// The beginning of the subjects for the answers of this machine, with the last dot.
     inbox: String,
-    subscriptions: BTreeMap<u64, Subscription>,
+    subscriptions: OrderedMap<u64, Subscription>,
     last_subscription: u64,
     requests: Requests,
     output: Output,
@@ -190,7 +189,7 @@ impl Machine {
             is_encrypted: false,
             server: ServerInfo::default(),
             inbox,
-            subscriptions: BTreeMap::new(),
+            subscriptions: OrderedMap::default(),
             last_subscription: INBOX,
             requests: Requests::default(),
             output: Output::default(),
@@ -536,7 +535,8 @@ impl Machine {
     pub fn drain(&mut self, now: Time) {
         match self.state {
             State::Ready { .. } => {
-                let numbers = std::iter::once(&INBOX).chain(self.subscriptions.keys());
+                let numbers =
+                    std::iter::once(&INBOX).chain(self.subscriptions.iter().map(|(number, _)| number));
                 self.output.write(|into| {
                     numbers.for_each(|number| write_unsubscribe(*number, None, into));
                     write_ping(into);

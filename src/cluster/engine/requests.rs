@@ -1,7 +1,6 @@
 //! Requests that wait for answers. Each has a number, which is the last token of the subject for its answers.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use crate::base::ordered_map::OrderedMap;
 use crate::base::time::Time;
 
 /// The number of a request. It is never used again.
@@ -31,8 +30,8 @@ pub enum Unanswered {
 /// The requests of one client.
 #[derive(Debug, Default)]
 pub struct Requests {
-    waiting: BTreeMap<RequestId, (Time, Answers)>,
-    deadlines: BTreeSet<(Time, RequestId)>,
+    waiting: OrderedMap<RequestId, (Time, Answers)>,
+    deadlines: OrderedMap<(Time, RequestId), ()>,
     last: u64,
 }
 
@@ -47,7 +46,7 @@ impl Requests {
         self.last += 1;
         let request = RequestId(self.last);
         self.waiting.insert(request, (deadline, answers));
-        self.deadlines.insert((deadline, request));
+        self.deadlines.insert((deadline, request), ());
         request
     }
 
@@ -55,7 +54,7 @@ impl Requests {
     pub fn answered(&mut self, token: &[u8]) -> Option<RequestId> {
         let number = std::str::from_utf8(token).ok()?.parse().ok()?;
         let request = RequestId(number);
-        let (_, answers) = *self.waiting.get(&request)?;
+        let (_, answers) = *self.waiting.find(&request)?;
         if answers == Answers::One {
             self.end(request);
         }
@@ -71,20 +70,22 @@ impl Requests {
 
     /// Ends and returns a request whose deadline has passed.
     pub fn expired(&mut self, now: Time) -> Option<RequestId> {
-        let (_, request) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        let ((_, request), ()) = self.deadlines.first().filter(|((deadline, _), ())| *deadline <= now)?;
+        let request = *request;
         self.end(request);
         Some(request)
     }
 
     /// Ends all, and returns them in the order in which they were made.
     pub fn take_all(&mut self) -> impl Iterator<Item = RequestId> + use<> {
-        self.deadlines.clear();
-        std::mem::take(&mut self.waiting).into_keys()
+        self.deadlines = OrderedMap::default();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        std::iter::from_fn(move || waiting.pop_first().map(|(request, _)| request))
     }
 
     /// When the next one expires.
     pub fn deadline(&self) -> Time {
-        self.deadlines.first().map_or(Time::NEVER, |(deadline, _)| *deadline)
+        self.deadlines.first().map_or(Time::NEVER, |((deadline, _), ())| *deadline)
     }
 }
 

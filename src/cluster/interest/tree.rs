@@ -1,8 +1,7 @@
 //! The tree of what a node wants: by the tokens of subjects after the base.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::Change;
+use crate::base::ordered_map::OrderedMap;
 use crate::base::time::Time;
 
 /// What is wanted at a node of the tree.
@@ -52,7 +51,7 @@ struct Node {
     below: Want,
     /// Whether filters for what is below are counted in `below`. There are no children then, and `below` is active.
     is_joined: bool,
-    children: BTreeMap<Box<str>, Node>,
+    children: OrderedMap<Box<str>, Node>,
 }
 
 impl Node {
@@ -81,7 +80,7 @@ impl Node {
         if self.exact.is_active() {
             into.push(subject(path, Kind::Exact));
         }
-        for (name, child) in &self.children {
+        for (name, child) in self.children.iter() {
             let length = path.len();
             path.push('.');
             path.push_str(name);
@@ -119,7 +118,7 @@ impl Node {
             }
             return;
         }
-        for (name, child) in &self.children {
+        for (name, child) in self.children.iter() {
             names.push(name);
             child.list_gains(depth - 1, names, into);
             names.pop();
@@ -133,7 +132,7 @@ impl Node {
     /// Removes the nodes on the way to this place that have become empty.
     fn prune(&mut self, names: &[&str]) {
         let [name, rest @ ..] = names else { return };
-        if let Some(child) = self.children.get_mut(*name) {
+        if let Some(child) = self.children.find_mut(*name) {
             child.prune(rest);
             if child.is_empty() {
                 self.children.remove(*name);
@@ -159,12 +158,12 @@ pub(super) struct Tree {
     /// How many wants are active.
     wants: usize,
     /// Those that linger, by the time of their end, each by the names that lead to it.
-    lingering: BTreeSet<(Time, Box<str>, Kind)>,
+    lingering: OrderedMap<(Time, Box<str>, Kind), ()>,
 }
 
 impl Tree {
     pub(super) fn new(base: &str) -> Self {
-        Self { base: base.into(), root: Node::default(), wants: 0, lingering: BTreeSet::new() }
+        Self { base: base.into(), root: Node::default(), wants: 0, lingering: OrderedMap::default() }
     }
 
     /// The active wants: at least as many as there are subscriptions.
@@ -173,7 +172,7 @@ impl Tree {
     }
 
     pub(super) fn next_expiry(&self) -> Option<Time> {
-        self.lingering.first().map(|(time, ..)| *time)
+        self.lingering.first().map(|((time, ..), ())| *time)
     }
 
     pub(super) fn subscriptions(&self) -> Vec<String> {
@@ -214,7 +213,7 @@ impl Tree {
         match want.filters().checked_sub(1).expect("the filter was added") {
             0 => {
                 *want = Want::Lingering(until);
-                self.lingering.insert((until, names.join(".").into(), kind));
+                self.lingering.insert((until, names.join(".").into(), kind), ());
             }
             filters => *want = Want::Filters(filters),
         }
@@ -222,8 +221,8 @@ impl Tree {
 
     /// Ends all wants that linger until this time at most.
     pub(super) fn expire(&mut self, now: Time, changes: &mut Vec<Change>) {
-        while self.lingering.first().is_some_and(|(until, ..)| *until <= now) {
-            let Some((_, path, kind)) = self.lingering.pop_first() else { return };
+        while self.lingering.first().is_some_and(|((until, ..), ())| *until <= now) {
+            let Some(((_, path, kind), ())) = self.lingering.pop_first() else { return };
             let place = Place { names: path.split('.').collect(), kind };
             let Found { names, kind, is_covered } = self.find(&place);
             let node = self.node(names);
@@ -244,7 +243,9 @@ impl Tree {
         for depth in (1..=self.root.depth()).rev() {
             let mut gains = Vec::new();
             self.root.list_gains(depth, &mut Vec::new(), &mut gains);
-            gains.sort_by_key(|(gain, _)| std::cmp::Reverse(*gain));
+            gains.sort_unstable_by(|(one, names), (other, other_names)| {
+                other.cmp(one).then_with(|| names.cmp(other_names))
+            });
             for (_, names) in gains {
                 if self.wants <= target {
                     return;
@@ -269,7 +270,7 @@ impl Tree {
                 self.begin(names, Kind::Below, changes);
             }
         }
-        self.node(names).children.clear();
+        self.node(names).children = OrderedMap::default();
     }
 
     /// Subscribes to what nothing above a node covers, and ends what that covers.
@@ -311,7 +312,7 @@ impl Tree {
                 return Found { names: &place.names[..depth], kind: Kind::Below, is_covered };
             }
             is_covered |= node.below.is_active();
-            match node.children.get(*name) {
+            match node.children.find(*name) {
                 Some(child) => node = child,
                 None => return Found { names: &place.names, kind: place.kind, is_covered },
             }
@@ -322,7 +323,12 @@ impl Tree {
 
     /// The node at the end of these names, which is made if it is missing.
     fn node(&mut self, names: &[&str]) -> &mut Node {
-        names.iter().fold(&mut self.root, |node, name| node.children.entry((*name).into()).or_default())
+        names.iter().fold(&mut self.root, |node, name| {
+            if !node.children.contains_key(*name) {
+                node.children.insert((*name).into(), Node::default());
+            }
+            node.children.find_mut(*name).expect("it is there")
+        })
     }
 }
 

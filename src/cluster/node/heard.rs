@@ -1,7 +1,7 @@
 //! Which bodies of other nodes were received. NATS delivers those of one node in their order, and one that matches several
 //! subscriptions several times.
 
-use std::collections::BTreeMap;
+use crate::base::ordered_map::OrderedMap;
 
 use crate::cluster::origin::Origin;
 
@@ -13,7 +13,7 @@ const INCARNATIONS_MAXIMUM: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// The number of its last body, and when it came, counted in bodies.
-    last: BTreeMap<u64, (u64, u64)>,
+    last: OrderedMap<u64, (u64, u64)>,
     count: u64,
 }
 
@@ -21,7 +21,7 @@ impl Heard {
     /// Whether a body was not heard before. It is from now on.
     pub(super) fn is_new(&mut self, origin: Origin) -> bool {
         self.count += 1;
-        if let Some((counter, heard)) = self.last.get_mut(&origin.incarnation) {
+        if let Some((counter, heard)) = self.last.find_mut(&origin.incarnation) {
             *heard = self.count;
             let is_new = origin.counter > *counter;
             *counter = origin.counter.max(*counter);
