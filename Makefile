@@ -65,7 +65,9 @@ minimal: ## Build the smallest binary
 	@mkdir -p $(BUILT) && echo '$(UNTOLD) $(UNWOUND:%=_Unwind_% = _fini;)' > $(BUILT)/minimal.ld
 	@cargo rustc --quiet --profile minimal --no-default-features --bin brooklet -- $(SMALLER)
 
-size: minimal ## Check the sizes of the default and the minimal binary, and their private memory at the start
+size: minimal ## Check the sizes of the default and the minimal binary, their memory at the start, and what the cluster adds
+	@cargo build --quiet --release --features cluster
+	@mkdir -p $(BUILT)/cluster && cp $(BUILT)/release/brooklet $(BUILT)/cluster/brooklet
 	@cargo build --quiet --release
 	@bash tests/size $(BUILT)
 
